@@ -1,0 +1,97 @@
+"""Runs the stages of ``./test``, one pytest each, and prints what came of them; only ./test calls it.
+
+A stage that fails does not stop the ones after it: a person wants all the bad news at once. The last
+line has the form of pytest's closing line, added up over the stages, for whoever reads only that.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+# Processes a stage is spread over, for two cores. Lab tests mostly wait for ocserv and openconnect,
+# so four of them share two cores well; the others compute.
+WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4}
+
+# pytest's order in its closing line.
+OUTCOMES = ("failed", "passed", "skipped", "xfailed", "error")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one stage came to: pytest's exit status, tests by outcome, wall-clock seconds."""
+
+    stage: str
+    status: int
+    counts: Counter[str]
+    seconds: float
+
+
+def run(stage: str, arguments: list[str]) -> Result:
+    """Runs one stage with pytest's words going to the terminal."""
+    print(f"\n### {stage}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.xml"
+        command = [sys.executable, "-P", "-m", "pytest", f"tests/{stage}", "-n", str(WORKERS[stage])]
+        command += ["-q", f"--junit-xml={report}", *arguments]
+        status = subprocess.run(command, check=False).returncode
+        counts = count(report) if report.exists() else Counter(error=1)
+    return Result(stage, status, counts, time.monotonic() - started)
+
+
+def count(report: Path) -> Counter[str]:
+    """Counts the outcomes in a JUnit report as pytest writes it."""
+    return Counter(outcome(case) for case in ElementTree.parse(report).iter("testcase"))
+
+
+def outcome(case: ElementTree.Element) -> str:
+    """Names one test's outcome with pytest's word; a strict xpass is a failure in the report."""
+    skipped = case.find("skipped")
+    if case.find("failure") is not None:
+        return "failed"
+    if case.find("error") is not None:
+        return "error"
+    if skipped is not None:
+        return "xfailed" if skipped.get("type") == "pytest.xfail" else "skipped"
+    return "passed"
+
+
+def table(results: list[Result]) -> str:
+    """One line a stage."""
+    lines = [f"{'stage':8}{'':8}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>10}"]
+    for result in results:
+        failed = result.counts["failed"] + result.counts["error"]
+        skipped = result.counts["skipped"] + result.counts["xfailed"]
+        verdict = "FAILED" if result.status else "ok"
+        lines.append(
+            f"{result.stage:8}{verdict:8}{result.counts['passed']:8}{failed:8}{skipped:9}"
+            f"{result.seconds:8.1f} s"
+        )
+    return "\n".join(lines)
+
+
+def closing_line(results: list[Result]) -> str:
+    """The same line that pytest ends with, over all stages."""
+    counts = sum((result.counts for result in results), Counter[str]())
+    parts = [f"{counts[name]} {name}" for name in OUTCOMES if counts[name]] or ["no tests ran"]
+    seconds = sum(result.seconds for result in results)
+    return f" {', '.join(parts)} in {seconds:.2f}s ".center(80, "=")
+
+
+def main(arguments: list[str]) -> int:
+    """``STAGE... -- PYTEST ARGUMENTS``; exit status 0 only when every stage ran tests and all held."""
+    border = arguments.index("--")
+    results = [run(stage, arguments[border + 1 :]) for stage in arguments[:border]]
+    print(f"\n{table(results)}\n\n{closing_line(results)}", flush=True)
+    return 1 if any(result.status for result in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

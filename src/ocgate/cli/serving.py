@@ -1,0 +1,61 @@
+"""`ocgate run`, `init` and `reload`."""
+
+from __future__ import annotations
+
+import os
+
+from ocgate.cli import terminal
+from ocgate.cli.places import run_dir
+
+
+def run() -> int:
+    """Serve until a signal; the wiring replaces or ends this process."""
+    from ocgate.control.run import run as serve
+
+    serve(os.environ)
+
+
+def init() -> int:
+    """Make what an empty config dir lacks and print how to connect; 0 if nothing is to do."""
+    from ocgate.config import load
+    from ocgate.control.first_start import initialise_if_empty
+
+    settings = load(os.environ).settings
+    created = initialise_if_empty(settings)
+    console = terminal.out()
+    if created is None:
+        console.print(f"Nothing to do: {settings.config_dir}/ocserv.conf is there and stays as it is.")
+        return 0
+    show_created(created)
+    console.print("Start it with: ocgate run", style="bold")
+    return 0
+
+
+def show_created(created: object) -> None:
+    """Print what was made and, once, how to connect. created: an `initialise.Created`."""
+    from ocgate.server.connect_card import show
+    from ocgate.server.initialise import Created
+
+    assert isinstance(created, Created)
+    console = terminal.out()
+    for path in created.aside:
+        console.print(f"The package's unchanged sample is now {path}", soft_wrap=True)
+    for path in created.files:
+        console.print(f"Created {path}", soft_wrap=True)
+    console.print()
+    show(created.card, console)
+
+
+def reload() -> int:
+    """Have the control plane re-read everything; 1 and its reasons if it refused."""
+    from ocgate.control.ask import ask
+
+    answer = ask(run_dir(os.environ), "reload").decode(errors="replace")
+    verdict, _, reasons = answer.partition("\n")
+    if verdict == "ok":
+        terminal.out().print("Reloaded: nobody was disconnected.", style="green")
+        return 0
+    err = terminal.err()
+    err.print("ocgate: reload refused, nothing was changed", style="red")
+    err.print(reasons.strip() or verdict, soft_wrap=True)
+    return 1

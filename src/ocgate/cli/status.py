@@ -1,0 +1,164 @@
+"""`ocgate status`: the control plane's status document, as tables or as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+from ocgate.cli import terminal
+from ocgate.cli.places import run_dir
+from ocgate.errors import OcgateError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ocgate.control.status_schema import BlockedStatus, SessionStatus, Status
+
+# 1024 apart, as `ip -h` and docker print bytes.
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+_DAY, _HOUR, _MINUTE = 86400, 3600, 60
+
+
+def status(*, as_json: bool) -> int:
+    """Print it; 1 if the server is not healthy."""
+    from ocgate.control.ask import ask
+
+    answer = ask(run_dir(os.environ), "status")
+    found = _document(answer)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
+    return 0 if found["healthy"] else 1
+
+
+def show(found: Status) -> None:
+    """Server, network, sessions and what was blocked, on stdout."""
+    console = terminal.out()
+    verdict, style = ("healthy", "bold green") if found["healthy"] else ("NOT HEALTHY", "bold red")
+    console.print(verdict, style=style)
+    for reason in found["reasons"]:
+        console.print(f"  {reason}", style="red", soft_wrap=True)
+    now = datetime.fromisoformat(found["at"])
+    for shown in (
+        _facts("Server", _server_rows(found)),
+        _facts("Network", _network_rows(found)),
+        _sessions(found["sessions"], now),
+        _blocked(found["blocked"]),
+    ):
+        console.print(shown)
+
+
+def _document(answer: bytes) -> Status:
+    from ocgate.control.status_schema import SCHEMA
+
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        words = answer[:200].decode(errors="replace").strip() or "nothing"
+        raise OcgateError(f"the control plane answered {words!r}") from None
+    if found.get("schema") != SCHEMA:
+        raise OcgateError(
+            f"the control plane speaks schema {found.get('schema')!r}, this ocgate {SCHEMA}",
+            hint="Restart `ocgate run`: it is of another version than this command",
+        )
+    return cast("Status", found)
+
+
+def _server_rows(found: Status) -> list[tuple[str, str]]:
+    server = found["server"]
+    return [
+        ("ocgate", f"{server['version']}, since {_local(server['since'])}"),
+        ("ocserv", f"{server['ocserv_version']}, since {_local(server['ocserv_since'])}".lstrip(", ")),
+        ("Listening", ", ".join(server["listening"]) or "no"),
+        ("URL", server["url"] or "not set (OCGATE_URL)"),
+        ("Config dir", server["config_dir"]),
+        ("Run dir", server["run_dir"]),
+    ]
+
+
+def _network_rows(found: Status) -> list[tuple[str, str]]:
+    network = found["network"]
+    families = [("IPv4", network["forwarding4"]), ("IPv6", network["forwarding6"])]
+    repairs = f", repaired {network['repairs']} times" if network["repairs"] else ""
+    return [
+        ("WAN interface", network["wan_if"] or "none (no default route)"),
+        ("Tunnels", network["vpn_if"]),
+        ("Client subnets", ", ".join([*network["subnets4"], *network["subnets6"]])),
+        ("IPv6", f"{network['ipv6_mode']}: {network['ipv6_reason']}"),
+        ("Forwarding", ", ".join(f"{name} {'on' if on else 'off'}" for name, on in families)),
+        ("Guard", ("in place" if network["guard"] else "NOT IN PLACE") + repairs),
+    ]
+
+
+def _facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    shown = terminal.table(title, "", "")
+    shown.show_header = False
+    for name, value in rows:
+        shown.add_row(name, value)
+    return shown
+
+
+def _sessions(sessions: Sequence[SessionStatus], now: datetime) -> Table:
+    columns = ("User", "Address", "Device", "From", "For", "In", "Out")
+    numbers = frozenset({"For", "In", "Out"})
+    shown = terminal.table(f"Sessions: {len(sessions)}", *columns, numbers=numbers)
+    for session in sorted(sessions, key=lambda found: found["since"]):
+        addresses = [found for found in (session["address4"], session["address6"]) if found]
+        age = (now - datetime.fromisoformat(session["since"])).total_seconds()
+        shown.add_row(
+            _printable(session["user"]),
+            "\n".join(addresses),
+            session["device"],
+            session["peer"],
+            duration(age),
+            size(session["bytes_in"]),
+            size(session["bytes_out"]),
+        )
+    return shown
+
+
+def _blocked(counters: Sequence[BlockedStatus]) -> Table:
+    hit = [counter for counter in counters if counter["packets"]]
+    columns = ("Reason", "Packets", "Bytes", "Which are")
+    title = "Blocked" if hit else "Blocked: nothing yet"
+    shown = terminal.table(title, *columns, numbers=frozenset({"Packets", "Bytes"}))
+    for counter in sorted(hit, key=lambda found: -found["packets"]):
+        packets, explanation = f"{counter['packets']:,}", counter["explanation"]
+        shown.add_row(counter["reason"], packets, size(counter["bytes"]), explanation)
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: `3 d 4 h`, `12 min`, `5 s`."""
+    whole = max(0, int(seconds))
+    if whole >= _DAY:
+        return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+    if whole >= _HOUR:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _MINUTE} min" if whole >= _MINUTE else f"{whole} s"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `512 B`, `1.5 MiB`."""
+    for unit in _UNITS[:-1]:
+        if count < _STEP:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _STEP
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def _local(moment: str | None) -> str:
+    """An instant in this machine's time zone; `-` for none."""
+    if moment is None:
+        return "-"
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _printable(text: str) -> str:
+    """A client's bytes without what would move a terminal's cursor."""
+    return "".join(char if char.isprintable() else "�" for char in text)

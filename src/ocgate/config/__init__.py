@@ -1,0 +1,25 @@
+"""What the operator asked for: one typed model from the environment and ocgate.toml.
+
+Everything here but `load` is pure. The settings are declared once, in `model`.
+"""
+
+from ocgate.config.load import Loaded, load
+from ocgate.config.model import Ipv6Nat, LogFormat, LogLevel, Settings
+from ocgate.config.networks import Endpoint
+from ocgate.config.origin import Origin
+from ocgate.config.page import reference_markdown
+from ocgate.config.table import Row, table_rows
+
+__all__ = [
+    "Endpoint",
+    "Ipv6Nat",
+    "Loaded",
+    "LogFormat",
+    "LogLevel",
+    "Origin",
+    "Row",
+    "Settings",
+    "load",
+    "reference_markdown",
+    "table_rows",
+]

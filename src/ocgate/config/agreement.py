@@ -1,0 +1,81 @@
+"""Which settings cannot both be meant. Pure.
+
+The model runs these once every value is fine alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocgate.config.choices import Ipv6Nat
+from ocgate.config.devices import device_matches
+from ocgate.config.values import Fault
+
+if TYPE_CHECKING:
+    from ocgate.config.model import Settings
+
+
+@dataclass(frozen=True)
+class Contradiction(Fault):
+    """Values that are fine alone but not together: `names`, the one to report first."""
+
+    names: tuple[str, ...]
+
+
+def contradictions(settings: Settings) -> list[Contradiction]:
+    """Settings that cannot both be meant, in a fixed order."""
+    return [*_device_conflicts(settings), *_ipv6_conflicts(settings), *_place_conflicts(settings)]
+
+
+def _device_conflicts(settings: Settings) -> list[Contradiction]:
+    if settings.wan_if is None or not device_matches(settings.vpn_if, settings.wan_if):
+        return []
+    return [
+        Contradiction(
+            settings.wan_if,
+            f"an interface outside of VPN_IF={settings.vpn_if}",
+            "name the interface to the internet; VPN_IF is for the clients' tunnels alone",
+            ("WAN_IF", "VPN_IF"),
+        )
+    ]
+
+
+def _ipv6_conflicts(settings: Settings) -> list[Contradiction]:
+    found = []
+    nat = settings.ipv6_nat
+    if nat is not Ipv6Nat.OFF and not settings.ipv6_forward:
+        found.append(
+            Contradiction(
+                nat.value,
+                "0 with IPV6_FORWARD=0",
+                "set IPV6_FORWARD=1 to give clients IPv6, or IPV6_NAT=0 to give them none",
+                ("IPV6_NAT", "IPV6_FORWARD"),
+            )
+        )
+    if nat is Ipv6Nat.ON and settings.ipv6_sink:
+        found.append(
+            Contradiction(
+                "1",
+                "0 with IPV6_NAT=1",
+                "set IPV6_NAT=auto to reject IPv6 only while it does not work, or IPV6_NAT=0 to "
+                "reject it always",
+                ("IPV6_SINK", "IPV6_NAT"),
+            )
+        )
+    return found
+
+
+def _place_conflicts(settings: Settings) -> list[Contradiction]:
+    """The effective ocserv.conf must never be written over the operator's."""
+    run, config = settings.run_dir, settings.config_dir
+    if run != config and run not in config.parents:
+        return []
+    return [
+        Contradiction(
+            str(run),
+            f"a directory that does not hold OCGATE_CONFIG_DIR={config}",
+            "choose another directory; what stands in the run dir is replaced at each start",
+            ("OCGATE_RUN_DIR", "OCGATE_CONFIG_DIR"),
+        )
+    ]

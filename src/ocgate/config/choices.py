@@ -1,0 +1,32 @@
+"""The values of settings that are one of a few words. Pure; every room may import them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Ipv6Nat(StrEnum):
+    """Whether clients get IPv6 by NAT66."""
+
+    OFF = "0"
+    """Never."""
+    ON = "1"
+    """Always, and loudly so where there is no IPv6 egress."""
+    AUTO = "auto"
+    """Only while a probe shows that IPv6 egress works."""
+
+
+class LogFormat(StrEnum):
+    """One line an event in either."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least severe event that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"

@@ -1,0 +1,246 @@
+"""The settings: every variable declared once, with type, default, form, example and meaning.
+
+Pure. `table` turns this class into the settings table that feeds `--help` and docs/reference.md;
+pydantic validates by it. Nothing here looks anything up: what stays None is decided by the rooms
+that hold the facts (ocserv.conf, the default route).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
+
+from ocgate.config import devices, networks, texts, values
+from ocgate.config.agreement import contradictions
+from ocgate.config.choices import Ipv6Nat, LogFormat, LogLevel
+from ocgate.config.networks import Endpoint
+from ocgate.config.setting import Setting
+from ocgate.config.values import Rejected
+
+__all__ = ["Endpoint", "Ipv6Nat", "LogFormat", "LogLevel", "Settings"]
+
+
+# Booleans are taken too, because IPV6_NAT was one in the reference image.
+_NAT_WORDS = dict.fromkeys(values.TRUE_WORDS, "1") | dict.fromkeys(values.FALSE_WORDS, "0")
+
+# Two operators, so that one of them being down or blocked does not take IPv6 from the clients.
+_DEFAULT_PROBE = (
+    Endpoint(IPv6Address("2606:4700:4700::1111"), networks.DEFAULT_PROBE_PORT),
+    Endpoint(IPv6Address("2001:4860:4860::8888"), networks.DEFAULT_PROBE_PORT),
+)
+
+# Lowest MSS of IPv4: 576-byte datagram less two 20-byte headers (RFC 9293 section 3.7.1).
+# Highest: the field has 16 bits.
+_MSS = values.integer(536, 65535, "bytes", outside="write 1400, say, or leave MSS unset for no cap")
+
+# A second is the least that leaves a lost SYN one retransmission; beyond a day it would not be a
+# re-check any more. 30 s: few packets, and clients fall back within a page's patience.
+_PROBE_INTERVAL = values.integer(1, 86400, "seconds", outside="write 30, say")
+
+NETWORK, IPV6, PLACES, LOGS, FIRST_START = (
+    "Client network",
+    "IPv6",
+    "Directories",
+    "Logs",
+    "First start",
+)
+
+
+class Settings(BaseModel):
+    """What the operator asked for. Attributes are the variables' names in lower case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    vpn_subnet: Annotated[
+        tuple[IPv4Network, ...] | None,
+        Setting(
+            "VPN_SUBNET",
+            networks.SUBNETS4,
+            NETWORK,
+            "The clients' IPv4 subnets, which are masqueraded. Must agree with ocserv.conf.",
+            "10.10.10.0/24",
+            unset="from ocserv.conf, else 10.10.10.0/24",
+        ),
+    ] = None
+    wan_if: Annotated[
+        str | None,
+        Setting(
+            "WAN_IF",
+            devices.INTERFACE,
+            NETWORK,
+            "The interface by which clients reach the internet.",
+            "eth0",
+            unset="the interface of the default route, followed when it moves; else eth0",
+        ),
+    ] = None
+    vpn_if: Annotated[
+        str,
+        Setting(
+            "VPN_IF",
+            devices.DEVICES,
+            NETWORK,
+            "The clients' tunnel devices; `+` stands for any ending (nft's `*`). "
+            "Must agree with `device` in ocserv.conf.",
+            "vpns+",
+        ),
+    ] = "vpns+"
+    mss: Annotated[
+        int | None,
+        Setting(
+            "MSS",
+            _MSS,
+            NETWORK,
+            "Hard cap of the TCP MSS of the clients' connections to the listener, in both "
+            "directions. It only ever lowers.",
+            "1360",
+            unset="clamped to each interface's MTU",
+        ),
+    ] = None
+
+    ipv6_forward: Annotated[
+        bool,
+        Setting("IPV6_FORWARD", values.boolean(), IPV6, "Whether the host forwards IPv6.", "1"),
+    ] = True
+    ipv6_nat: Annotated[
+        Ipv6Nat,
+        Setting(
+            "IPV6_NAT",
+            values.choice(Ipv6Nat, also=_NAT_WORDS),
+            IPV6,
+            "IPv6 for clients by NAT66: never, always, or (`auto`) only while a probe shows that "
+            "IPv6 egress works. With `1` and no egress the log says so loudly.",
+            "auto",
+        ),
+    ] = Ipv6Nat.OFF
+    ipv6_subnet: Annotated[
+        IPv6Network,
+        Setting(
+            "IPV6_SUBNET",
+            networks.SUBNET6,
+            IPV6,
+            "The clients' IPv6 subnet. Must agree with `ipv6-network` in ocserv.conf.",
+            "fd00:1:2:3::/64",
+        ),
+    ] = IPv6Network("fda9:4efe:7e3b:3ea::/64")
+    ipv6_probe: Annotated[
+        tuple[Endpoint, ...],
+        Setting(
+            "IPV6_PROBE",
+            networks.ENDPOINTS6,
+            IPV6,
+            "Where the probe connects by TCP to see whether IPv6 egress works; one that answers "
+            "is enough. The port is 443 unless written.",
+            "[2606:4700:4700::1111]:443, 2620:fe::fe",
+        ),
+    ] = _DEFAULT_PROBE
+    ipv6_probe_interval: Annotated[
+        int,
+        Setting(
+            "IPV6_PROBE_INTERVAL",
+            _PROBE_INTERVAL,
+            IPV6,
+            "Seconds between two probes while the server runs.",
+            "60",
+        ),
+    ] = 30
+    ipv6_sink: Annotated[
+        bool,
+        Setting(
+            "IPV6_SINK",
+            values.boolean(),
+            IPV6,
+            "Where clients get no working IPv6: give them an address and `::/0` all the same and "
+            "reject their IPv6 at once, so that a dual-stack client neither uses its own IPv6 "
+            "outside of the tunnel nor waits.",
+            "1",
+        ),
+    ] = False
+
+    config_dir: Annotated[
+        Path,
+        Setting(
+            "OCGATE_CONFIG_DIR",
+            texts.DIRECTORY,
+            PLACES,
+            "Holds ocserv.conf, ocgate.toml, users and certificates. Empty: `ocgate run` "
+            "initialises it.",
+            "/srv/vpn",
+            environment_only=True,
+        ),
+    ] = Path("/etc/ocserv")
+    run_dir: Annotated[
+        Path,
+        Setting(
+            "OCGATE_RUN_DIR",
+            texts.DIRECTORY,
+            PLACES,
+            "Holds the effective ocserv.conf, sockets and pid files; best on a tmpfs.",
+            "/run/vpn",
+        ),
+    ] = Path("/run/ocgate")
+
+    log_format: Annotated[
+        LogFormat,
+        Setting(
+            "OCGATE_LOG_FORMAT",
+            values.choice(LogFormat),
+            LOGS,
+            "One line an event, for people or as JSON.",
+            "json",
+        ),
+    ] = LogFormat.HUMAN
+    log_level: Annotated[
+        LogLevel,
+        Setting(
+            "OCGATE_LOG_LEVEL",
+            values.choice(LogLevel),
+            LOGS,
+            "The least severe event that is logged.",
+            "debug",
+        ),
+    ] = LogLevel.INFO
+
+    url: Annotated[
+        str | None,
+        Setting(
+            "OCGATE_URL",
+            texts.URL,
+            FIRST_START,
+            "Under which address clients reach the server. Goes into the certificate and into "
+            "the lines that tell how to connect.",
+            "https://vpn.example.org",
+            unset="the address of the default route's interface",
+        ),
+    ] = None
+    user: Annotated[
+        str,
+        Setting(
+            "OCGATE_USER",
+            texts.USER,
+            FIRST_START,
+            "Name of the user that is made when the config dir is initialised.",
+            "alice",
+        ),
+    ] = "vpn"
+    password: Annotated[
+        SecretStr | None,
+        Setting(
+            "OCGATE_PASSWORD",
+            texts.PASSWORD,
+            FIRST_START,
+            "Password of that user.",
+            "correct horse battery staple",
+            unset="a random one, shown once",
+            secret=True,
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        found = contradictions(self)
+        if found:
+            raise Rejected(*found)
+        return self

@@ -1,0 +1,75 @@
+"""docs/reference.md, generated from the settings table. Pure."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from ocgate.config.table import LINES, Line
+from ocgate.config.unserved import UNSERVED, Unserved
+
+_HEAD = """\
+# Settings
+
+Generated from the settings table by `python -m ocgate.config.reference`; do not edit.
+
+Every setting is an environment variable, or the same name in upper or lower case in `ocgate.toml`
+in the config dir; the environment wins. A variable that is empty counts as unset. All that is wrong
+is reported at once as `source:line: key: got …; expected …. what to do`, nothing is changed, and
+the exit code is 2. A misspelt `VPN_*`, `OCGATE_*` or `IPV6_*` name is an error, never ignored; what
+Kubernetes and docker links put into the environment is not.
+
+```toml
+# ocgate.toml
+vpn_subnet = ["10.10.10.0/24", "10.10.11.0/24"]  # or text: "10.10.10.0/24, 10.10.11.0/24"
+ipv6_nat = "auto"
+mss = 1360
+```
+"""
+
+_UNSERVED_HEAD = """\
+## Known, but without effect in this version
+
+Variables of azinchen/ocserv-server. What steers or guards clients' packets is refused, because
+running without it would send them by the host; the rest is accepted and the log says that it has
+no effect.
+
+| Variable | Any value is | but for |
+|---|---|---|
+"""
+
+
+def reference_markdown() -> str:
+    """The whole page, ending in a newline."""
+    groups = groupby(LINES, key=lambda line: line.setting.group)
+    parts = [_HEAD, *(_group(name, list(lines)) for name, lines in groups), _unserved()]
+    return "\n".join(parts)
+
+
+def _group(name: str, lines: list[Line]) -> str:
+    return "\n".join([f"## {name}\n", *(_setting(line) for line in lines)])
+
+
+def _setting(line: Line) -> str:
+    setting = line.setting
+    default = f"`{line.default}`" if line.default else f"unset: {setting.unset}"
+    facts = [
+        f"- Type: {setting.form.kind}",
+        f"- Default: {default}",
+        f"- Accepts: {setting.form.accepts}",
+        f"- Example: `{setting.name}={setting.example}`",
+    ]
+    if setting.file_name:
+        facts.append(f"- Secret: also as `{setting.file_name}`, the path of a file that holds it")
+    if setting.environment_only:
+        facts.append("- Only in the environment, not in `ocgate.toml`")
+    return "\n".join([f"### `{setting.name}`\n", setting.doc, "", *facts, ""])
+
+
+def _unserved() -> str:
+    return _UNSERVED_HEAD + "".join(_unserved_row(line) for line in UNSERVED.values())
+
+
+def _unserved_row(line: Unserved) -> str:
+    inert = ", ".join(f"`{value}`" for value in sorted(line.inert))
+    verdict = "refused" if line.steers else f"accepted; {line.about}"
+    return f"| `{line.name}` | {verdict} | {inert} |\n"

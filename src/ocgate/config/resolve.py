@@ -1,0 +1,124 @@
+"""From what was written to `Settings`, or to every problem in it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
+
+from ocgate.config.agreement import Contradiction
+from ocgate.config.choices import Ipv6Nat
+from ocgate.config.model import Settings
+from ocgate.config.origin import ENVIRONMENT, Origin, Written
+from ocgate.config.table import BY_FIELD, BY_NAME, LINES, SECRETS
+from ocgate.config.unserved import UNSERVED
+from ocgate.config.values import Fault, Rejected
+from ocgate.errors import Problem
+
+
+def overlay(environment: Mapping[str, Written], file: Mapping[str, Written]) -> dict[str, Written]:
+    """Both together; the environment wins, over a secret's `_FILE` variant too."""
+    hidden = set(environment)
+    for line in SECRETS:
+        pair = {line.setting.name, f"{line.setting.name}_FILE"}
+        hidden |= pair if pair & hidden else set()
+    return {name: value for name, value in file.items() if name not in hidden} | dict(environment)
+
+
+def validate(found: Mapping[str, Written]) -> tuple[Settings | None, list[Problem]]:
+    """The settings, or all problems: of every value, and between those that are fine alone."""
+    values = {BY_NAME[name].field: found[name].text for name in found if name in BY_NAME}
+    settings, problems, bad = _try(values, found)
+    if not bad:
+        return settings, problems
+    # pydantic compares settings only when each is fine, so the fine ones are tried once more;
+    # what then hangs on the default that stands in for a bad value is left out.
+    fine = {field for field in values if BY_FIELD[field].setting.name not in bad}
+    rest = {field: values[field] for field in fine}
+    _, between, _ = _try(rest, found, without=bad)
+    return None, problems + between
+
+
+def _try(
+    values: Mapping[str, str], found: Mapping[str, Written], *, without: Iterable[str] = ()
+) -> tuple[Settings | None, list[Problem], set[str]]:
+    """Settings or problems, and the names of values that are bad alone."""
+    try:
+        return Settings.model_validate(values), [], set()
+    except ValidationError as error:
+        problems: list[Problem] = []
+        bad: set[str] = set()
+        for detail in error.errors(include_url=False, include_input=False):
+            rejected = detail.get("ctx", {}).get("error")
+            field = str(detail["loc"][0]) if detail["loc"] else ""
+            name = BY_FIELD[field].setting.name if field else ""
+            bad |= {name} if name else set()
+            problems += [
+                _problem(fault, name, found)
+                for fault in _faults(rejected, field)
+                if not (isinstance(fault, Contradiction) and {*fault.names} & {*without})
+            ]
+        return None, problems, bad
+
+
+def _faults(rejected: object, field: str) -> tuple[Fault, ...]:
+    """What a form said; should pydantic's own type check ever speak, the form's range."""
+    if isinstance(rejected, Rejected):
+        return rejected.faults
+    return (Fault(None, BY_FIELD[field].setting.form.accepts, "write a value of this kind"),)
+
+
+def _problem(fault: Fault, name: str, found: Mapping[str, Written]) -> Problem:
+    names = fault.names if isinstance(fault, Contradiction) else (name,)
+    places = [found[each].origin for each in names if each in found]
+    origin = places[0] if places else Origin(ENVIRONMENT)
+    return origin.problem(names[0], fault.got, fault.expected, fault.remedy)
+
+
+def refuse_unserved(found: Mapping[str, Written]) -> list[Problem]:
+    """Variables that steer or guard packets and that this version does not serve."""
+    return [
+        written.origin.problem(
+            name,
+            written.text,
+            f"{_inert(name)}, because {UNSERVED[name].about}",
+            f"remove {name} only if clients may go out by the host",
+        )
+        for name, written in found.items()
+        if name in UNSERVED and UNSERVED[name].steers and not _is_inert(name, written)
+    ]
+
+
+def notices(found: Mapping[str, Written], settings: Settings) -> tuple[str, ...]:
+    """Settings that are accepted and have no effect, one sentence each, in the tables' order."""
+    said = []
+    subnet = found.get("IPV6_SUBNET")
+    if subnet and settings.ipv6_nat is Ipv6Nat.OFF and not settings.ipv6_sink:
+        said.append(
+            f"{subnet.origin}: IPV6_SUBNET: with IPV6_NAT=0 and IPV6_SINK=0 clients get no address "
+            "from it; it is only compared with ipv6-network in ocserv.conf"
+        )
+    for name, line in UNSERVED.items():
+        if name in found and not line.steers and not _is_inert(name, found[name]):
+            place = found[name].origin
+            said.append(f"{place}: {name}: has no effect in this version: {line.about}")
+    return tuple(said)
+
+
+def _is_inert(name: str, written: Written) -> bool:
+    return written.text.strip() in UNSERVED[name].inert
+
+
+def _inert(name: str) -> str:
+    inert = sorted(UNSERVED[name].inert)
+    return f"{inert[0]} or unset" if inert else "unset"
+
+
+def origins(found: Mapping[str, Written]) -> dict[str, Origin]:
+    """Where each setting was written, by the name of the setting; defaults are left out."""
+    names = {line.setting.name: line.setting.file_name for line in LINES}
+    return {
+        name: (found.get(name) or found[file_name or name]).origin
+        for name, file_name in names.items()
+        if name in found or file_name in found
+    }

@@ -1,0 +1,1 @@
+"""The wiring, which alone knows all rooms: `run` starts, `daemon` serves, `teardown` ends."""

@@ -1,0 +1,53 @@
+"""Ask the running control plane: what `ocgate status`, `reload` and `healthcheck` use."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+from ocgate.errors import OcgateError
+from ocgate.names import CONTROL_SOCKET
+from ocgate.sessions.protocol import encode_request
+
+# A reload may wait for `ocserv -t`, the probe and a transaction; all others answer in milliseconds.
+TIMEOUT = 30.0  # seconds
+
+
+def ask(run_dir: Path, verb: str) -> bytes:
+    """The whole answer to `verb`; raises OcgateError where nobody answers."""
+    path = run_dir / CONTROL_SOCKET
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(str(path))
+            connection.sendall(encode_request(verb, {}))
+            return _all(connection)
+    except OSError as error:
+        raise OcgateError(
+            f"The control plane does not answer at {path}: {error.strerror or error}",
+            hint="Is `ocgate run` running, and are you root?",
+        ) from None
+
+
+def _all(connection: socket.socket) -> bytes:
+    parts = []
+    while data := connection.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def main() -> int:
+    """`python -m ocgate.control.ask VERB RUN_DIR`: for the supervisor's signal handlers."""
+    verb, run_dir = sys.argv[1], sys.argv[2]
+    try:
+        reply = ask(Path(run_dir), verb)
+    except OcgateError as error:
+        print(f"ocgate: {error}", file=sys.stderr)
+        return 1
+    sys.stderr.write(reply.decode(errors="replace"))
+    return 0 if reply.startswith(b"ok") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The control plane's process: everything wired together, supervised by s6 beside ocserv.
+
+    adopt live sessions -> apply and verify the plan -> open hook socket -> start ocserv
+    then: kernel events -> look again; probe -> IPv6; hooks -> gatekeeper; requests -> status, reload
+
+It may be killed at any moment: the kernel keeps the rules, ocserv its sessions, the run dir what
+is in force. SIGTERM ends it without touching either; taking everything down is `teardown`'s job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from ocgate.control import log as logs
+from ocgate.control import status
+from ocgate.control.doorway import Doorway
+from ocgate.control.effective import Effective
+from ocgate.control.egress import EgressWatch
+from ocgate.control.gatekeeper import Domain, Gatekeeper
+from ocgate.control.journal import Journal
+from ocgate.control.keeper import Keeper
+from ocgate.control.prepared import prepare, problems
+from ocgate.control.run_dir import write
+from ocgate.control.sources import Sources, read_snapshot, reread, write_snapshot
+from ocgate.errors import ConfigurationError, OcgateError
+from ocgate.kernel import process
+from ocgate.kernel.facts import observe
+from ocgate.kernel.nft import Nft
+from ocgate.kernel.watch import watch
+from ocgate.names import CONTROL_PID, CONTROL_SOCKET
+from ocgate.server import services
+from ocgate.sessions.table import SessionTable
+
+# Events are lossless as far as the kernel is; this look catches what no event tells (a sysctl
+# that was written by hand) and sessions whose end nobody reported.
+UNPROMPTED_LOOK = 60.0  # seconds
+
+log = logs.stage("svc-control")
+
+
+class Control:
+    """One control plane, from start to SIGTERM."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.started_at = time.time()
+        self.nft = Nft()
+        self.table = SessionTable()
+        self.snapshot = read_snapshot(run_dir)
+        self.effective = Effective(run_dir)
+        self.keeper = Keeper(self.nft, run_dir, self.table, self.effective, self.snapshot.egress)
+        self.journal = Journal(run_dir)
+        self.gatekeeper = Gatekeeper(self.table, self.keeper.writer, self.journal, self._domain)
+        self.egress = EgressWatch(self.keeper, run_dir)
+        handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
+            "connect": self._connect,
+            "disconnect": self._disconnect,
+            "refused": self._disconnect,
+            "status": self._status,
+            "health": self._health,
+            "reload": self._reload,
+        }
+        self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
+
+    async def serve(self) -> None:
+        """Until SIGTERM."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._watch())]
+            await self._start()
+            running += [tasks.create_task(self.egress.run()), tasks.create_task(self._unprompted())]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+        await self.doorway.close()
+
+    async def _start(self) -> None:
+        for session in self.journal.live(process.alive):
+            self.gatekeeper.adopt(session)
+        facts = await asyncio.to_thread(observe)
+        await self.keeper.start(prepare(self.snapshot.sources, facts, self.snapshot.egress))
+        await self.doorway.open()
+        write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
+        seconds = round(time.time() - self.started_at, 3)
+        log.info("control plane ready", sessions=len(self.table), seconds=seconds)
+        services.start_ocserv(self.run_dir)
+
+    async def _watch(self) -> None:
+        async for event in watch(self.nft):
+            for device in event.gone:
+                await self.gatekeeper.device_gone(device)
+            if event.look:
+                self.egress.nudge()
+                await self._look()
+
+    async def _unprompted(self) -> None:
+        while True:
+            await asyncio.sleep(UNPROMPTED_LOOK)
+            await self.gatekeeper.sweep()
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self.keeper.look()
+        except OcgateError as error:
+            log.error("the kernel's state can't be brought to the plan", why=str(error))
+
+    def _domain(self) -> Domain:
+        prepared = self.keeper.prepared
+        return Domain(prepared.intent.device, prepared.subnets, prepared.intent.prefix6)
+
+    async def _connect(self, fields: Mapping[str, bytes]) -> bytes:
+        why = await self.gatekeeper.connect(fields)
+        if why is None:
+            return b"admitted\n"
+        return b"refused " + why.encode("utf-8", "replace").replace(b"\n", b" ") + b"\n"
+
+    async def _disconnect(self, fields: Mapping[str, bytes]) -> bytes:
+        await self.gatekeeper.disconnect(fields)
+        return b"ok\n"
+
+    async def _status(self, _fields: Mapping[str, bytes]) -> bytes:
+        return json.dumps(await status.collect(self)).encode()
+
+    async def _health(self, _fields: Mapping[str, bytes]) -> bytes:
+        return json.dumps(await status.health(self)).encode()
+
+    async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
+        try:
+            sources = await asyncio.to_thread(reread, dict(os.environ))
+            facts = await asyncio.to_thread(observe)
+            await self._accept(sources, problems(prepare(sources, facts, self.snapshot.egress)))
+        except OcgateError as error:
+            log.error("reload refused, nothing changed", why=str(error))
+            return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
+        return b"ok\n"
+
+    async def _accept(self, sources: Sources, found: tuple) -> None:  # type: ignore[type-arg]
+        found = (*found, *self.effective.needs_restart(self.keeper.prepared.sources, sources))
+        if found:
+            raise ConfigurationError(found)
+        await self.effective.validate(sources)
+        await self.keeper.look(sources=sources)
+        write_snapshot(self.run_dir, sources, self.snapshot.egress)
+        await self.effective.hang_up()
+        log.info("reloaded")
+
+
+def main() -> int:
+    """`python -m ocgate.control.daemon RUN_DIR`: exit 1 where the guard can't be installed."""
+    run_dir = Path(sys.argv[1])
+    gc.freeze()  # what the imports made stays: 10,000 sessions' garbage runs need not walk it
+    try:
+        control = Control(run_dir)
+        settings = control.snapshot.sources.settings
+        logs.configure(settings.log_format, settings.log_level)
+        asyncio.run(control.serve())
+    except OcgateError as error:
+        print(f"svc-control: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

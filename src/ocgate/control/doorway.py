@@ -1,0 +1,89 @@
+"""control.sock: where ocserv's hooks and `ocgate status` knock.
+
+A Unix stream socket, 0600, and every peer's credentials are checked by the kernel's word
+(SO_PEERCRED): only root, or the user that the control plane runs as, is listened to. One request a
+connection (sessions/protocol.py says how it is written).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from ocgate.control.log import stage
+from ocgate.kernel import process
+from ocgate.sessions.protocol import MalformedRequest, Request, RequestParser
+
+Handler = Callable[[Mapping[str, bytes]], Awaitable[bytes]]
+
+REQUEST_TIMEOUT = 5.0  # seconds for a whole request to arrive: the hook's own limit
+BACKLOG = 4096  # a reconnect storm of thousands must queue, not fail (net.core.somaxconn caps it)
+
+log = stage("svc-control")
+
+
+class Doorway:
+    """Serves `handlers` by verb."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Start to listen; a stale socket of a dead predecessor is replaced."""
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        finally:
+            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, backlog=BACKLOG)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self._may_ask(writer):
+                writer.write(await self._answer(reader))
+                await writer.drain()
+        except (ConnectionError, TimeoutError):
+            pass  # the peer gave up; for a hook that is a refusal, and its worker's end frees all
+        finally:
+            writer.close()
+
+    def _may_ask(self, writer: asyncio.StreamWriter) -> bool:
+        peer = process.peer(writer.get_extra_info("socket"))
+        allowed = peer.uid in (0, os.geteuid())
+        if not allowed:
+            log.warning("control socket: peer turned away", uid=peer.uid, pid=peer.pid)
+        return allowed
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            request = await asyncio.wait_for(_read(reader), REQUEST_TIMEOUT)
+        except MalformedRequest as bad:
+            return f"refused {bad}\n".encode()
+        handler = self._handlers.get(request.verb)
+        if handler is None:
+            return f"refused unknown verb {request.verb!r}\n".encode()
+        return await handler(request.fields)
+
+
+async def _read(reader: asyncio.StreamReader) -> Request:
+    parser = RequestParser()
+    while True:
+        data = await reader.read(65536)
+        if not data:
+            raise MalformedRequest("the request ended early")
+        request = parser.feed(data)
+        if request is not None:
+            return request

@@ -1,0 +1,77 @@
+"""Watches IPv6 egress while the server runs, and tells the keeper when it changes.
+
+A probe that passes counts at once: clients get what works. A failure counts when the next probe,
+a second later, fails too, so that one lost packet does not take IPv6 from everybody; a default
+route that is gone needs no second look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ocgate.control.keeper import Keeper
+from ocgate.control.log import stage
+from ocgate.control.prepared import Egress
+from ocgate.errors import OcgateError
+from ocgate.kernel.probe import ProbeResult, probe
+
+# Covers a lost SYN's first retransmission (1 s, RFC 6298) and a satellite's round trip.
+PROBE_TIMEOUT = 2.0  # seconds
+SECOND_LOOK = 1.0  # seconds between a first failure and the probe that confirms it
+# Events come in bursts (an interface that bounces makes dozens): one probe serves them all.
+SETTLE = 0.2  # seconds
+
+log = stage("init-nat")
+
+
+async def probed(targets: tuple[tuple[str, int], ...]) -> Egress:
+    """One probe of all targets; any that answers is enough."""
+    result: ProbeResult = await probe(targets, timeout=PROBE_TIMEOUT)
+    return Egress(None if result.ok else result.reason)
+
+
+class EgressWatch:
+    """Probes every IPV6_PROBE_INTERVAL seconds, and soon after `nudge`."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Something about links or routes changed: probe soon."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """For ever; does nothing while IPv6 does not depend on egress."""
+        while True:
+            await self._wait()
+            if not self._keeper.prepared.wish.needs_egress:
+                continue
+            egress = await self._measured()
+            if egress.working != self._keeper.egress.working:
+                await self._tell(egress)
+
+    async def _wait(self) -> None:
+        interval = self._keeper.prepared.sources.settings.ipv6_probe_interval
+        try:
+            await asyncio.wait_for(self._nudged.wait(), interval)
+            await asyncio.sleep(SETTLE)
+        except TimeoutError:
+            pass
+        self._nudged.clear()
+
+    async def _measured(self) -> Egress:
+        targets = self._keeper.prepared.sources.settings.ipv6_probe
+        egress = await probed(targets)
+        if egress.working or not self._keeper.egress.working:
+            return egress
+        if self._keeper.prepared.facts.default_route(6) is not None:
+            await asyncio.sleep(SECOND_LOOK)
+            egress = await probed(targets)
+        return egress
+
+    async def _tell(self, egress: Egress) -> None:
+        try:
+            await self._keeper.look(egress=egress)
+        except OcgateError as error:
+            log.error("IPv6 egress changed, but the new state can't be applied", why=str(error))

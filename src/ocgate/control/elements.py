@@ -1,0 +1,106 @@
+"""Writes sessions' map elements to the kernel, many waiting changes in one transaction.
+
+`held` is what the kernel has as far as we were told; it changes only after the kernel said yes.
+Every change states what a key shall be, so that changes waiting together melt into one diff. When
+the kernel refuses (somebody changed our maps), the maps are read and brought to the wanted state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from ocgate.errors import KernelRefused
+from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_TABLE
+from ocgate.plan.nft import Elements, element_changes
+from ocgate.sessions.elements import MAP4, MAP6
+
+Key = tuple[str, str]
+"""(map, key)."""
+
+
+class ElementWriter:
+    """The one writer of session elements. `lock` is held over every transaction on our tables:
+    whoever replaces a table takes it too."""
+
+    def __init__(self, nft: Nft, resync: Callable[[], Awaitable[None]]) -> None:
+        self._nft = nft
+        self._resync = resync
+        self._held: dict[Key, str] = {}
+        self._wanted: dict[Key, str | None] = {}
+        self._waiting: list[asyncio.Future[None]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self.lock = asyncio.Lock()
+
+    def now_holds(self, elements: Elements) -> None:
+        """Take note of what a replaced table holds; call it under `lock`."""
+        self._held = {(name, key): data for name, m in elements.items() for key, data in m.items()}
+
+    def held(self) -> dict[str, dict[str, str]]:
+        """What the kernel holds: map -> key -> data."""
+        found: dict[str, dict[str, str]] = {MAP4: {}, MAP6: {}}
+        for (name, key), data in self._held.items():
+            found[name][key] = data
+        return found
+
+    async def change(
+        self, *, put: Iterable[tuple[str, str, str]] = (), drop: Iterable[Key] = ()
+    ) -> None:
+        """Returns when the kernel holds it; raises KernelRefused if it never will."""
+        for key in drop:
+            self._wanted[key] = None
+        for name, key_text, data in put:
+            self._wanted[name, key_text] = data
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._commit_all())
+        await done
+
+    async def _commit_all(self) -> None:
+        while self._waiting:
+            async with self.lock:
+                wanted, waiting = self._wanted, self._waiting
+                self._wanted, self._waiting = {}, []
+                error = await self._commit(wanted)
+            if error is not None:
+                error = await self._recover(error)
+            for done in waiting:
+                if done.cancelled():
+                    continue
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+    async def _commit(self, wanted: dict[Key, str | None]) -> KernelRefused | None:
+        changed = {k: data for k, data in wanted.items() if self._held.get(k) != data}
+        text = element_changes(
+            NFT_TABLE,
+            remove=[key for key in changed if key in self._held],
+            add=[(name, key, data) for (name, key), data in changed.items() if data is not None],
+        )
+        if not text:
+            return None
+        try:
+            # In the loop's thread: 0.1 ms for one element is less than a thread's hand-over, and
+            # 10,000 at once are re-adoption, before anybody waits.
+            self._nft.run(text)
+        except KernelRefused as refused:
+            return refused
+        for key, data in changed.items():
+            if data is None:
+                self._held.pop(key, None)
+            else:
+                self._held[key] = data
+        return None
+
+    async def _recover(self, refused: KernelRefused) -> KernelRefused | None:
+        """Somebody else touched our table: put all of it right, which includes these changes,
+        because the session table already has them."""
+        try:
+            await self._resync()
+        except Exception:
+            return refused
+        return None

@@ -1,0 +1,212 @@
+"""Admits and ends sessions: every change of who may send what goes through here.
+
+A session is admitted only when its kernel state is in place; ocserv's worker waits for the verdict
+before it gets the tun's descriptor. On the way out the order is: element gone, then conntrack, so
+that nothing new can be born in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ocgate.control.elements import ElementWriter
+from ocgate.control.journal import Journal
+from ocgate.control.log import stage
+from ocgate.errors import OcgateError
+from ocgate.kernel import conntrack, process
+from ocgate.plan.facts import Network
+from ocgate.sessions import elements
+from ocgate.sessions.session import BadHook, Session, from_hook, worker_of
+from ocgate.sessions.table import Admit, Contested, Refuse, SessionTable, ended_by
+
+# On roaming ocserv has sent SIGTERM to the old worker before it runs the new session's hook; the
+# worker is gone within tens of milliseconds. A rival that lives longer is a second lease of the
+# same address. Below the hook's own limit of 5 s.
+RIVAL_GRACE = 3.0  # seconds
+RIVAL_POLL = 0.01  # seconds
+
+log = stage("svc-control")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a session may be: on `device`*, within `subnets`, owning /prefix6_bits of IPv6."""
+
+    device: str
+    subnets: tuple[Network, ...]
+    prefix6_bits: int
+
+
+class Gatekeeper:
+    """Owns the session table. `domain` is asked at each connect, because a reload changes it."""
+
+    def __init__(
+        self,
+        table: SessionTable,
+        writer: ElementWriter,
+        journal: Journal,
+        domain: Callable[[], Domain],
+    ) -> None:
+        self._table = table
+        self._writer = writer
+        self._journal = journal
+        self._domain = domain
+
+    async def connect(self, fields: Mapping[str, bytes]) -> str | None:
+        """None: admitted, the kernel holds it. Otherwise why not, in one line."""
+        try:
+            session = self._described(fields)
+        except BadHook as bad:
+            return self._refused(fields, str(bad))
+        verdict = await self._decided(session)
+        if isinstance(verdict, Refuse):
+            return self._refused(fields, verdict.why)
+        try:
+            await self._let_in(session, verdict.displaced)
+        except OcgateError as error:
+            self._table.end(session)
+            return self._refused(fields, f"its kernel state can't be set: {error.message}")
+        log.info("session admitted", **_words(session))
+        return None
+
+    async def disconnect(self, fields: Mapping[str, bytes]) -> None:
+        """A session ended, or was refused by the operator's own script. Idempotent; unknown ones
+        are no error, because ocserv runs the hook also for sessions that never came in."""
+        try:
+            worker = worker_of(fields)
+        except BadHook as bad:
+            log.warning("disconnect hook not understood", why=str(bad))
+            return
+        session = ended_by(
+            self._table.of_worker(worker),
+            user=fields.get("USERNAME", b"").decode("utf-8", "surrogateescape"),
+            device=fields.get("DEVICE", b"").decode("utf-8", "surrogateescape"),
+            duration=_number(fields.get("STATS_DURATION", b"")),
+            now=time.time(),
+        )
+        if session is not None:
+            await self.end(
+                session,
+                "disconnected",
+                sent=fields.get("STATS_BYTES_OUT", b"").decode(),
+                received=fields.get("STATS_BYTES_IN", b"").decode(),
+            )
+
+    async def device_gone(self, device: str) -> None:
+        """The kernel says a tunnel is gone; with it went its session, hook or no hook."""
+        session = self._table.on_device(device)
+        if session is not None:
+            await self.end(session, "its tunnel is gone")
+
+    async def sweep(self) -> None:
+        """End every session whose worker does not live any more."""
+        for session in self._table:
+            if not process.alive(session.worker, session.started):
+                await self.end(session, "its worker is gone")
+
+    async def end(self, session: Session, why: str, **words: str) -> None:
+        """Close it: elements first, then its flows."""
+        if not self._table.end(session):
+            return
+        await self._writer.change(drop=elements.keys(session))
+        self._journal.remove(session)
+        await self._forget_flows(session)
+        seconds = round(time.time() - session.connected_at)
+        log.info(
+            "session ended",
+            user=session.user,
+            device=session.device,
+            why=why,
+            seconds=seconds,
+            **words,
+        )
+
+    def adopt(self, session: Session) -> None:
+        """Take over a session that a former control plane admitted; its elements are written with
+        the whole table."""
+        self._table.add(session)
+
+    def _described(self, fields: Mapping[str, bytes]) -> Session:
+        started = process.start_time(worker_of(fields))
+        if started is None:
+            raise BadHook("its worker is gone already")
+        bits = self._domain().prefix6_bits
+        return from_hook(fields, started=started, now=time.time(), prefix6_bits=bits)
+
+    async def _decided(self, session: Session) -> Admit | Refuse:
+        deadline = time.monotonic() + RIVAL_GRACE
+        while True:
+            domain = self._domain()
+            verdict = self._table.judge(session, device=domain.device, subnets=domain.subnets)
+            if not isinstance(verdict, Contested):
+                return verdict
+            dead = [r for r in verdict.rivals if not process.alive(r.worker, r.started)]
+            for rival in dead:
+                await self._make_way(rival, session)
+            if not dead and time.monotonic() > deadline:
+                return Refuse(_taken(verdict.rivals))
+            if not dead:
+                await asyncio.sleep(RIVAL_POLL)
+
+    async def _make_way(self, rival: Session, successor: Session) -> None:
+        """The rival's worker is dead. Flows of the same person live on (roaming): they keep their
+        translation, and the download goes on. Flows of another person are cut."""
+        if rival.owner != successor.owner:
+            await self.end(rival, "its worker is gone, and its address was given away")
+            return
+        self._table.end(rival)
+        await self._writer.change(drop=elements.keys(rival))
+        self._journal.remove(rival)
+        log.info("session roamed", user=rival.user, device=rival.device, to=successor.device)
+
+    async def _let_in(self, session: Session, displaced: tuple[Session, ...]) -> None:
+        strangers = [old for old in displaced if old.owner != session.owner]
+        for old in displaced:
+            self._table.end(old)
+            self._journal.remove(old)
+            log.info(
+                "session ended", user=old.user, device=old.device, why="its tunnel was given away"
+            )
+        self._table.add(session)
+        drop = [key for old in displaced for key in elements.keys(old)]
+        if strangers:
+            await self._writer.change(drop=drop)
+            for old in strangers:
+                await self._forget_flows(old)
+        await self._writer.change(put=elements.elements(session), drop=drop)
+        self._journal.write(session)
+
+    async def _forget_flows(self, session: Session) -> None:
+        """Delete conntrack entries of addresses that nobody owns now."""
+        free = tuple(
+            net for net in session.networks if self._table.owner_of(net) in (None, session)
+        )
+        if free:
+            await asyncio.to_thread(conntrack.delete_of_networks, free)
+
+    def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
+        user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
+        log.warning("session refused", user=user, why=why)
+        return why
+
+
+def _taken(rivals: tuple[Session, ...]) -> str:
+    rival = rivals[0]
+    address = rival.address4 or rival.prefix6
+    return f"its address {address} belongs to another live session ({rival.user} on {rival.device})"
+
+
+def _words(session: Session) -> dict[str, str]:
+    found = {"user": session.user, "device": session.device, "peer": session.peer}
+    if session.address4 is not None:
+        found["address"] = str(session.address4)
+    if session.prefix6 is not None:
+        found["address6"] = str(session.prefix6)
+    return found
+
+
+def _number(raw: bytes) -> float | None:
+    return float(raw) if raw.isdigit() else None

@@ -1,0 +1,59 @@
+"""Admitted sessions as small files in the run dir, so that a new control plane re-adopts them.
+
+A file is written after the kernel held the session and before ocserv was told; it names the worker
+by pid and start time, so a live worker proves the session and a dead one disproves it. occtl knows
+the sessions too, but mangles names that are not ASCII (shared/ocserv.md), and takes longer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from ipaddress import IPv4Address, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from ocgate.names import SESSIONS
+from ocgate.sessions.session import Session
+
+
+class Journal:
+    """The files in `run_dir`/sessions, 0600 in a directory of 0700."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._dir = run_dir / SESSIONS
+        self._dir.mkdir(mode=0o700, exist_ok=True)
+
+    def write(self, session: Session) -> None:
+        """Remember it; atomic."""
+        path = self._path(session)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(session), default=str), encoding="ascii")
+        new.replace(path)
+
+    def remove(self, session: Session) -> None:
+        """Forget it; no error if it was not there."""
+        self._path(session).unlink(missing_ok=True)
+
+    def live(self, alive: Callable[[int, int], bool]) -> Iterator[Session]:
+        """Sessions whose worker still runs; files of others, and unreadable ones, are removed."""
+        for path in sorted(self._dir.iterdir()):
+            session = _read(path)
+            if session is not None and alive(session.worker, session.started):
+                yield session
+            else:
+                path.unlink(missing_ok=True)
+
+    def _path(self, session: Session) -> Path:
+        return self._dir / f"{session.worker}-{session.started}.json"
+
+
+def _read(path: Path) -> Session | None:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="ascii"))
+        for key, kind in (("address4", IPv4Address), ("prefix6", IPv6Network)):
+            raw[key] = None if raw[key] is None else kind(raw[key])
+        return Session(**raw)
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,152 @@
+"""Keeps the kernel at the plan while the machine around it changes.
+
+Events only say "look again". Each look observes the facts, plans anew, compares with what was
+applied and with what the kernel holds, and applies where either differs. The same look follows a
+default route that moves, a probe that changes its mind, a reload, and somebody's `nft flush`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from ocgate.control.effective import Effective
+from ocgate.control.elements import ElementWriter
+from ocgate.control.log import stage
+from ocgate.control.prepared import Egress, Prepared, prepare
+from ocgate.control.sources import Sources
+from ocgate.errors import OcgateError
+from ocgate.kernel import conntrack
+from ocgate.kernel.apply import Applied, apply, drift
+from ocgate.kernel.facts import observe
+from ocgate.kernel.nft import Nft
+from ocgate.sessions import elements
+from ocgate.sessions.table import SessionTable
+
+# A repair is done at once; somebody who undoes it again and again gets REPAIRS_PER_WINDOW of them
+# in WINDOW seconds, then one every WINDOW / REPAIRS_PER_WINDOW: the other locks hold meanwhile.
+REPAIRS_PER_WINDOW = 20
+WINDOW = 10.0  # seconds
+
+log = stage("init-nat")
+
+
+class Keeper:
+    """Owns what was applied. `look` may be called at any time, from one loop."""
+
+    def __init__(
+        self,
+        nft: Nft,
+        run_dir: Path,
+        table: SessionTable,
+        effective: Effective,
+        egress: Egress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nft = nft
+        self._run_dir = run_dir
+        self._table = table
+        self._effective = effective
+        self._clock = clock
+        self._applied: Applied | None = None
+        self._repairs: deque[float] = deque(maxlen=REPAIRS_PER_WINDOW)
+        self._prepared: Prepared | None = None
+        self._egress = egress
+        self._busy = asyncio.Lock()
+        self.writer = ElementWriter(nft, self.restore)
+        self.repaired = 0
+        self.last_repair = ""
+
+    @property
+    def prepared(self) -> Prepared:
+        """What is in force now; `start` must have run."""
+        assert self._prepared is not None
+        return self._prepared
+
+    @property
+    def egress(self) -> Egress:
+        """What the last probe that counted found."""
+        return self._egress
+
+    async def start(self, prepared: Prepared) -> None:
+        """Apply and verify; raises OcgateError where the kernel refuses."""
+        async with self._busy:
+            await self._apply(prepared)
+
+    async def look(self, *, sources: Sources | None = None, egress: Egress | None = None) -> None:
+        """Observe, plan, compare, apply where needed. New sources or egress replace the old."""
+        async with self._busy:
+            old = self.prepared
+            facts = await asyncio.to_thread(observe)
+            self._egress = egress or self._egress
+            new = prepare(sources or old.sources, facts, self._egress)
+            if new.plan != old.plan:
+                await self._apply(new)
+                await self._after_change(old, new)
+            else:
+                self._prepared = new
+                await self._repair()
+            await self._effective.follow(new)
+
+    async def restore(self) -> None:
+        """Put the whole table right from the session table."""
+        async with self._busy:
+            await self._apply(self.prepared)
+
+    async def drift(self) -> tuple[str, ...]:
+        """What in the kernel differs from the plan just now."""
+        async with self.writer.lock:
+            assert self._applied is not None
+            return await asyncio.to_thread(drift, self._nft, self._applied, self.writer.held())
+
+    async def _repair(self) -> None:
+        found = await self.drift()
+        if not found:
+            return
+        await self._patience()
+        try:
+            await self._apply(self.prepared)
+        except OcgateError as error:
+            log.error(
+                "drift found, but it can't be repaired", found="; ".join(found), why=str(error)
+            )
+            return
+        self.repaired += 1
+        self.last_repair = "; ".join(found)
+        log.warning("drift repaired", found=self.last_repair)
+
+    async def _patience(self) -> None:
+        """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""
+        now = self._clock()
+        if len(self._repairs) == REPAIRS_PER_WINDOW and now - self._repairs[0] < WINDOW:
+            log.warning("somebody keeps changing our kernel state; repairing at a slower pace")
+            await asyncio.sleep(WINDOW / REPAIRS_PER_WINDOW)
+        self._repairs.append(self._clock())
+
+    async def _apply(self, prepared: Prepared) -> None:
+        async with self.writer.lock:
+            wanted = elements.wanted(self._table)
+            self._applied = await asyncio.to_thread(
+                apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
+            )
+            self.writer.now_holds(wanted)
+        self._prepared = prepared
+
+    async def _after_change(self, old: Prepared, new: Prepared) -> None:
+        """Say what moved; flows that were translated for another way are cut."""
+        if (old.intent.wan4, old.intent.wan6) != (new.intent.wan4, new.intent.wan6):
+            before, after = _ways(old), _ways(new)
+            if before != after:
+                await asyncio.to_thread(conntrack.delete_of_networks, new.subnets)
+                log.warning("WAN_IF moved", before=before, after=after)
+        if old.decision != new.decision:
+            tell = log.error if new.decision.loud else log.info
+            tell(f"IPv6: {new.decision.word}", why=new.decision.why)
+
+
+def _ways(prepared: Prepared) -> str:
+    ways = [way.name for way in (prepared.intent.wan4, prepared.intent.wan6) if way]
+    return ",".join(dict.fromkeys(ways)) or "none"

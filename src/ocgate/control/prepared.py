@@ -1,0 +1,190 @@
+"""From what the operator wrote and what the machine is to what shall be: one pure step.
+
+    Sources + Facts + egress -> Prepared (IPv6 decision, intent, plan, effective ocserv.conf)
+
+`run`, `check`, `plan`, `reload` and the running control plane all take this way and no other, so
+what `plan` shows is what `run` applies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ocgate.config import Settings
+from ocgate.control.sources import Sources
+from ocgate.errors import Problem
+from ocgate.plan.facts import Address, Facts, Network
+from ocgate.plan.intent import Intent, Wan
+from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Wish, decide
+from ocgate.plan.model import Plan
+from ocgate.plan.planner import plan
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What a probe found: `failure` is None where IPv6 egress works, else why not, for people."""
+
+    failure: str | None
+
+    @property
+    def working(self) -> bool:
+        """Whether IPv6 egress was seen."""
+        return self.failure is None
+
+
+UNPROBED = Egress("not probed yet")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that follows from one configuration on one machine at one moment."""
+
+    sources: Sources
+    facts: Facts
+    wish: Ipv6Wish
+    decision: Ipv6Decision
+    intent: Intent
+    plan: Plan
+
+    @property
+    def subnets(self) -> tuple[Network, ...]:
+        """All client subnets, both families."""
+        return (*self.intent.subnets4, *self.intent.subnets6)
+
+
+def prepare(sources: Sources, facts: Facts, egress: Egress) -> Prepared:
+    """Plan for these sources, facts and this egress; total."""
+    wish = ipv6_wish(sources)
+    decision = decide(wish, egress=_ipv6_obstacle(facts) or egress.failure)
+    if decision.advertised and _ipv6_obstacle(facts):
+        decision = Ipv6Decision(decision.path, None, decision.why, loud=True)
+    intent = derive(sources, facts, decision)
+    return Prepared(sources, facts, wish, decision, intent, plan(intent))
+
+
+def ipv6_wish(sources: Sources) -> Ipv6Wish:
+    """What is asked for IPv6."""
+    settings, view = sources.settings, sources.view
+    configured = view.main.networks6[0].value if view.main.networks6 else None
+    return Ipv6Wish(
+        forward=settings.ipv6_forward,
+        nat=settings.ipv6_nat.value,
+        sink=settings.ipv6_sink,
+        configured=configured,
+        fallback=settings.ipv6_subnet,
+        full_tunnel=view.full_tunnel,
+    )
+
+
+def derive(sources: Sources, facts: Facts, decision: Ipv6Decision) -> Intent:
+    """The intent: settings, ocserv.conf, facts and decision joined."""
+    settings, view = sources.settings, sources.view
+    subnets6 = {network.value for network in view.networks6}
+    if decision.network is not None:
+        subnets6.add(decision.network)
+    if settings.ipv6_sink or settings.ipv6_nat.value != "0":
+        # Also while IPv6 isn't advertised: sessions that got an address before keep it.
+        subnets6.add(settings.ipv6_subnet)
+    gateways = {_first(network) for network in (*sources.subnets4, *subnets6)}
+    resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
+    return Intent(
+        device=view.device,
+        subnets4=sources.subnets4,
+        subnets6=tuple(sorted(subnets6)),
+        prefix6=view.ipv6_subnet_prefix,
+        gateways=tuple(sorted(gateways, key=lambda a: (a.version, int(a)))),
+        resolvers=tuple(sorted(resolvers, key=lambda a: (a.version, int(a)))),
+        tcp_ports=(view.tcp_port,) if view.tcp_port else (),
+        mss=settings.mss,
+        wan4=_wan(settings, facts, 4),
+        wan6=_wan(settings, facts, 6),
+        ipv6=decision.path,
+        accept_ra_on=_keeps_ra(facts),
+    )
+
+
+def problems(prepared: Prepared) -> tuple[Problem, ...]:
+    """What can't work on this machine: refused before anything is touched."""
+    return (*_wan_problems(prepared), *_collisions(prepared), *_sink_problems(prepared))
+
+
+def _wan_problems(prepared: Prepared) -> list[Problem]:
+    name, facts = prepared.sources.settings.wan_if, prepared.facts
+    if name is None or facts.interface(name):
+        return []
+    others = ", ".join(i.name for i in facts.interfaces if not i.loopback) or "none"
+    remedy = "name one of them, or leave WAN_IF unset to follow the default route"
+    return [_problem(prepared, "WAN_IF", name, f"an interface of this machine ({others})", remedy)]
+
+
+def _collisions(prepared: Prepared) -> list[Problem]:
+    """A client subnet that holds this host's own network would cut the host off: what claims a
+    client's source from outside a tunnel is dropped, and that would be its router."""
+    found = []
+    for net in prepared.subnets:
+        for link in prepared.facts.connected:
+            if (
+                link.device.startswith(prepared.intent.device)
+                or link.network.version != net.version
+            ):
+                continue
+            if net.overlaps(link.network):  # type: ignore[arg-type]
+                expected = f"a subnet that no interface has ({link.network} is on {link.device})"
+                remedy = "choose another client subnet, in ocserv.conf and VPN_SUBNET alike"
+                found.append(_problem(prepared, "VPN_SUBNET", str(net), expected, remedy))
+    return found
+
+
+def _sink_problems(prepared: Prepared) -> list[Problem]:
+    obstacle = _ipv6_obstacle(prepared.facts)
+    settings = prepared.sources.settings
+    if not (settings.ipv6_sink and prepared.wish.full_tunnel and obstacle):
+        return []
+    remedy = (
+        "add --sysctl net.ipv6.conf.all.disable_ipv6=0 to docker run, or set IPV6_SINK=0 and "
+        "accept that dual-stack clients use their own IPv6 outside of the tunnel"
+    )
+    return [_problem(prepared, "IPV6_SINK", "1", f"a kernel with IPv6 ({obstacle})", remedy)]
+
+
+def _problem(prepared: Prepared, key: str, got: str, expected: str, remedy: str) -> Problem:
+    origin = prepared.sources.origin(key)
+    return Problem(origin.source, origin.line, key, got, expected, remedy)
+
+
+def _ipv6_obstacle(facts: Facts) -> str | None:
+    """Why a tunnel of this namespace can't carry IPv6, or None. New devices take `default`."""
+    for which in ("all", "default"):
+        value = facts.sysctls.get(f"net.ipv6.conf.{which}.disable_ipv6")
+        if value is None:
+            return "this kernel has no IPv6"
+        if value != "0":
+            return f"net.ipv6.conf.{which}.disable_ipv6 is {value}"
+    return None
+
+
+def _wan(settings: Settings, facts: Facts, family: Literal[4, 6]) -> Wan | None:
+    """WAN_IF, else the default route's interface, else eth0 as in the reference, else none."""
+    route = facts.default_route(family)
+    name = settings.wan_if or (route.device if route else None)
+    if name is None and facts.interface("eth0"):
+        name = "eth0"
+    if name is None:
+        return None
+    link = facts.interface(name)
+    return Wan(name, link.mtu if link else None)
+
+
+def _keeps_ra(facts: Facts) -> tuple[str, ...]:
+    """Interfaces whose IPv6 default route comes from router advertisements that forwarding would
+    make the kernel ignore."""
+    route = facts.default_route(6)
+    if route is None or facts.sysctls.get(f"net.ipv6.conf.{route.device}.accept_ra") == "0":
+        return ()
+    return (route.device,)
+
+
+def _first(network: Network) -> Address:
+    """The server's address in a client network: network | 1 (ocserv)."""
+    return network.network_address + 1

@@ -1,0 +1,91 @@
+"""What `ocgate status --json` prints: the shape and the meaning of every field, in one place.
+
+Flat, base units (bytes, packets, seconds), stable names, times as ISO 8601 in UTC ending in `Z`.
+A field may be added within one `schema`; taking one away or changing its meaning raises it. Any
+room may import this; it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+SCHEMA = 1
+
+
+class ServerStatus(TypedDict):
+    """since: start of this control plane. ocserv_since: of ocserv, None while it is not running.
+
+    version: ocgate's; ocserv_version: '' if unknown. listening: `tcp 443` and the like, empty
+    while ocserv does not listen. url: OCGATE_URL, or None.
+    """
+
+    version: str
+    since: str
+    ocserv_version: str
+    ocserv_since: str | None
+    listening: list[str]
+    config_dir: str
+    run_dir: str
+    url: str | None
+
+
+class NetworkStatus(TypedDict):
+    """wan_if: None while there is no default route. ipv6_mode: `nat66`, `routed`, `rejected`
+    (a sink) or `off` (not advertised); ipv6_reason says why. forwarding4/6: the sysctls as the
+    kernel has them. guard: whether the kernel holds exactly what was planned when last read.
+    """
+
+    wan_if: str | None
+    vpn_if: str
+    subnets4: list[str]
+    subnets6: list[str]
+    ipv6_mode: str
+    ipv6_reason: str
+    forwarding4: bool
+    forwarding6: bool
+    guard: bool
+    repairs: int
+
+
+class SessionStatus(TypedDict):
+    """worker: pid of its ocserv worker. device: its tun. address4/6: its own, None without that
+    family. peer: where the client comes from. bytes_in: from the client, bytes_out: to it.
+    """
+
+    worker: int
+    user: str
+    vhost: str
+    device: str
+    address4: str | None
+    address6: str | None
+    peer: str
+    since: str
+    bytes_in: int
+    bytes_out: int
+
+
+class BlockedStatus(TypedDict):
+    """One counter. reason: its name, the kernel's object is called the same. explanation: a
+    sentence for people, may be ''.
+    """
+
+    reason: str
+    packets: int
+    bytes: int
+    explanation: str
+
+
+class Status(TypedDict):
+    """The whole answer of the control plane to `status`.
+
+    healthy: what `ocgate healthcheck` says; reasons: why it isn't, one sentence each.
+    """
+
+    schema: Literal[1]
+    at: str
+    healthy: bool
+    reasons: list[str]
+    server: ServerStatus
+    network: NetworkStatus
+    sessions: list[SessionStatus]
+    blocked: list[BlockedStatus]

@@ -1,0 +1,1 @@
+"""Small doors to the kernel: nftables, routes, rules, sysctls, conntrack, events, probes."""

@@ -1,0 +1,127 @@
+"""Put a plan into the kernel, read it back, and say whether it is there.
+
+Edge: combines the doors `nft`, `routes` and `sysctl`. `apply` is total and repeatable: whatever
+the kernel held before, afterwards it holds the plan, or an exception says what it refused. Order
+on the way in: guard (nft) first, then routes, then forwarding; on the way out the reverse, guards
+last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+from ocgate.errors import KernelRefused, VerificationFailed
+from ocgate.kernel import conntrack, routes, sysctl
+from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_GATEWAY
+from ocgate.plan import nft as text
+from ocgate.plan.fingerprint import Fingerprint, fingerprint, mismatch, stale_chains
+from ocgate.plan.model import Plan, Table
+
+OWN_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the kernel held when it was read back: later reads are compared with this."""
+
+    plan: Plan
+    fingerprints: Mapping[str, Fingerprint]
+
+
+def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Applied:
+    """Make the kernel hold `plan` and these sessions' elements; raises KernelRefused,
+    MissingRequirement or VerificationFailed. A table of ours that the plan lacks is removed."""
+    for table in plan.tables:
+        _replace(nft, table, elements)
+    _remove_others(nft, plan)
+    routes.ensure(plan.routes, plan.rules)
+    sysctl.ensure(plan.sysctls, run_dir=run_dir)
+    return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
+
+
+def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...]:
+    """What in the kernel differs from what was applied, in words; empty when nothing does."""
+    found: list[str] = []
+    for table in applied.plan.tables:
+        held = read_table(nft, table.name)
+        if held is None:
+            found.append(f"table {table.name} is gone")
+            continue
+        if fingerprint(held) != applied.fingerprints[table.name]:
+            found.append(f"table {table.name}: {mismatch(table, held) or 'a rule was edited'}")
+        if table.maps and text.held_elements(held) != elements:
+            found.append(f"table {table.name}: elements of sessions differ")
+    found += routes.missing(applied.plan.routes, applied.plan.rules)
+    found += sysctl.differing(applied.plan.sysctls)
+    return tuple(found)
+
+
+def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network, ...]) -> None:
+    """Take everything of ours out of the kernel, guards last; what is gone already is no error."""
+    sysctl.restore(run_dir=run_dir)
+    conntrack.delete_of_networks(subnets)
+    routes.sweep()
+    nft.run(text.removal(OWN_TABLES))
+
+
+def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
+    """The table as libnftables' JSON (`nft -j list table`), or None if there is none."""
+    if name not in _own_tables(nft):
+        return None
+    return nft.list_json(f"list table {NFT_FAMILY} {name}")
+
+
+def counters(nft: Nft) -> dict[str, tuple[int, int]]:
+    """Counter name -> (packets, bytes) of our tables; empty where there are none."""
+    found: dict[str, tuple[int, int]] = {}
+    for name in _own_tables(nft):
+        listing = nft.list_json(f"list counters table {NFT_FAMILY} {name}")
+        for item in listing["nftables"]:
+            if "counter" in item:
+                counter = item["counter"]
+                found[counter["name"]] = (counter["packets"], counter["bytes"])
+    return found
+
+
+def _own_tables(nft: Nft) -> list[str]:
+    items = nft.list_json(f"list tables {NFT_FAMILY}")["nftables"]
+    names = [item["table"]["name"] for item in items if "table" in item]
+    return [name for name in names if name in OWN_TABLES]
+
+
+def _replace(nft: Nft, table: Table, elements: text.Elements) -> None:
+    """One transaction. Chains that can't be kept as they are (another hook or map type, left by
+    another version) make the kernel refuse; then the table is made anew, still in one."""
+    held = read_table(nft, table.name)
+    wanted = elements if table.maps else {}
+    if held is None:
+        nft.run(text.replacement(table) + text.sync_elements(table.name, {}, wanted))
+        return
+    sync = text.sync_elements(table.name, text.held_elements(held), wanted)
+    try:
+        nft.run(text.replacement(table, stale_chains=stale_chains(table, held)) + sync)
+    except KernelRefused:
+        nft.run(text.recreation(table) + text.sync_elements(table.name, {}, wanted))
+
+
+def _remove_others(nft: Nft, plan: Plan) -> None:
+    wanted = {table.name for table in plan.tables}
+    extra = [name for name in _own_tables(nft) if name not in wanted]
+    if extra:
+        nft.run(text.removal(extra))
+
+
+def _verified(nft: Nft, table: Table) -> Fingerprint:
+    held = read_table(nft, table.name)
+    found = "it is not there" if held is None else mismatch(table, held)
+    if held is None or found:
+        raise VerificationFailed(
+            f"table {NFT_FAMILY} {table.name} was accepted but reads back wrong: {found}",
+            hint="Is another program rewriting nftables? `nft monitor` names it",
+        )
+    return fingerprint(held)

@@ -1,0 +1,68 @@
+"""Who a process is: its start time, whether it still lives, who is at the other end of a socket.
+
+A pid alone names nobody, because pids are reused; pid and start time together do. Any edge and the
+wiring may import this.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_STARTTIME = 22  # proc(5), /proc/pid/stat, field 22, counted from 1
+_STATE = 3
+_UCRED = struct.Struct("=iII")  # struct ucred of unix(7): pid_t, uid_t, gid_t
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Credentials of the process that connected, taken by the kernel at connect(2).
+
+    pid: in our pid namespace; 0 when the peer lives in one that we can't see.
+    """
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def start_time(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot, or None if there is none (or a zombie).
+
+    Constant for the life of a process, so (pid, start_time) survives pid reuse.
+    """
+    fields = _stat(pid)
+    return None if fields is None else int(fields[_STARTTIME - _STATE])
+
+
+def alive(pid: int, started: int) -> bool:
+    """Whether the process that was `pid` at `started` ticks still runs (a zombie doesn't)."""
+    return start_time(pid) == started
+
+
+def name(pid: int) -> str | None:
+    """The command name (16 bytes at most, its own choice: data, not proof), or None."""
+    try:
+        return (PROC / str(pid) / "comm").read_bytes().rstrip(b"\n").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def peer(connection: socket.socket) -> Peer:
+    """Who connected to our Unix socket (SO_PEERCRED, unix(7))."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return Peer(*_UCRED.unpack(raw))
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Fields of /proc/pid/stat from the state on; None if the process is gone or a zombie."""
+    try:
+        line = (PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may hold spaces and parentheses of its own: cut at the last one.
+    fields = line[line.rindex(b")") + 1 :].split()
+    return None if fields[0] in (b"Z", b"X") else fields

@@ -1,0 +1,153 @@
+"""The door to sysctls: read, set, verify, and put back what stood there before.
+
+Docker mounts /proc/sys read-only, and then only `docker run --sysctl` can set one: the error names
+the exact flags. Edges of the room `kernel` and the wiring may import it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ocgate.errors import MissingRequirement, OcgateError, VerificationFailed
+from ocgate.names import SYSCTLS_BEFORE
+from ocgate.plan.sysctls import Sysctl, path_of
+
+ROOT = Path("/proc/sys")
+
+# What says "not by you": a read-only mount (docker), not root, or not of this user namespace.
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the record: what we found, and what we made of it."""
+
+    before: str
+    ours: str
+
+
+def read(key: str) -> str | None:
+    """Its value, white space between numbers as one blank; None if this kernel has no such key."""
+    try:
+        return " ".join((ROOT / path_of(key)).read_text().split())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def differing(sysctls: Iterable[Sysctl]) -> list[str]:
+    """What does not read as it must, in words; empty when all do."""
+    found = ((wanted, read(wanted.key)) for wanted in sysctls)
+    return [
+        f"sysctl {wanted.key} is {'absent' if value is None else value}; expected {wanted.value}"
+        for wanted, value in found
+        if value != wanted.value
+    ]
+
+
+def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
+    """Set those that differ, in the order given, and return them; a second call returns none.
+
+    The values found are recorded in RUN_DIR/sysctl.before first. Raises MissingRequirement that
+    names the docker flags of all that could not be set (others are set nevertheless), or
+    VerificationFailed when a value was accepted but doesn't read back.
+    """
+    lacking = [(wanted, read(wanted.key)) for wanted in sysctls]
+    lacking = [(wanted, value) for wanted, value in lacking if value != wanted.value]
+    if not lacking:
+        return []
+    absent = [wanted for wanted, value in lacking if value is None]
+    if absent:
+        raise _absent(absent)
+    _record(run_dir, {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking})
+    refused = [wanted for wanted, _ in lacking if not _write(wanted.key, wanted.value)]
+    if refused:
+        raise _forbidden(refused)
+    changed = [wanted for wanted, _ in lacking]
+    still = differing(changed)
+    if still:
+        raise VerificationFailed("\n".join(still), hint="another program sets it: find out which")
+    return changed
+
+
+def restore(*, run_dir: Path) -> list[str]:
+    """Put recorded values back and forget the record; the keys that were put back.
+
+    Latest first, because a later one may be lost by an earlier (`all.forwarding` resets devices).
+    A key that no longer reads as we had set it belongs to whoever changed it since and is left
+    alone, as is one that went with its device or that we may not write.
+    """
+    record = _recorded(run_dir)
+    restored = [
+        key
+        for key, entry in reversed(record.items())
+        if read(key) == entry.ours and _write(key, entry.before)
+    ]
+    (run_dir / SYSCTLS_BEFORE).unlink(missing_ok=True)
+    return restored
+
+
+def _write(key: str, value: str) -> bool:
+    """False when it is not ours to set; raises OcgateError when the kernel refuses the value."""
+    try:
+        (ROOT / path_of(key)).write_text(value)
+    except FileNotFoundError:
+        return False
+    except OSError as problem:
+        if problem.errno in _FORBIDDEN:
+            return False
+        raise OcgateError(f"sysctl -w {key}={value}: {problem.strerror}") from problem
+    return True
+
+
+def _record(run_dir: Path, found: dict[str, _Entry]) -> None:
+    """Add entries; a value that is recorded already stays, since a crashed run left it."""
+    standing = _recorded(run_dir)
+    merged = standing | {
+        key: _Entry(standing[key].before if key in standing else entry.before, entry.ours)
+        for key, entry in found.items()
+    }
+    text = json.dumps({key: asdict(entry) for key, entry in merged.items()}, indent=1) + "\n"
+    path = run_dir / SYSCTLS_BEFORE
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # the sysctl itself survives our crash, so the record must, too
+    fresh.replace(path)
+
+
+def _recorded(run_dir: Path) -> dict[str, _Entry]:
+    path = run_dir / SYSCTLS_BEFORE
+    try:
+        content = json.loads(path.read_text())
+        return {key: _Entry(**entry) for key, entry in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as problem:
+        raise OcgateError(
+            f"{path}: not what ocgate wrote: {problem}",
+            hint="delete the file; the sysctls then stay as they are",
+        ) from problem
+
+
+def _forbidden(refused: list[Sysctl]) -> MissingRequirement:
+    reasons = "; ".join(f"{wanted.key}={wanted.value} ({wanted.reason})" for wanted in refused)
+    flags = " ".join(wanted.flag for wanted in refused)
+    compose = ", ".join(wanted.compose for wanted in refused)
+    return MissingRequirement(
+        f"/proc/sys is read-only here, and these are needed: {reasons}",
+        hint=f"docker run {flags}   (compose: sysctls: {{ {compose} }})",
+    )
+
+
+def _absent(absent: list[Sysctl]) -> MissingRequirement:
+    reasons = "; ".join(f"{wanted.key} ({wanted.reason})" for wanted in absent)
+    return MissingRequirement(
+        f"this kernel has no {reasons}",
+        hint="is it built in and not turned off? IPv6's are absent after ipv6.disable=1",
+    )

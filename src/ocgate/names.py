@@ -1,0 +1,41 @@
+"""Names and numbers of what ocgate puts into the kernel and the run dir, each with its reason.
+
+Any room may import this; it imports nothing. Changing a value here changes what operators type
+(`nft list table inet ocserv`) and what a start sweeps after a crash, so old values must be swept too.
+"""
+
+from __future__ import annotations
+
+# nftables. The names are the reference image's: people type them to verify.
+NFT_FAMILY = "inet"
+NFT_TABLE = "ocserv"  # NAT and forwarding
+NFT_TABLE_GATEWAY = "ocserv_gw"  # guard of gateway mode; swept even where it isn't used
+
+# Routing. Everything of ours carries this protocol number, so that a sweep finds what a crashed
+# or differently configured run left. 143 is free in iproute2's rt_protos.
+ROUTE_PROTOCOL = 143
+
+# The client subnet's blackhole must lose against every real route of the same prefix.
+BLACKHOLE_METRIC = 4294967295
+
+# Packet marks live in this mask only; the low byte and the sign bit stay free for others
+# (kube-proxy 0x4000/0x8000, tailscale 0xff0000, the reference's VPN_BYPASS_MARK from 0xbc).
+MARK_MASK = 0x3F00_0000
+MARK_DIRECT = 0x0100_0000  # exit `direct`: by WAN_IF
+
+# Device pattern of client tunnels as ocserv names them (`device = vpns`).
+DEFAULT_DEVICE = "vpns"
+
+# Files in OCGATE_RUN_DIR (default /run/ocgate). Scripts rely on the first four.
+CONTROL_PID = "control.pid"
+CONTROL_SOCKET = "control.sock"
+OCSERV_PID = "ocserv.pid"
+EFFECTIVE_CONF = "ocserv.conf"
+OCSERV_SOCKET = "ocserv.sock"  # main <-> sec-mod; ocserv appends its own suffixes
+OCCTL_SOCKET = "occtl.sock"
+HOOK_CONNECT = "hooks/connect"
+HOOK_DISCONNECT = "hooks/disconnect"
+HOOK_CHAIN = "hooks/chain"  # operator's own scripts by vhost, read by our hooks
+SERVICES = "services"  # s6 scan directory
+SESSIONS = "sessions"  # one file per admitted session, for re-adoption
+SYSCTLS_BEFORE = "sysctl.before"  # what the sysctls were before us, restored at a clean stop

@@ -1,0 +1,129 @@
+"""What the kernel looked like at one moment, as plain values: the planner's only view of it.
+
+Pure: imports nothing that can look anything up, so that a plan is a function of its arguments and
+a test writes the facts by hand. `kernel.facts.observe` fills them in; any room may import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from types import MappingProxyType
+from typing import Literal
+
+Family = Literal[4, 6]
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One network device of this namespace.
+
+    index:     ifindex, 1 and up; never reused while the namespace lives.
+    mtu:       bytes of an IP packet, without the link header.
+    up:        administratively up and with carrier (IFF_UP and IFF_LOWER_UP): it can send now.
+    loopback:  IFF_LOOPBACK.
+    addresses: with their prefix length, both families, in the kernel's order; tentative and
+               failed (duplicate) IPv6 addresses are left out, since nothing can be sent from them.
+    """
+
+    index: int
+    name: str
+    mtu: int
+    up: bool
+    addresses: tuple[InterfaceAddress, ...] = ()
+    loopback: bool = False
+
+    def own(self, family: Family) -> tuple[InterfaceAddress, ...]:
+        """Its addresses of one family, link-local ones included."""
+        return tuple(a for a in self.addresses if a.version == family)
+
+
+@dataclass(frozen=True)
+class DefaultRoute:
+    """One next hop of a default route in table main.
+
+    metric:  lower wins (IPv4: 0 where none was given; IPv6: the kernel's 1024).
+    index:   the device's ifindex, `device` its name.
+    gateway: None on a device that needs none (tun, ppp).
+    """
+
+    family: Family
+    metric: int
+    index: int
+    device: str
+    gateway: Address | None = None
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A network that is reached on `device` without a gateway (scope link, table main)."""
+
+    network: Network
+    device: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that planning may know about this network namespace.
+
+    routes4, routes6: default routes of table main, in the kernel's order.
+    connected:        on-link networks of table main, both families, ours not among them.
+    sysctls:          key in sysctl(8)'s dotted form -> value; a key the kernel lacks is absent.
+    rules4, rules6:   number of policy rules that are neither the kernel's own nor ours.
+    """
+
+    interfaces: tuple[Interface, ...] = ()
+    routes4: tuple[DefaultRoute, ...] = ()
+    routes6: tuple[DefaultRoute, ...] = ()
+    connected: tuple[Connected, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rules4: int = 0
+    rules6: int = 0
+
+    def interface(self, name: str) -> Interface | None:
+        """The device of that name, or None."""
+        return next((link for link in self.interfaces if link.name == name), None)
+
+    def default_route(self, family: Family) -> DefaultRoute | None:
+        """The default route that the kernel would use: lowest metric among links that are up.
+
+        A route on a link without carrier is passed over, because a cable that is out must move
+        WAN_IF to the other interface. Among equals the kernel's order decides.
+        """
+        usable = [route for route in self._defaults(family) if self._is_up(route.device)]
+        return min(usable, key=lambda route: route.metric, default=None)
+
+    @property
+    def wan_interface(self) -> Interface | None:
+        """The device of the default route: IPv4's, or IPv6's on a host without IPv4."""
+        route = self.default_route(4) or self.default_route(6)
+        return self.interface(route.device) if route else None
+
+    def is_local(self, address: Address) -> bool:
+        """Whether this host itself answers on `address` (its own, or loopback)."""
+        return address.is_loopback or any(
+            own.ip == address for link in self.interfaces for own in link.addresses
+        )
+
+    def connected_network_of(self, address: Address) -> Connected | None:
+        """The most specific on-link network that holds `address`, or None."""
+        holding = [net for net in self.connected if address in net.network]
+        return max(holding, key=lambda net: net.network.prefixlen, default=None)
+
+    def _defaults(self, family: Family) -> tuple[DefaultRoute, ...]:
+        return self.routes4 if family == 4 else self.routes6
+
+    def _is_up(self, name: str) -> bool:
+        link = self.interface(name)
+        return link is not None and link.up

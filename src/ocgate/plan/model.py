@@ -1,0 +1,75 @@
+"""The plan: what the kernel should hold, as frozen values.
+
+Pure. The planner builds it, `nft` renders it, `kernel.apply` hands it to the kernel and reads it
+back. Comments are part of a rule: they tell the operator why it stands there, and reading a chain
+back compares them in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocgate.plan.routing import Route, Rule
+from ocgate.plan.sysctls import Sysctl
+
+
+@dataclass(frozen=True)
+class NftRule:
+    """One rule: `match` is what stands before the comment, in nft's own canonical spelling."""
+
+    match: str
+    why: str
+
+    def __str__(self) -> str:
+        return f'{self.match} comment "{self.why}"'
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a base chain sits; `priority` as a number, so that old and new nft list it alike."""
+
+    type: str
+    hook: str
+    priority: int
+    policy: str = "accept"
+
+    def __str__(self) -> str:
+        return f"type {self.type} hook {self.hook} priority {self.priority}; policy {self.policy};"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A base chain (with a hook) or a regular one (without)."""
+
+    name: str
+    rules: tuple[NftRule, ...]
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True)
+class NftMap:
+    """A map whose elements are the sessions'; replacing the rules leaves its elements alone."""
+
+    name: str
+    typeof: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One nftables table of ours, family inet; replaced whole, in one transaction."""
+
+    name: str
+    chains: tuple[Chain, ...]
+    maps: tuple[NftMap, ...] = ()
+    counters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything ocgate wants in the kernel, but for the sessions' elements."""
+
+    tables: tuple[Table, ...]
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    sysctls: tuple[Sysctl, ...]

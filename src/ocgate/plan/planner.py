@@ -1,0 +1,363 @@
+"""The planner: an `Intent` in, a `Plan` out. Pure; the heart of ocgate, meant to be read.
+
+The way of a client's packet, and which chain meets it (table `inet ocserv`):
+
+    client -> tun vpnsN
+        prerouting (raw)      is this source this session's on this device?  no: dropped, counted
+                              yes: its exit's mark. IPv6 without a way: rejected here, before
+                              routing, so that it holds whatever the forwarding sysctl says
+        input                 to this host: ping of the gateway, the configured resolver, no more
+        forward               to WAN_IF with the mark of `direct`: accepted; all else rejected
+        postrouting nat       masquerade of exactly the client subnets
+        postrouting (last)    still a client's source, and not a tun: dropped, whatever let it come
+    WAN_IF -> client
+        prerouting (raw)      claims a client's source from the outside: dropped
+        forward               to a tun: only what belongs to a flow that the client began; to the
+                              client subnet but not to a tun: its session has ended, dropped
+    main's blackhole of the client subnets is what holds when the whole ruleset is gone.
+
+Default deny is by interface, not by address: `vpns*` is not routable unless a rule here says so.
+Chains are accepting by policy, because on a shared host other forwarding is none of our business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+from ocgate.names import BLACKHOLE_METRIC, MARK_DIRECT, NFT_TABLE
+from ocgate.plan.intent import Intent, IPAddress, Wan, same_family
+from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
+from ocgate.plan.routing import Route, RouteKind
+from ocgate.plan.sysctls import Sysctl
+
+# Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
+RAW = -300  # before conntrack (-200): a spoofed packet shall not create state
+MANGLE = -150
+FILTER = 0
+SRCNAT = 100
+LAST = 300  # behind every NAT, ours or another's
+
+COUNTERS = {
+    "spoofed": "from a tunnel, with a source that is not this session's",
+    "link_local": "link-local chatter of a client's own system (router solicitations, MLD, mDNS)",
+    "ipv6_rejected": "a client's IPv6, which has no way out now",
+    "claimed": "from outside a tunnel, with a client's source",
+    "input_closed": "from a client to this host, other than ping and the resolver",
+    "client_address": "from outside to the server's address in the tunnel",
+    "invalid": "of no known flow (conntrack state INVALID)",
+    "between_clients": "from one client to another",
+    "link_local_destination": "from a client to link-local addresses (cloud metadata)",
+    "no_exit": "from a client by a way that its exit does not allow",
+    "unsolicited": "to a client, of no flow that it began",
+    "ended_session": "to the client subnet, with no such session",
+    "not_translated": "leaving with a client's source by anything but a tunnel",
+}
+"""Each counted reason for a drop or reject, and what it counts; one named counter each."""
+
+FLAG_TCP_SYN = "tcp flags syn / syn,rst"
+REJECT = "reject with icmpx admin-prohibited"
+
+
+def plan(intent: Intent) -> Plan:
+    """The kernel state for `intent`; total: there is a plan for every intent."""
+    return Plan(
+        tables=(_table(intent),),
+        routes=tuple(_blackholes(intent)),
+        rules=(),
+        sysctls=tuple(_sysctls(intent)),
+    )
+
+
+def _table(intent: Intent) -> Table:
+    chains = (
+        _prerouting(intent),
+        _from_client(intent),
+        _input(intent),
+        _input_from_client(intent),
+        _listener("listener_in", "input", intent),
+        _listener("listener_out", "output", intent),
+        _forward(intent),
+        _forward_from_client(intent),
+        _forward_to_client(intent),
+        _nat(intent),
+        _last(intent),
+    )
+    maps = (
+        NftMap("sessions4", "iifname . ip saddr", "meta mark"),
+        NftMap("sessions6", "iifname . ip6 saddr", "meta mark"),
+    )
+    return Table(NFT_TABLE, chains, maps, tuple(COUNTERS))
+
+
+# --- from a tunnel or claiming to be ----------------------------------------------------------
+
+
+def _prerouting(intent: Intent) -> Chain:
+    rules = [
+        NftRule(f"iifname {_tun(intent)} goto from_client", "anti-spoof, then the exit's mark")
+    ]
+    rules += [
+        NftRule(
+            f'iifname != "lo" {match} {_count("claimed")} drop', "client sources come by a tunnel"
+        )
+        for match in _each_subnet(intent, "saddr")
+    ]
+    return Chain("prerouting", tuple(rules), Hook("filter", "prerouting", RAW))
+
+
+def _from_client(intent: Intent) -> Chain:
+    owner6 = f"meta mark set {_owner6(intent.prefix6)} map @sessions6"
+    rules = [
+        NftRule("meta mark set iifname . ip saddr map @sessions4 accept", "own IPv4 source"),
+        NftRule(f"meta nfproto ipv4 {_count('spoofed')} drop", COUNTERS["spoofed"]),
+        NftRule(
+            f"ip6 saddr fe80::/10 {_count('link_local')} drop", "not an address of the session"
+        ),
+        NftRule(f"ip6 saddr :: {_count('link_local')} drop", "duplicate address detection and MLD"),
+    ]
+    if intent.ipv6 is Ipv6Path.REJECTED:
+        rules += _rejected6(intent, owner6)
+    else:
+        rules.append(NftRule(f"{owner6} accept", "own IPv6 source"))
+    rules.append(NftRule(f"{_count('spoofed')} drop", COUNTERS["spoofed"]))
+    return Chain("from_client", tuple(rules))
+
+
+def _rejected6(intent: Intent, owner6: str) -> list[NftRule]:
+    """Reject a session's IPv6 at once, ping of the gateway apart.
+
+    TCP gets a RST because Windows ignores ICMP errors while it connects; the rest gets
+    admin-prohibited. Here and not in forward: a packet that has no route or no forwarding never
+    reaches that hook, and would be dropped without a word.
+    """
+    echo = [
+        NftRule(f"ip6 daddr {a} icmpv6 type echo-request {owner6} accept", "ping of the gateway")
+        for a in same_family(intent.gateways, 6)
+    ]
+    return [
+        *echo,
+        NftRule(f"ip6 daddr ff00::/8 {_count('link_local')} drop", "multicast gets no errors"),
+        NftRule(
+            f"{owner6} meta l4proto tcp {_count('ipv6_rejected')} reject with tcp reset",
+            "no way out for IPv6",
+        ),
+        NftRule(
+            f"{owner6} {_count('ipv6_rejected')} reject with icmpv6 admin-prohibited",
+            "no way out for IPv6",
+        ),
+    ]
+
+
+def _owner6(prefix: int) -> str:
+    """The look-up key of an IPv6 source: masked where a session owns more than one address."""
+    if prefix == 128:
+        return "iifname . ip6 saddr"
+    mask = IPv6Address((1 << 128) - (1 << (128 - prefix)))
+    return f"iifname . (ip6 saddr & {mask})"
+
+
+# --- to this host -----------------------------------------------------------------------------
+
+
+def _input(intent: Intent) -> Chain:
+    rules = [NftRule(f"iifname {_tun(intent)} goto input_from_client", "clients")]
+    rules += [
+        NftRule(
+            f'iifname != "lo" {match} {_count("client_address")} drop',
+            "the tunnel's addresses answer in the tunnel only",
+        )
+        for match in _each_subnet(intent, "daddr")
+    ]
+    return Chain("input", tuple(rules), Hook("filter", "input", FILTER))
+
+
+def _input_from_client(intent: Intent) -> Chain:
+    rules = [
+        NftRule(f"{_ip(a)} daddr {a} {_icmp(a)} type echo-request accept", "ping of the gateway")
+        for a in _sorted(intent.gateways)
+    ]
+    rules += [
+        NftRule(f"{_ip(a)} daddr {a} {proto} dport 53 accept", "the configured resolver")
+        for a in _sorted(intent.resolvers)
+        for proto in ("udp", "tcp")
+    ]
+    rules += [
+        NftRule("ct state established,related accept", "answers to this host"),
+        NftRule(f"{_count('input_closed')} {REJECT}", COUNTERS["input_closed"]),
+    ]
+    return Chain("input_from_client", tuple(rules))
+
+
+def _listener(name: str, hook: str, intent: Intent) -> Chain:
+    """MSS of connections to ocserv itself. The kernel's maxseg only ever lowers (nft_exthdr.c).
+
+    A cap is written to both directions. Without one, what we announce is clamped to the route's
+    MTU; what the client announced needs no help, because TCP never sends above its own route.
+    """
+    if hook == "input":
+        port, clamp = "dport", f"tcp option maxseg size set {intent.mss}"
+    else:
+        port, clamp = "sport", f"tcp option maxseg size set {intent.mss or 'rt mtu'}"
+    ports = sorted(set(intent.tcp_ports)) if (intent.mss or hook == "output") else []
+    rules = [
+        NftRule(f"tcp {port} {number} {FLAG_TCP_SYN} {clamp}", "listener: lowers MSS only")
+        for number in ports
+    ]
+    return Chain(name, tuple(rules), Hook("filter", hook, MANGLE))
+
+
+# --- through this host ------------------------------------------------------------------------
+
+
+def _forward(intent: Intent) -> Chain:
+    rules = [
+        NftRule(f"iifname {_tun(intent)} goto forward_from_client", "default deny from tunnels"),
+        NftRule(f"oifname {_tun(intent)} goto forward_to_client", "default deny to tunnels"),
+    ]
+    rules += [
+        NftRule(f"{match} {_count('ended_session')} drop", COUNTERS["ended_session"])
+        for match in _each_subnet(intent, "daddr")
+    ]
+    return Chain("forward", tuple(rules), Hook("filter", "forward", FILTER))
+
+
+def _forward_from_client(intent: Intent) -> Chain:
+    rules = [
+        NftRule(f"ct state invalid {_count('invalid')} drop", "would not be translated"),
+        NftRule(
+            f"ip daddr 169.254.0.0/16 {_count('link_local_destination')} {REJECT}",
+            "cloud metadata is not for clients",
+        ),
+        NftRule(
+            f"oifname {_tun(intent)} {_count('between_clients')} {REJECT}", "clients are apart"
+        ),
+    ]
+    rules += [
+        NftRule(
+            f'meta mark {_hex(MARK_DIRECT)} meta nfproto {family} oifname "{wan.name}" accept',
+            "exit direct",
+        )
+        for family, wan in _ways_out(intent)
+    ]
+    rules.append(NftRule(f"{_count('no_exit')} {REJECT}", COUNTERS["no_exit"]))
+    return Chain("forward_from_client", tuple(rules))
+
+
+def _forward_to_client(intent: Intent) -> Chain:
+    rules = [
+        NftRule(
+            f'meta nfproto {family} iifname "{wan.name}" ct state established,related accept',
+            "answers to a client",
+        )
+        for family, wan in _ways_out(intent)
+    ]
+    rules.append(NftRule(f"{_count('unsolicited')} drop", COUNTERS["unsolicited"]))
+    return Chain("forward_to_client", tuple(rules))
+
+
+def _nat(intent: Intent) -> Chain:
+    """Masquerade and never explicit snat: when the way changes, masquerade drops the old flow;
+    snat would go on with the old address (shared/design.md: 8 of 8 with the wrong source)."""
+    rules: list[NftRule] = []
+    if intent.wan4:
+        rules += [
+            NftRule(f'oifname "{intent.wan4.name}" ip saddr {net} masquerade', "exit direct")
+            for net in intent.subnets4
+        ]
+    if intent.wan6 and intent.ipv6 is Ipv6Path.NAT66:
+        rules += [
+            NftRule(
+                f'oifname "{intent.wan6.name}" ip6 saddr {net} masquerade', "exit direct, NAT66"
+            )
+            for net in intent.subnets6
+        ]
+    return Chain("nat", tuple(rules), Hook("nat", "postrouting", SRCNAT))
+
+
+def _last(intent: Intent) -> Chain:
+    rules = [
+        NftRule(f"oifname {_tun(intent)} accept", "to a client by its tunnel"),
+        NftRule('oifname "lo" accept', "stays here"),
+    ]
+    if intent.wan6 and intent.ipv6 is Ipv6Path.ROUTED:
+        rules += [
+            NftRule(f'oifname "{intent.wan6.name}" ip6 saddr {net} accept', "routed IPv6, no NAT")
+            for net in intent.subnets6
+        ]
+    rules += [
+        NftRule(f"{match} {_count('not_translated')} drop", COUNTERS["not_translated"])
+        for match in _each_subnet(intent, "saddr")
+    ]
+    rules += [
+        NftRule(f"{match} {_count('ended_session')} drop", COUNTERS["ended_session"])
+        for match in _each_subnet(intent, "daddr")
+    ]
+    return Chain("last", tuple(rules), Hook("filter", "postrouting", LAST))
+
+
+# --- routes and sysctls -----------------------------------------------------------------------
+
+
+def _blackholes(intent: Intent) -> Iterable[Route]:
+    """Lock 3: when a tun goes, its host route goes along, and what still arrives for the client
+    must not follow the default route (4,490 of 6,000 packets did without; shared/design.md)."""
+    for net in _subnets(intent):
+        yield Route(net, RouteKind.BLACKHOLE, metric=BLACKHOLE_METRIC)
+
+
+def _sysctls(intent: Intent) -> Iterable[Sysctl]:
+    yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
+    if intent.ipv6 is Ipv6Path.REJECTED:
+        return
+    for name in intent.accept_ra_on:
+        # A forwarding host ignores router advertisements, and so loses its own default route,
+        # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.
+        key = f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra"
+        yield Sysctl(key, "2", "keeps this host's IPv6 default route while it forwards")
+    yield Sysctl("net.ipv6.conf.all.forwarding", "1", "clients' IPv6 packets are forwarded")
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _tun(intent: Intent) -> str:
+    return f'"{intent.device}*"'
+
+
+def _ways_out(intent: Intent) -> Iterable[tuple[str, Wan]]:
+    if intent.wan4:
+        yield "ipv4", intent.wan4
+    if intent.wan6 and intent.ipv6 is not Ipv6Path.REJECTED:
+        yield "ipv6", intent.wan6
+
+
+def _each_subnet(intent: Intent, side: str) -> Iterable[str]:
+    for net in _subnets(intent):
+        yield f"{_ip(net)} {side} {net}"
+
+
+def _subnets(intent: Intent) -> tuple[IPv4Network | IPv6Network, ...]:
+    return (*intent.subnets4, *intent.subnets6)
+
+
+def _sorted(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
+    given = tuple(addresses)
+    return (*same_family(given, 4), *same_family(given, 6))
+
+
+def _ip(value: IPAddress | IPv4Network | IPv6Network) -> str:
+    return "ip" if value.version == 4 else "ip6"
+
+
+def _icmp(address: IPAddress) -> str:
+    return "icmp" if address.version == 4 else "icmpv6"
+
+
+def _count(reason: str) -> str:
+    return f'counter name "{reason}"'
+
+
+def _hex(mark: int) -> str:
+    return f"0x{mark:08x}"

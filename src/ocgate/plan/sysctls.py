@@ -1,0 +1,46 @@
+"""A sysctl that we need, as a value: what it must be, why, and how a container is given it.
+
+Pure; any room may import it. `kernel.sysctl` reads, sets and verifies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sysctl:
+    """One kernel parameter under /proc/sys.
+
+    key:    sysctl(8)'s form: dots separate, and a dot inside an interface name is written as `/`
+            (`net.ipv4.conf.eth0/100.rp_filter` is the VLAN device eth0.100).
+    value:  what it must read as, without white space around it.
+    reason: one clause for the operator, why ocgate needs it.
+    """
+
+    key: str
+    value: str
+    reason: str
+
+    @property
+    def path(self) -> str:
+        """Below /proc/sys: `net/ipv4/conf/eth0.100/rp_filter`."""
+        return path_of(self.key)
+
+    @property
+    def flag(self) -> str:
+        """The docker argument that sets it at container start."""
+        return f"--sysctl {self.key}={self.value}"
+
+    @property
+    def compose(self) -> str:
+        """The line under `sysctls:` of a compose service that does the same."""
+        return f"{self.key}: {self.value}"
+
+    def __str__(self) -> str:
+        return f"sysctl -w {self.key}={self.value}"
+
+
+def path_of(key: str) -> str:
+    """Below /proc/sys: dots and slashes change places; applied twice it gives the key back."""
+    return key.translate(str.maketrans("./", "/."))

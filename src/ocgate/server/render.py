@@ -1,0 +1,224 @@
+"""The effective ocserv.conf: the operator's lines in their order, and ours with a reason each.
+
+Pure. What we replace is commented out where it stood; what we add stands at the end of its
+section, where it can't be overridden (the last scalar wins) and can't swallow an indented line of
+the operator's. Hooks go into main only: ocserv 1.1.6 and 1.3.0 ignore the script keys of virtual
+hosts and run main's for every session, with VHOST naming the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from ocgate.errors import OcgateError
+from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, parse, vhost_of
+from ocgate.server.reading import DNS_KEYS, read_view
+from ocgate.server.view import DEFAULT_IPV6_SUBNET_PREFIX, Scope, ServerView
+
+SCRIPTS = ("connect-script", "disconnect-script")
+IPV6_SCALARS = ("ipv6-network", "ipv6-prefix", "ipv6-subnet-prefix")
+ROUTES = ("route", "no-route")
+
+# What of a replaced line is kept in its comment: a whole line must stay below ocserv's limit.
+_KEPT_BYTES = MAX_LINE_BYTES - 400
+
+
+@dataclass(frozen=True)
+class EffectiveChoices:
+    """What ocgate decides in place of the operator, or where the operator is silent.
+
+    connect_hook, disconnect_hook: programs of ours; the operator's scripts are chained by them.
+    socket_file, pid_file, occtl_socket_file: used unless ocserv.conf names its own.
+    ipv4_network: written where main has none (VPN_SUBNET, else 10.10.10.0/24).
+    ipv6_network: advertised to clients of every section that names none; None: IPv6 is not
+                  advertised, and what ocserv.conf says of it is taken out.
+    """
+
+    connect_hook: str
+    disconnect_hook: str
+    socket_file: str
+    pid_file: str
+    occtl_socket_file: str
+    ipv4_network: IPv4Network
+    ipv6_network: IPv6Network | None = None
+    ipv6_subnet_prefix: int = DEFAULT_IPV6_SUBNET_PREFIX
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The rendered file.
+
+    data:    bytes to write.
+    origins: for each line of `data`, the operator's 1-based line, or 0 where the line is ours.
+    chain:   VHOST value -> the operator's (connect-script, disconnect-script) to run after ours.
+    """
+
+    source: str
+    data: bytes
+    origins: tuple[int, ...]
+    chain: Mapping[str, tuple[str | None, str | None]]
+
+    def origin(self, line: int) -> int:
+        """The operator's line for a line of the effective file, 0 for one of ours."""
+        return self.origins[line - 1] if 0 < line <= len(self.origins) else 0
+
+
+def render(document: Document, choices: EffectiveChoices) -> Effective:
+    """The effective file for a document without fatal flaws (`checks` finds those).
+
+    Raises `OcgateError` if a path of ours can't be written in ocserv.conf's syntax.
+    """
+    view = read_view(document)
+    replaced = {entry.line: why for entry in document.entries if (why := _replaced(entry, choices))}
+    out = _Page()
+    out.ours(
+        f"# Made by ocgate from {document.source} at every start. Edit that file, not this one."
+    )
+    section = ""
+    finished: set[str] = set()
+    opened = {found.line: found.name for found in document.sections}
+    continued = {entry.line: entry for entry in document.entries if entry.continued}
+    for number, line in enumerate(document.lines, start=1):
+        if number in opened:
+            _finish(out, section, view, choices, finished)
+            section = opened[number]
+        out.theirs(number, _kept(line, replaced.get(number), continued.get(number)))
+    _finish(out, section, view, choices, finished)
+    return Effective(document.source, out.data, tuple(out.origins), view.scripts)
+
+
+class _Page:
+    """Lines with the operator's line numbers beside them."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.origins: list[int] = []
+
+    def ours(self, line: str) -> None:
+        self._put(line.encode("utf-8", "surrogateescape"), 0)
+
+    def theirs(self, number: int, line: bytes) -> None:
+        self._put(line, number)
+
+    def _put(self, line: bytes, origin: int) -> None:
+        self.lines.append(line)
+        self.origins.append(origin)
+
+    @property
+    def data(self) -> bytes:
+        return b"\n".join(self.lines) + b"\n"
+
+
+def _kept(line: bytes, why: str | None, continued: Entry | None) -> bytes:
+    if why is not None:
+        return f"# ocgate, {why}: ".encode() + line.strip()[:_KEPT_BYTES]
+    if continued is not None:  # its key may be gone by now
+        return continued.key.encode("utf-8", "surrogateescape") + b" = " + line.strip()
+    return line
+
+
+def _replaced(entry: Entry, choices: EffectiveChoices) -> str | None:
+    """Why an operator's line does not reach ocserv as it is, or None."""
+    if entry.vhost is None:
+        return None
+    if entry.key in SCRIPTS:
+        return "chained by our hook" if entry.vhost == "" else "ignored by ocserv in a vhost"
+    if entry.key == "use-occtl" and entry.vhost == "":
+        return "needed to re-adopt sessions"
+    if choices.ipv6_network is None and _is_ipv6(entry):
+        return "IPv6 is not advertised"
+    return None
+
+
+def _is_ipv6(entry: Entry) -> bool:
+    if entry.key in IPV6_SCALARS:
+        return True
+    return entry.key in (*ROUTES, *DNS_KEYS) and ":" in entry.value
+
+
+def _finish(
+    out: _Page, section: str, view: ServerView, choices: EffectiveChoices, finished: set[str]
+) -> None:
+    """Our lines at the first end of main and of each virtual host."""
+    vhost = vhost_of(section)
+    if vhost is None or vhost in finished:
+        return
+    finished.add(vhost)
+    scope = next((found for found in view.vhosts if found.name == vhost), None)
+    if not section:
+        _write(out, [*_main_lines(view, choices), *_scope_lines(view.main, view, choices)])
+    elif scope is not None:
+        _write(out, _scope_lines(scope, view, choices))
+
+
+def _write(out: _Page, lines: Iterable[tuple[str, str, str]]) -> None:
+    for why, key, value in lines:
+        written = f"{key} = {value}"
+        entries = parse(written.encode("utf-8", "surrogateescape"), "").entries
+        if [(entry.key, entry.value) for entry in entries] != [(key, value)]:
+            raise OcgateError(
+                f"ocserv.conf cannot hold {key} = {value!r}",
+                hint="Choose a directory without line ends, quotes and ` #` in its name",
+            )
+        out.ours(f"# ocgate: {why}")
+        out.ours(written)
+
+
+def _main_lines(view: ServerView, choices: EffectiveChoices) -> Iterable[tuple[str, str, str]]:
+    yield "admits a session only once its kernel state stands", SCRIPTS[0], choices.connect_hook
+    yield "takes a session's kernel state down", SCRIPTS[1], choices.disconnect_hook
+    yield "sessions are re-adopted through it", "use-occtl", "true"
+    ours = (
+        ("socket-file", choices.socket_file),
+        ("occtl-socket-file", choices.occtl_socket_file),
+        ("pid-file", choices.pid_file),
+    )
+    for key, value in ours:
+        if not view.main.text(key):
+            yield f"{view.source} names none", key, value
+
+
+def _scope_lines(
+    scope: Scope, view: ServerView, choices: EffectiveChoices
+) -> Iterable[tuple[str, str, str]]:
+    if not _names(scope, "ipv4-network") and _needs_ipv4(scope, view, choices):
+        network = next(iter(view.networks4), None) if scope is not view.main else None
+        value = choices.ipv4_network if network is None else network.value
+        yield f"{view.source} names none", "ipv4-network", str(value)
+    if choices.ipv6_network is None or _names(scope, "ipv6-network"):
+        return
+    yield "IPv6 is advertised", "ipv6-network", str(choices.ipv6_network)
+    yield "a session's own part of it", "ipv6-subnet-prefix", str(choices.ipv6_subnet_prefix)
+    yield from _ipv6_routes(scope, choices.ipv6_network)
+
+
+def _names(scope: Scope, key: str) -> bool:
+    return scope.text(key) is not None
+
+
+def _needs_ipv4(scope: Scope, view: ServerView, choices: EffectiveChoices) -> bool:
+    """Main always; a virtual host if IPv6 was all it had and is taken out.
+
+    A virtual host without any network is the operator's mistake: ocserv names it.
+    """
+    if scope is view.main:
+        return True
+    return choices.ipv6_network is None and _names(scope, "ipv6-network")
+
+
+def _ipv6_routes(scope: Scope, network: IPv6Network) -> Iterable[tuple[str, str, str]]:
+    """A full tunnel stays full in both families, a split one does not start to take all IPv6.
+
+    ocserv drops every route beside `default`; without it, and with nothing pushed for a family,
+    clients take all of that family into the tunnel.
+    """
+    routes = [route.value for route in scope.routes]
+    if scope.full_tunnel4:
+        if not routes:
+            yield "what no route means, said for both families", "route", "default"
+        if "::/0" not in routes:
+            yield "a full tunnel carries IPv6 too", "route", "::/0"
+    elif not any(":" in route for route in routes):
+        yield "a split tunnel stays split", "route", str(network)

@@ -1,0 +1,24 @@
+#!/bin/sh
+# The ordered stop, run once (under a lock) by s6-svscan at SIGTERM or SIGINT: the server first, so
+# that no client is served by less than the whole guard; then control, which would put back what the
+# teardown removes; then the kernel state; then the supervisors.
+cd @RUN_DIR@/@SERVICES@ || exit 1
+
+# A stop during the start waits for the supervisors: one that comes up later would start control anew.
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
+  s6-svok ocserv && s6-svok control && break
+  sleep 0.05
+done
+# s6 sends SIGKILL after ./timeout-kill; the waits are longer by a second and never end the stop.
+s6-svc -wd -T 4000 -d ocserv
+s6-svc -wd -T 2500 -d control
+s6-svc -wd -T 4000 -d ocserv # should control have started it in between; at once if not
+
+# Longer than it ever takes (0.5 s): cut off it would leave kernel state, which leaks nothing.
+timeout 5 @PYTHON@ -P -m ocgate.control.teardown @RUN_DIR@ ||
+  echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
+
+# A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.
+s6-svc -d ocserv/log
+s6-svc -d control/log
+s6-svscanctl -t .

@@ -1,0 +1,37 @@
+"""A session as nft map elements: what it may send from, on which device, by which exit.
+
+Pure. One element per session and family; the data is the exit's mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ocgate.names import MARK_DIRECT
+from ocgate.sessions.session import Session
+
+MAP4, MAP6 = "sessions4", "sessions6"
+
+
+def keys(session: Session) -> tuple[tuple[str, str], ...]:
+    """(map, key) of each element, in nft's canonical spelling."""
+    found: list[tuple[str, str]] = []
+    if session.address4 is not None:
+        found.append((MAP4, f'"{session.device}" . {session.address4}'))
+    if session.prefix6 is not None:
+        found.append((MAP6, f'"{session.device}" . {session.prefix6.network_address}'))
+    return tuple(found)
+
+
+def elements(session: Session) -> tuple[tuple[str, str, str], ...]:
+    """(map, key, data) of each element; data is the mark of its exit."""
+    return tuple((name, key, f"0x{MARK_DIRECT:08x}") for name, key in keys(session))
+
+
+def wanted(sessions: Iterable[Session]) -> dict[str, dict[str, str]]:
+    """All elements of all sessions: map -> key -> data; both maps are present even when empty."""
+    found: dict[str, dict[str, str]] = {MAP4: {}, MAP6: {}}
+    for session in sessions:
+        for name, key, data in elements(session):
+            found[name][key] = data
+    return found

@@ -1,0 +1,54 @@
+"""What all tests share: which need root and the kernel, and a namespace of their own for those.
+
+A test marked `kernel` or `lab` is skipped where root, namespaces or programs are missing, with the
+reason; with CI=true or OCGATE_REQUIRE_ALL=1 it fails instead, because a suite that skips its leak
+tests has shown nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocgate.lab import namespace
+from ocgate.lab.namespace import Namespace
+
+KERNEL_PROGRAMS = ("ip", "nft")
+LAB_PROGRAMS = (*KERNEL_PROGRAMS, "ocserv", "ocpasswd", "occtl", "openconnect", "iperf3", "unshare")
+
+
+@functools.cache
+def missing(kind: str) -> str:
+    """Why tests marked `kind` can't run here; empty if they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    programs = LAB_PROGRAMS if kind == "lab" else KERNEL_PROGRAMS
+    absent = [program for program in programs if shutil.which(program) is None]
+    if absent:
+        return f"needs the programs {', '.join(absent)}"
+    if not Path("/dev/net/tun").exists():
+        return "needs /dev/net/tun"
+    try:
+        with namespace.isolated():
+            return ""
+    except (OSError, AssertionError) as error:
+        return f"needs network namespaces: {error}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for kind in ("kernel", "lab"):
+        if item.get_closest_marker(kind) and (reason := missing(kind)):
+            required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
+            (pytest.fail if required else pytest.skip)(reason)
+
+
+@pytest.fixture
+def netns() -> Iterator[Namespace]:
+    """A fresh, empty network namespace (loopback up) with this test inside it."""
+    with namespace.isolated() as made:
+        yield made
