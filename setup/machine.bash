@@ -76,7 +76,7 @@ set_up() {
     if ! is_set_up "$@"; then
         log=$root/.setup/install.log
         : >"$log" || die "can't write $log (disk full?)"
-        trap 'say "set-up interrupted; the next start finishes it"; exit 130' INT TERM HUP
+        trap 'echo >&2; say "set-up interrupted; the next start finishes it"; exit 130' INT TERM HUP
         trap 'allow_services' EXIT
         shift 2
         install_packages "$@"
@@ -94,7 +94,8 @@ step() {
     printf 'ocgate: %s …' "$text" >&2
     before=$(stat -c %s -- "$log")
     printf '\n$ %s\n' "$*" >>"$log"
-    if "$@" >>"$log" 2>&1 </dev/null; then
+    # A subshell, so that a trap of this shell speaks to the person and not into the log.
+    if ("$@") >>"$log" 2>&1 </dev/null; then
         printf ' %d s\n' $((SECONDS - started)) >&2
         return 0
     fi

@@ -1,7 +1,8 @@
-"""Runs the stages of ``./test``, one pytest each, and prints what came of them; only ./test calls it.
+"""Runs the stages of ./test, one pytest each, and prints what came of them. Only ./test calls it.
 
-A stage that fails does not stop the ones after it: a person wants all the bad news at once. The last
-line has the form of pytest's closing line, added up over the stages, for whoever reads only that.
+A stage that fails does not stop the ones after it: a person wants all the bad news at once. The
+last line has the form of pytest's closing line, added up over the stages, for whoever reads only
+that one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,15 @@ def run(stage: str, arguments: list[str]) -> Result:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        command = [sys.executable, "-P", "-m", "pytest", f"tests/{stage}", "-n", str(WORKERS[stage])]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "pytest",
+            f"tests/{stage}",
+            "-n",
+            str(WORKERS[stage]),
+        ]
         command += ["-q", f"--junit-xml={report}", *arguments]
         status = subprocess.run(command, check=False).returncode
         counts = count(report) if report.exists() else Counter(error=1)
@@ -86,7 +95,7 @@ def closing_line(results: list[Result]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``STAGE... -- PYTEST ARGUMENTS``; exit status 0 only when every stage ran tests and all held."""
+    """STAGE... -- PYTEST ARGUMENTS; status 0 only when every stage ran tests and all held."""
     border = arguments.index("--")
     results = [run(stage, arguments[border + 1 :]) for stage in arguments[:border]]
     print(f"\n{table(results)}\n\n{closing_line(results)}", flush=True)

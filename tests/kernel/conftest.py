@@ -1,40 +1,17 @@
-"""Each kernel test gets a network namespace of its own, entered by the test's own thread."""
+"""What the kernel tests share: a shell and an uplink inside the test's own namespace (`netns`)."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-Ip = Callable[[str], str]
+Shell = Callable[[str], str]
 
 
 @pytest.fixture
-def netns() -> Iterator[None]:
-    """A fresh namespace with `lo` up; the thread goes back to the machine's own afterwards."""
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    if _libc.unshare(_CLONE_NEWNET) != 0:
-        os.close(before)
-        if os.environ.get("CI"):
-            pytest.fail("kernel tests need root (unshare of a network namespace was refused)")
-        pytest.skip("needs root: unshare of a network namespace was refused")
-    try:
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        yield
-    finally:
-        if _libc.setns(before, _CLONE_NEWNET) != 0:
-            os._exit(1)  # never go on in a namespace of which we don't know what it is
-        os.close(before)
-
-
-@pytest.fixture
-def sh(netns: None) -> Ip:
+def sh(netns: object) -> Shell:
     """Run shell lines in the namespace and return what they print; a failure is a test error."""
 
     def run(lines: str) -> str:
@@ -46,11 +23,15 @@ def sh(netns: None) -> Ip:
 
 
 @pytest.fixture
-def uplink(sh: Ip) -> str:
-    """A veth pair `wan0` 192.0.2.2/24, 2001:db8::2/64 <-> `isp0` in the same namespace, up."""
+def uplink(sh: Shell) -> str:
+    """A veth pair `wan0` 192.0.2.2/24, 2001:db8::2/64 <-> `isp0` in the same namespace, up.
+
+    Without duplicate address detection, whose end would be an event in the middle of a test.
+    """
     sh(
+        "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0;"
         "ip link add wan0 type veth peer name isp0;"
         "ip link set wan0 up; ip link set isp0 up;"
-        "ip addr add 192.0.2.2/24 dev wan0; ip addr add 2001:db8::2/64 dev wan0 nodad"
+        "ip addr add 192.0.2.2/24 dev wan0; ip addr add 2001:db8::2/64 dev wan0"
     )
     return "wan0"

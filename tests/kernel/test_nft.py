@@ -1,4 +1,4 @@
-"""libnftables in process: one transaction at a time, errors with our line and the kernel's words."""
+"""libnftables in process: one transaction at a time, errors with our line and its words."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ocgate.errors import KernelRefused, MissingRequirement
+from ocgate.kernel import features
 from ocgate.kernel import nft as nft_module
 from ocgate.kernel.nft import Nft
 
@@ -28,7 +29,7 @@ table inet t {
 
 
 @pytest.fixture
-def nft(netns: None) -> Iterator[Nft]:
+def nft(netns: object) -> Iterator[Nft]:
     door = Nft()
     yield door
     door.close()
@@ -169,7 +170,39 @@ def test_without_the_capability_the_docker_flag_is_named(
         nft.run("add table inet t")
 
 
-def test_a_missing_library_names_the_package(netns: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_kernel_feature_is_named(nft: Nft, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without CONFIG_NFT_MASQ, as it answers: the words alone help nobody."""
+    words = "input:1:1-9: Error: Could not process rule: No such file or directory\n"
+
+    def without_masquerade(text: str, flags: int) -> tuple[bool, str, str]:
+        return ("masquerade" in text, "", words)
+
+    monkeypatch.setattr(nft, "_once", without_masquerade)
+    with pytest.raises(MissingRequirement, match="no nftables masquerade") as caught:
+        nft.run("add rule inet t c ct state new reject\nadd rule inet t n masquerade")
+    assert "CONFIG_NFT_MASQ" in caught.value.hint
+
+
+@pytest.mark.parametrize("feature", features.FEATURES, ids=lambda feature: feature.name)
+def test_this_kernel_has_each_feature_and_its_probe_is_sound(
+    nft: Nft, feature: features.Feature, sh: Shell
+) -> None:
+    nft.check(feature.lines)
+    assert feature.used.search(feature.lines)
+    assert sh("nft list ruleset") == ""
+
+
+def test_a_refusal_leaves_dry_run_behind(nft: Nft, sh: Shell) -> None:
+    """The probes after a refusal are dry; the next transaction must not be."""
+    with pytest.raises(KernelRefused):
+        nft.run("add chain inet absent c")
+    nft.run("add table inet t")
+    assert sh("nft list tables") == "table inet t\n"
+
+
+def test_a_missing_library_names_the_package(
+    netns: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nft_module, "LIBRARY", "libnftables.so.999")
     with pytest.raises(MissingRequirement, match="apt-get install libnftables1"):
         Nft()

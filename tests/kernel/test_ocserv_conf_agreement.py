@@ -15,12 +15,17 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ocgate.server import inih
+from ocgate.errors import MissingRequirement, ServerRefused
+from ocgate.server import dryrun, inih
+from ocgate.server.certificate import create
+from ocgate.server.render import Effective, EffectiveChoices, render
 
 pytestmark = pytest.mark.kernel
 
@@ -163,8 +168,10 @@ def test_corpus(command: str, name: str) -> None:
 # Fragments rather than random text: each of them is where readers differ. ` #` in an indented line
 # is left out: 1.1.6 keeps it and 1.3.0 cuts it, and we refuse indented lines anyway.
 FRAGMENTS = st.sampled_from(
-    ["a", "bc", "rekey-method", "ssl", "vhost:", "[vhost:", "[]", "a = 1", " = ", "é"]
-    + [*"=: \t\"'#;[]\r\x0b\x0c\\/-"]
+    [
+        *("a", "bc", "rekey-method", "ssl", "vhost:", "[vhost:", "[]", "a = 1", " = ", "é"),
+        *"=: \t\"'#;[]\r\x0b\x0c\\/-",
+    ]
 )
 WHOLE = st.sampled_from(
     ["rekey-method = ssl", "one = 1", "[vhost:a]", "[vhost:b]", "[x]", "[]", "", "# c"]
@@ -200,3 +207,99 @@ def test_fuzz(command: str, text: str) -> None:
     if not (names.isascii() and names.isprintable()):
         return  # ocserv maps such names by IDNA
     assert_agree(command, data)
+
+
+HEAD = """\
+auth = "plain[passwd=ocpasswd]"
+tcp-port = 443
+server-cert = cert.pem
+server-key = key.pem
+device = vpns
+"""
+VHOST = """\
+[vhost:b.example]
+auth = "plain[passwd=ocpasswd]"
+server-cert = cert.pem
+server-key = key.pem
+ipv4-network = 10.20.0.0/24
+"""
+CHOICES = EffectiveChoices(
+    connect_hook="/run/ocgate/hooks/connect",
+    disconnect_hook="/run/ocgate/hooks/disconnect",
+    socket_file="/run/ocgate/ocserv.sock",
+    pid_file="/run/ocgate/ocserv.pid",
+    occtl_socket_file="/run/ocgate/occtl.sock",
+    directory="/etc/ocserv",
+    ipv4_network=IPv4Network("10.10.10.0/24"),
+    ipv6_network=IPv6Network("fda9:4efe:7e3b:3ea::/64"),
+)
+
+
+@pytest.fixture(scope="session")
+def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the key and certificate that HEAD names, relative to it."""
+    directory = tmp_path_factory.mktemp("identity")
+    made = create(["b.example"])
+    (directory / "cert.pem").write_bytes(made.certificate)
+    (directory / "key.pem").write_bytes(made.key)
+    return directory
+
+
+def effective(text: str, directory: Path) -> tuple[Path, Effective]:
+    made = render(inih.parse(text.encode(), "/etc/ocserv/ocserv.conf"), CHOICES)
+    path = directory / "effective.conf"
+    path.write_bytes(made.data)
+    return path, made
+
+
+@pytest.mark.parametrize("text", [HEAD, HEAD + VHOST, HEAD + "route = 10.0.0.0/8\n" + VHOST])
+def test_ocserv_takes_the_effective_file(text: str, identity: Path, tmp_path: Path) -> None:
+    """What the operator left out is filled in; relative paths start at `base`."""
+    assert dryrun.dry_run(*effective(text, tmp_path), base=identity) == ()
+
+
+def test_warnings_are_handed_on(identity: Path, tmp_path: Path) -> None:
+    """A key that ocserv does not know is worth a word, not a refusal."""
+    said = dryrun.dry_run(*effective(HEAD + "devise = vpns\n", tmp_path), base=identity)
+    assert said == ("skipping unknown option 'devise'",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEAD + "rekey-method = x\n", "unknown rekey method 'x'; error: /etc/ocserv/ocserv.conf:6"),
+        (HEAD + VHOST + "oops\n", "/etc/ocserv/ocserv.conf:11"),
+        (HEAD.replace("cert.pem", "nowhere.pem"), "nowhere.pem"),
+        (HEAD + "run-as-user = nobody-like-that\n", "unknown user: nobody-like-that"),
+    ],
+)
+def test_refusal_shows_words_and_line(
+    text: str, words: str, identity: Path, tmp_path: Path
+) -> None:
+    """ocserv's words, with the operator's file and line instead of the effective one's."""
+    with pytest.raises(ServerRefused) as refused:
+        dryrun.dry_run(*effective(text, tmp_path), base=identity)
+    assert words in refused.value.message
+    assert "Setting" not in refused.value.message
+
+
+def test_ocserv_sees_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets of the control plane don't reach it."""
+    monkeypatch.setenv("OCGATE_PASSWORD", "secret")
+    path, made = effective(HEAD, tmp_path)
+    with pytest.raises(ServerRefused, match="exit 1") as refused:
+        dryrun.dry_run(path, made, base=tmp_path, command=["sh", "-c", "env; exit 1"])
+    assert "secret" not in refused.value.message
+
+
+def test_version() -> None:
+    """The installed one, as three numbers."""
+    assert dryrun.version() >= (1, 1, 0)
+
+
+def test_no_ocserv(tmp_path: Path) -> None:
+    """A machine without ocserv is told what to install."""
+    with pytest.raises(MissingRequirement, match="/nowhere/ocserv"):
+        dryrun.version(["/nowhere/ocserv"])

@@ -162,13 +162,12 @@ def test_sweep_removes_shapes_that_we_never_make(routing: Routing, sh: Shell) ->
 
 
 def test_sweep_removes_thousands_and_doubles(routing: Routing, sh: Shell) -> None:
-    lines = [
-        f"rule add from 10.0.{i >> 8}.{i & 255} lookup 100 pref 900 proto 143" for i in range(3000)
-    ]
-    sh("ip -batch - <<'EOT'\n" + "\n".join(lines + lines[:500]) + "\nEOT")
-    routing.ensure([], RULES[:1])
-    sh(f"{RULES[0]}")
-    assert len(routing.sweep([], RULES[:1])) == 3501
+    """`ip rule flush` leaves some of thousands; and equal rules can stand beside each other."""
+    sources = [ip_network(f"10.0.{i >> 8}.{i & 255}") for i in range(3000)]
+    many = [Rule(4, 900, table=100, source=source) for source in sources]
+    for rule in [*many, *many[:200], RULES[0], RULES[0]]:
+        routing.add(rule)
+    assert len(routing.sweep([], RULES[:1])) == 3201
     assert routing.rules() == tuple(RULES[:1])
 
 

@@ -9,9 +9,9 @@ from ocgate.cli.places import run_dir
 
 def healthcheck() -> int:
     """Print why the server is unhealthy, one reason a line; 0 if it is not."""
-    from ocgate.control import health
+    from ocgate.control.health import healthcheck as probe
 
-    reasons = health.healthcheck(run_dir(os.environ))
+    reasons = probe(run_dir(os.environ))
     for reason in reasons or ["healthy"]:
         print(reason)
     return 1 if reasons else 0

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, NoReturn
 
 from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
 
+if TYPE_CHECKING:
+    from ocgate.server.initialise import Created
 
-def run() -> int:
+
+def run() -> NoReturn:
     """Serve until a signal; the wiring replaces or ends this process."""
     from ocgate.control.run import run as serve
 
-    serve(os.environ)
+    serve(os.environ, created=show_created)
 
 
 def init() -> int:
@@ -24,19 +28,19 @@ def init() -> int:
     created = initialise_if_empty(settings)
     console = terminal.out()
     if created is None:
-        console.print(f"Nothing to do: {settings.config_dir}/ocserv.conf is there and stays as it is.")
+        console.print(
+            f"Nothing to do: {settings.config_dir}/ocserv.conf is there and stays as it is."
+        )
         return 0
     show_created(created)
     console.print("Start it with: ocgate run", style="bold")
     return 0
 
 
-def show_created(created: object) -> None:
-    """Print what was made and, once, how to connect. created: an `initialise.Created`."""
+def show_created(created: Created) -> None:
+    """Print what was made and, once, how to connect."""
     from ocgate.server.connect_card import show
-    from ocgate.server.initialise import Created
 
-    assert isinstance(created, Created)
     console = terminal.out()
     for path in created.aside:
         console.print(f"The package's unchanged sample is now {path}", soft_wrap=True)

@@ -73,7 +73,10 @@ def _server_rows(found: Status) -> list[tuple[str, str]]:
     server = found["server"]
     return [
         ("ocgate", f"{server['version']}, since {_local(server['since'])}"),
-        ("ocserv", f"{server['ocserv_version']}, since {_local(server['ocserv_since'])}".lstrip(", ")),
+        (
+            "ocserv",
+            f"{server['ocserv_version']}, since {_local(server['ocserv_since'])}".lstrip(", "),
+        ),
         ("Listening", ", ".join(server["listening"]) or "no"),
         ("URL", server["url"] or "not set (OCGATE_URL)"),
         ("Config dir", server["config_dir"]),

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -150,13 +151,18 @@ def _show_card(settings: Settings, view: ServerView, name: str, password: str) -
     from ocgate.server.initialise import url_of
 
     url = url_of(settings.url, host_facts(), port=view.tcp_port)
-    pin = connect_card.pin_of_file(_certificate(settings, view))
-    connect_card.show(connect_card.Card(url, name, password, pin), terminal.out())
+    card = connect_card.Card(url, name, password, _pin(settings, view))
+    connect_card.show(card, terminal.out())
 
 
-def _certificate(settings: Settings, view: ServerView) -> Path | None:
-    pairs = view.main.key_pairs
-    return settings.config_dir / pairs[0].certificate.value if pairs else None
+def _pin(settings: Settings, view: ServerView) -> str | None:
+    """The certificate's pin where clients need one; None also where it can't be read from here."""
+    from ocgate.server.certificate import pin_where_needed
+
+    for pair in view.main.key_pairs:
+        with suppress(OSError):
+            return pin_where_needed((settings.config_dir / pair.certificate.value).read_bytes())
+    return None
 
 
 def _printable(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocgate.errors import OcgateError
 from ocgate.names import CONTROL_SOCKET
-from ocgate.sessions.protocol import encode_request
+from ocgate.sessions.protocol import Request, encode_request
 
 # A reload may wait for `ocserv -t`, the probe and a transaction; all others answer in milliseconds.
 TIMEOUT = 30.0  # seconds
@@ -21,7 +21,7 @@ def ask(run_dir: Path, verb: str) -> bytes:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(str(path))
-            connection.sendall(encode_request(verb, {}))
+            connection.sendall(encode_request(Request(verb)))
             return _all(connection)
     except OSError as error:
         raise OcgateError(

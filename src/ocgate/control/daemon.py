@@ -1,7 +1,7 @@
 """The control plane's process: everything wired together, supervised by s6 beside ocserv.
 
     adopt live sessions -> apply and verify the plan -> open hook socket -> start ocserv
-    then: kernel events -> look again; probe -> IPv6; hooks -> gatekeeper; requests -> status, reload
+    then: kernel events -> look again; probe -> IPv6; hooks -> gatekeeper; ocgate status
 
 It may be killed at any moment: the kernel keeps the rules, ocserv its sessions, the run dir what
 is in force. SIGTERM ends it without touching either; taking everything down is `teardown`'s job.
@@ -22,19 +22,25 @@ from pathlib import Path
 from ocgate.control import log as logs
 from ocgate.control import status
 from ocgate.control.doorway import Doorway
-from ocgate.control.effective import Effective
+from ocgate.control.effective import EffectiveConf, needs_restart
 from ocgate.control.egress import EgressWatch
 from ocgate.control.gatekeeper import Domain, Gatekeeper
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
-from ocgate.control.prepared import prepare, problems
+from ocgate.control.prepared import Egress, Prepared, prepare, problems
 from ocgate.control.run_dir import write
-from ocgate.control.sources import Sources, read_snapshot, reread, write_snapshot
+from ocgate.control.sources import (
+    Sources,
+    read_egress,
+    read_snapshot,
+    reread,
+    write_snapshot,
+)
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel import process
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
-from ocgate.kernel.watch import watch
+from ocgate.kernel.watch import Watch
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET
 from ocgate.server import services
 from ocgate.sessions.table import SessionTable
@@ -55,8 +61,9 @@ class Control:
         self.nft = Nft()
         self.table = SessionTable()
         self.snapshot = read_snapshot(run_dir)
-        self.effective = Effective(run_dir)
-        self.keeper = Keeper(self.nft, run_dir, self.table, self.effective, self.snapshot.egress)
+        self.conf = EffectiveConf(run_dir)
+        egress = Egress(read_egress(run_dir))
+        self.keeper = Keeper(self.nft, run_dir, self.table, self.conf, egress)
         self.journal = Journal(run_dir)
         self.gatekeeper = Gatekeeper(self.table, self.keeper.writer, self.journal, self._domain)
         self.egress = EgressWatch(self.keeper, run_dir)
@@ -75,31 +82,41 @@ class Control:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        # Listens before the first observation, so that nothing falls between the two.
+        watch = Watch(session_prefix=self.snapshot.synced.device, is_own=self.nft.is_own)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._watch())]
             await self._start()
-            running += [tasks.create_task(self.egress.run()), tasks.create_task(self._unprompted())]
+            running = [
+                tasks.create_task(job)
+                for job in (self._follow(watch), self.egress.run(), self._unprompted())
+            ]
             await stop.wait()
             for task in running:
                 task.cancel()
+        watch.close()
         await self.doorway.close()
 
     async def _start(self) -> None:
         for session in self.journal.live(process.alive):
             self.gatekeeper.adopt(session)
-        facts = await asyncio.to_thread(observe)
-        await self.keeper.start(prepare(self.snapshot.sources, facts, self.snapshot.egress))
+        await self.keeper.start(await self._prepared(self.snapshot))
         await self.doorway.open()
         write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
         seconds = round(time.time() - self.started_at, 3)
         log.info("control plane ready", sessions=len(self.table), seconds=seconds)
-        services.start_ocserv(self.run_dir)
+        await asyncio.to_thread(services.start_ocserv, self.run_dir)
 
-    async def _watch(self) -> None:
-        async for event in watch(self.nft):
-            for device in event.gone:
+    async def _prepared(self, sources: Sources) -> Prepared:
+        facts = await asyncio.to_thread(observe, session_prefix=sources.synced.device)
+        return prepare(sources, facts, self.keeper.egress)
+
+    async def _follow(self, watch: Watch) -> None:
+        async for look in watch:
+            if look.overflow:
+                await self.gatekeeper.sweep()
+            for device in look.gone:
                 await self.gatekeeper.device_gone(device)
-            if event.look:
+            if look.topics:
                 self.egress.nudge()
                 await self._look()
 
@@ -138,22 +155,22 @@ class Control:
     async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
         try:
             sources = await asyncio.to_thread(reread, dict(os.environ))
-            facts = await asyncio.to_thread(observe)
-            await self._accept(sources, problems(prepare(sources, facts, self.snapshot.egress)))
+            await self._accept(sources)
         except OcgateError as error:
             log.error("reload refused, nothing changed", why=str(error))
             return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
+        log.info("reloaded")
         return b"ok\n"
 
-    async def _accept(self, sources: Sources, found: tuple) -> None:  # type: ignore[type-arg]
-        found = (*found, *self.effective.needs_restart(self.keeper.prepared.sources, sources))
+    async def _accept(self, sources: Sources) -> None:
+        """Put new sources in force: everything is checked before anything is changed."""
+        prepared = await self._prepared(sources)
+        found = [*needs_restart(self.keeper.prepared.sources, sources), *problems(prepared)]
         if found:
             raise ConfigurationError(found)
-        await self.effective.validate(sources)
+        await self.conf.replace(prepared)
         await self.keeper.look(sources=sources)
-        write_snapshot(self.run_dir, sources, self.snapshot.egress)
-        await self.effective.hang_up()
-        log.info("reloaded")
+        write_snapshot(self.run_dir, sources)
 
 
 def main() -> int:
@@ -162,7 +179,7 @@ def main() -> int:
     gc.freeze()  # what the imports made stays: 10,000 sessions' garbage runs need not walk it
     try:
         control = Control(run_dir)
-        settings = control.snapshot.sources.settings
+        settings = control.snapshot.settings
         logs.configure(settings.log_format, settings.log_level)
         asyncio.run(control.serve())
     except OcgateError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ocgate.control.log import stage
 from ocgate.kernel import process
-from ocgate.sessions.protocol import MalformedRequest, Request, RequestParser
+from ocgate.sessions.protocol import ProtocolError, Request, RequestParser, error_reply
 
 Handler = Callable[[Mapping[str, bytes]], Awaitable[bytes]]
 
@@ -70,11 +70,11 @@ class Doorway:
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
             request = await asyncio.wait_for(_read(reader), REQUEST_TIMEOUT)
-        except MalformedRequest as bad:
-            return f"refused {bad}\n".encode()
+        except ProtocolError as bad:
+            return error_reply(str(bad))
         handler = self._handlers.get(request.verb)
         if handler is None:
-            return f"refused unknown verb {request.verb!r}\n".encode()
+            return error_reply(f"unknown verb {request.verb}")
         return await handler(request.fields)
 
 
@@ -83,7 +83,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     while True:
         data = await reader.read(65536)
         if not data:
-            raise MalformedRequest("the request ended early")
+            parser.finish()
         request = parser.feed(data)
         if request is not None:
             return request

@@ -8,12 +8,15 @@ route that is gone needs no second look.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 
 from ocgate.control.keeper import Keeper
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress
+from ocgate.control.sources import write_egress
 from ocgate.errors import OcgateError
-from ocgate.kernel.probe import ProbeResult, probe
+from ocgate.kernel.probe import Target, probe
 
 # Covers a lost SYN's first retransmission (1 s, RFC 6298) and a satellite's round trip.
 PROBE_TIMEOUT = 2.0  # seconds
@@ -24,17 +27,18 @@ SETTLE = 0.2  # seconds
 log = stage("init-nat")
 
 
-async def probed(targets: tuple[tuple[str, int], ...]) -> Egress:
+async def probed(targets: Sequence[Target]) -> Egress:
     """One probe of all targets; any that answers is enough."""
-    result: ProbeResult = await probe(targets, timeout=PROBE_TIMEOUT)
+    result = await probe(targets, timeout=PROBE_TIMEOUT)
     return Egress(None if result.ok else result.reason)
 
 
 class EgressWatch:
     """Probes every IPV6_PROBE_INTERVAL seconds, and soon after `nudge`."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, run_dir: Path) -> None:
         self._keeper = keeper
+        self._run_dir = run_dir
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -75,3 +79,5 @@ class EgressWatch:
             await self._keeper.look(egress=egress)
         except OcgateError as error:
             log.error("IPv6 egress changed, but the new state can't be applied", why=str(error))
+            return
+        write_egress(self._run_dir, egress.failure)

@@ -185,12 +185,21 @@ class Gatekeeper:
             net for net in session.networks if self._table.owner_of(net) in (None, session)
         )
         if free:
-            await asyncio.to_thread(conntrack.delete_of_networks, free)
+            await asyncio.to_thread(_forget, free)
 
     def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
         log.warning("session refused", user=user, why=why)
         return why
+
+
+def _forget(networks: tuple[Network, ...]) -> None:
+    """Whole addresses the kernel can filter by itself; for prefixes every entry is read."""
+    single = [net for net in networks if net.num_addresses == 1]
+    if single:
+        conntrack.delete_of_clients(net.network_address for net in single)
+    if len(single) < len(networks):
+        conntrack.delete_of_networks(net for net in networks if net.num_addresses > 1)
 
 
 def _taken(rivals: tuple[Session, ...]) -> str:

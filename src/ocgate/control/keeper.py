@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from ocgate.control.effective import Effective
+from ocgate.control.effective import EffectiveConf
 from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
@@ -42,7 +42,7 @@ class Keeper:
         nft: Nft,
         run_dir: Path,
         table: SessionTable,
-        effective: Effective,
+        effective: EffectiveConf,
         egress: Egress,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,7 +80,7 @@ class Keeper:
         """Observe, plan, compare, apply where needed. New sources or egress replace the old."""
         async with self._busy:
             old = self.prepared
-            facts = await asyncio.to_thread(observe)
+            facts = await asyncio.to_thread(observe, session_prefix=old.intent.device)
             self._egress = egress or self._egress
             new = prepare(sources or old.sources, facts, self._egress)
             if new.plan != old.plan:

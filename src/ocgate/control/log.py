@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any, cast
 
 import structlog
@@ -21,7 +22,9 @@ Log = structlog.typing.FilteringBoundLogger
 
 def configure(form: str, level: str) -> None:
     """Set up logging to stderr; form: `human` or `json`; level: `debug` … `error`."""
-    render = structlog.processors.JSONRenderer(default=str) if form == "json" else _human
+    render: structlog.typing.Processor = _human
+    if form == "json":
+        render = structlog.processors.JSONRenderer(default=str)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -39,10 +42,10 @@ def configure(form: str, level: str) -> None:
 
 def stage(name: str) -> Log:
     """A logger whose lines begin with this stage: init-config, init-nat, svc-control, …"""
-    return cast(Log, structlog.get_logger().bind(stage=name))
+    return cast(Log, structlog.get_logger(stage=name))
 
 
-def _text_values(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _text_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {key: _plain(value) for key, value in event.items()}
 
 
@@ -53,7 +56,7 @@ def _plain(value: Any) -> Any:
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _human(_logger: Any, _method: str, event: dict[str, Any]) -> str:
+def _human(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
     event.pop("time", None)
     stage_name, level, words = event.pop("stage", "ocgate"), event.pop("level"), event.pop("event")
     loud = "" if level in ("info", "debug") else f"{level}: "

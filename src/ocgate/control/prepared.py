@@ -8,10 +8,10 @@ what `plan` shows is what `run` applies.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from ocgate.config import Settings
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.plan.facts import Address, Facts, Network
@@ -42,6 +42,7 @@ class Prepared:
 
     sources: Sources
     facts: Facts
+    egress: Egress
     wish: Ipv6Wish
     decision: Ipv6Decision
     intent: Intent
@@ -60,7 +61,7 @@ def prepare(sources: Sources, facts: Facts, egress: Egress) -> Prepared:
     if decision.advertised and _ipv6_obstacle(facts):
         decision = Ipv6Decision(decision.path, None, decision.why, loud=True)
     intent = derive(sources, facts, decision)
-    return Prepared(sources, facts, wish, decision, intent, plan(intent))
+    return Prepared(sources, facts, egress, wish, decision, intent, plan(intent))
 
 
 def ipv6_wish(sources: Sources) -> Ipv6Wish:
@@ -79,26 +80,21 @@ def ipv6_wish(sources: Sources) -> Ipv6Wish:
 
 def derive(sources: Sources, facts: Facts, decision: Ipv6Decision) -> Intent:
     """The intent: settings, ocserv.conf, facts and decision joined."""
-    settings, view = sources.settings, sources.view
-    subnets6 = {network.value for network in view.networks6}
-    if decision.network is not None:
-        subnets6.add(decision.network)
-    if settings.ipv6_sink or settings.ipv6_nat.value != "0":
-        # Also while IPv6 isn't advertised: sessions that got an address before keep it.
-        subnets6.add(settings.ipv6_subnet)
-    gateways = {_first(network) for network in (*sources.subnets4, *subnets6)}
+    view, agreed = sources.view, sources.synced
+    gateways = _gateways(sources)
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
     return Intent(
-        device=view.device,
-        subnets4=sources.subnets4,
-        subnets6=tuple(sorted(subnets6)),
+        device=agreed.device,
+        subnets4=agreed.subnets4,
+        # Also while IPv6 isn't advertised: sessions that got an address before keep it.
+        subnets6=agreed.subnets6 if sources.wants_ipv6 else (),
         prefix6=view.ipv6_subnet_prefix,
-        gateways=tuple(sorted(gateways, key=lambda a: (a.version, int(a)))),
-        resolvers=tuple(sorted(resolvers, key=lambda a: (a.version, int(a)))),
+        gateways=_in_order(gateways),
+        resolvers=_in_order(resolvers),
         tcp_ports=(view.tcp_port,) if view.tcp_port else (),
-        mss=settings.mss,
-        wan4=_wan(settings, facts, 4),
-        wan6=_wan(settings, facts, 6),
+        mss=sources.settings.mss,
+        wan4=_wan(sources, facts, 4),
+        wan6=_wan(sources, facts, 6),
         ipv6=decision.path,
         accept_ra_on=_keeps_ra(facts),
     )
@@ -129,7 +125,7 @@ def _collisions(prepared: Prepared) -> list[Problem]:
                 or link.network.version != net.version
             ):
                 continue
-            if net.overlaps(link.network):  # type: ignore[arg-type]
+            if net.overlaps(link.network):
                 expected = f"a subnet that no interface has ({link.network} is on {link.device})"
                 remedy = "choose another client subnet, in ocserv.conf and VPN_SUBNET alike"
                 found.append(_problem(prepared, "VPN_SUBNET", str(net), expected, remedy))
@@ -164,10 +160,10 @@ def _ipv6_obstacle(facts: Facts) -> str | None:
     return None
 
 
-def _wan(settings: Settings, facts: Facts, family: Literal[4, 6]) -> Wan | None:
+def _wan(sources: Sources, facts: Facts, family: Literal[4, 6]) -> Wan | None:
     """WAN_IF, else the default route's interface, else eth0 as in the reference, else none."""
     route = facts.default_route(family)
-    name = settings.wan_if or (route.device if route else None)
+    name = sources.settings.wan_if or (route.device if route else None)
     if name is None and facts.interface("eth0"):
         name = "eth0"
     if name is None:
@@ -180,11 +176,24 @@ def _keeps_ra(facts: Facts) -> tuple[str, ...]:
     """Interfaces whose IPv6 default route comes from router advertisements that forwarding would
     make the kernel ignore."""
     route = facts.default_route(6)
-    if route is None or facts.sysctls.get(f"net.ipv6.conf.{route.device}.accept_ra") == "0":
+    if route is None or facts.sysctls.get(_accept_ra(route.device)) in (None, "0"):
         return ()
     return (route.device,)
 
 
-def _first(network: Network) -> Address:
-    """The server's address in a client network: network | 1 (ocserv)."""
-    return network.network_address + 1
+def _accept_ra(device: str) -> str:
+    return f"net.ipv6.conf.{device.replace('.', '/')}.accept_ra"
+
+
+def _gateways(sources: Sources) -> set[Address]:
+    """The server's addresses in the tunnel: network | 1 of every client network (ocserv)."""
+    view, agreed = sources.view, sources.synced
+    found: set[Address] = {*view.gateways4, *view.gateways6}
+    found.add(agreed.ipv4_network.network_address + 1)
+    if sources.wants_ipv6:
+        found.add(agreed.ipv6_network.network_address + 1)
+    return found
+
+
+def _in_order(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    return tuple(sorted(addresses, key=lambda a: (a.version, int(a))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class ServerStatus(TypedDict):

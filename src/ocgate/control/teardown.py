@@ -35,15 +35,23 @@ def teardown(run_dir: Path) -> None:
 def _subnets(run_dir: Path) -> tuple[Network, ...]:
     """Whose flows to forget; none where nothing was ever applied."""
     try:
-        return read_snapshot(run_dir).subnets
+        sources = read_snapshot(run_dir)
     except OcgateError:
         return ()
+    agreed = sources.synced
+    return (*agreed.subnets4, *(agreed.subnets6 if sources.wants_ipv6 else ()))
 
 
 def main() -> int:
     """Exit 0 when nothing is left."""
+    run_dir = Path(sys.argv[1])
     try:
-        teardown(Path(sys.argv[1]))
+        settings = read_snapshot(run_dir).settings
+        logs.configure(settings.log_format, settings.log_level)
+    except OcgateError:
+        logs.configure("human", "info")
+    try:
+        teardown(run_dir)
     except OcgateError as error:
         print(f"svc-control: error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,19 +1,23 @@
 """The door to conntrack: forget the flows of a client that ended or moved.
 
 A flow that is not forgotten goes on to its old exit with its old address translation, so entries
-go after the new guard stands. Spawning `conntrack -D` costs 150 to 200 ms; this costs 0.5 ms at
-1,000 entries and 60 ms at 60,000 (two walks in the kernel, with the GIL released). Edges of the
-room `kernel` and the wiring may import it.
+go after the new guard stands. Spawning `conntrack -D` costs 150 to 200 ms. Edges of the room
+`kernel` and the wiring may import it.
 
 A client's entries are those whose original source is its address (what it opened, masqueraded or
 not) and those whose reply source is (what others opened to it, translated on the way or not).
+
+IPv4 entries are deleted by the kernel's own filter (CTA_FILTER): two walks, 1 ms at 1,000 entries
+and 60 ms at 60,000, with the GIL released. Never IPv6 ones: on 6.18 the same filter matches every
+IPv6 address *but* the one given (a test shows it), so it would delete everybody else's and leave
+this client's. They are dumped, compared here and deleted one by one: 125 ms beside 30,000 others.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import IntEnum
 
 from ocgate.errors import KernelRefused, MissingRequirement
@@ -24,7 +28,7 @@ from ocgate.plan.facts import Address, Network
 # linux/netfilter/nfnetlink_conntrack.h; subsystem 1 in the high byte.
 _GET, _DELETE, _GET_STATS = 1 << 8 | 1, 1 << 8 | 2, 1 << 8 | 5
 _NFGENMSG = struct.Struct("=BBH")  # family, version, res_id
-_AF = {4: 2, 6: 10}
+_AF_UNSPEC, _AF = 0, {4: 2, 6: 10}
 _TUPLE_IP = 1
 _IP_SRC = {4: 1, 6: 3}
 _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 8, 12, 18, 21, 25
@@ -35,6 +39,10 @@ _STATS_ENTRIES = 1
 # Kernels that can't delete by filter (6.1 among them) take the partial tuple for a whole one and
 # say EINVAL, before they touch anything.
 _NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+
+
+_Entry = dict[int, memoryview]
+_Choice = Callable[[_Entry, int], bool]
 
 
 class _Side(IntEnum):
@@ -50,34 +58,28 @@ def delete_of_clients(addresses: Iterable[Address]) -> int:
     The number is the table's difference in size: right on a quiet host, an estimate under traffic.
     Raises KernelRefused, or MissingRequirement without CAP_NET_ADMIN.
     """
-    wanted = [(address, side) for address in addresses for side in _Side]
     with Netlink(netlink.NETFILTER) as door:
         before = _entries(door)
-        if before:
-            for address, side in wanted:
-                _delete(door, address, side)
+        if not before:
+            return 0
+        for address in addresses:
+            if address.version == 4:
+                for side in _Side:
+                    _delete_filtered(door, address, side)
+            else:
+                _delete_found(door, 6, holding=address.packed, chosen=_is_of({int(address)}))
         return max(0, before - _entries(door))
 
 
 def delete_of_networks(networks: Iterable[Network]) -> int:
     """Delete all entries of client addresses within `networks`; how many were deleted.
 
-    The kernel filters by whole addresses only, so every entry is read: 0.7 s at 60,000. For a stop
-    or a start, not for a session. Raises as `delete_of_clients` does.
+    The kernel filters by whole addresses only, so the table is read once for each network: 0.13 s
+    at 60,000 entries of others, and 25 us for each that is deleted. Raises as `delete_of_clients`
+    does.
     """
-    ranges = [
-        (net.version, int(net.network_address), int(net.broadcast_address)) for net in networks
-    ]
-
-    def within(entry: dict[int, memoryview], version: int) -> bool:
-        sources = [_source(entry, side, version) for side in _Side]
-        return any(v == version and a <= s <= b for v, a, b in ranges for s in sources)
-
     with Netlink(netlink.NETFILTER) as door:
-        return sum(
-            _delete_found(door, version, b"", lambda entry, v=version: within(entry, v))  # type: ignore[misc]
-            for version in sorted({version for version, _, _ in ranges})
-        )
+        return sum(_delete_within(door, network) for network in networks)
 
 
 def delete_marked(mark: int, mask: int) -> int:
@@ -87,43 +89,61 @@ def delete_marked(mark: int, mask: int) -> int:
     )
     with Netlink(netlink.NETFILTER) as door:
         before = _entries(door)
-        for family in _AF.values():
-            _ask(door, _NFGENMSG.pack(family, 1, 0) + conditions)
+        _ask(door, _NFGENMSG.pack(_AF_UNSPEC, 0, 0) + conditions)  # both families in one walk
         return max(0, before - _entries(door))
 
 
-def _delete(door: Netlink, address: Address, side: _Side) -> None:
+def _delete_filtered(door: Netlink, address: Address, side: _Side) -> None:
     """One walk in the kernel; where it can't delete by filter, dump by filter and delete each."""
-    version = address.version
+    condition = _condition(address, side)
     try:
-        door.request(_DELETE, 0, _header(version) + _condition(address, side))
+        door.request(_DELETE, 0, _header(address.version) + condition)
     except NetlinkError as refused:
         if refused.errno == errno.ENOENT:
             return
         if refused.errno not in _NO_FILTER:
             raise _refusal(refused) from refused
-        _delete_found(door, version, _condition(address, side), lambda _: True)
+        chosen = _is_of({int(address)})
+        _delete_found(door, address.version, condition=condition, chosen=chosen)
+
+
+def _delete_within(door: Netlink, network: Network) -> int:
+    # A range holds its members without listing them, which a set of a /64 could not.
+    members = range(int(network.network_address), int(network.broadcast_address) + 1)
+    # The whole bytes of the prefix stand in every entry wanted: others are not even looked into.
+    holding = network.network_address.packed[: network.prefixlen // 8]
+    return _delete_found(door, network.version, chosen=_is_of(members), holding=holding)
 
 
 def _delete_found(
     door: Netlink,
     version: int,
-    condition: bytes,
-    chosen: Callable[[dict[int, memoryview]], bool],
+    *,
+    chosen: _Choice,
+    condition: bytes = b"",
+    holding: bytes = b"",
 ) -> int:
     """Dump by a condition, delete what is chosen, entry by entry; how many there were."""
     try:
-        found = door.dump(_GET, _header(version) + condition)
+        found = door.dump(_GET, _header(version) + condition, holding=holding)
     except NetlinkError as refused:
         raise _refusal(refused) from refused
     entries = (attributes(message.payload, _NFGENMSG.size) for message in found)
-    requests = [(_DELETE, 0, _exactly(entry, version)) for entry in entries if chosen(entry)]
+    requests = [(_DELETE, 0, _exactly(e, version)) for e in entries if chosen(e, version)]
     results = door.batch(requests)
-    # ENOENT: it ended meanwhile, or a reply's entry was the same one.
-    failed = [code for code in results if code not in (0, errno.ENOENT)]
+    failed = [code for code in results if code not in (0, errno.ENOENT)]  # ENOENT: it ended
     if failed:
         raise _refusal(NetlinkError(failed[0], ""))
     return results.count(0)
+
+
+def _is_of(members: Container[int]) -> _Choice:
+    """Chooses entries of which a source, of either side, is among these addresses."""
+
+    def chosen(entry: _Entry, version: int) -> bool:
+        return any(_source(entry, side, version) in members for side in _Side)
+
+    return chosen
 
 
 def _header(version: int) -> bytes:
@@ -140,14 +160,14 @@ def _condition(address: Address, side: _Side) -> bytes:
     )
 
 
-def _exactly(entry: dict[int, memoryview], version: int) -> bytes:
+def _exactly(entry: _Entry, version: int) -> bytes:
     """The payload that deletes this entry and no later one of the same tuple."""
     parts = [_header(version), nested(_Side.ORIGINAL, bytes(entry[_Side.ORIGINAL]))]
     parts += [attribute(kind, bytes(entry[kind])) for kind in (_ZONE, _ID) if kind in entry]
     return b"".join(parts)
 
 
-def _source(entry: dict[int, memoryview], side: _Side, version: int) -> int:
+def _source(entry: _Entry, side: _Side, version: int) -> int:
     addresses = attributes(attributes(entry[side])[_TUPLE_IP])
     return int.from_bytes(addresses[_IP_SRC[version]], "big")
 

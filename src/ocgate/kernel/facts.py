@@ -32,6 +32,7 @@ SYSCTLS = (
     "net.ipv4.conf.all.rp_filter",
     "net.ipv6.conf.all.forwarding",
     "net.ipv6.conf.all.disable_ipv6",
+    "net.ipv6.conf.default.disable_ipv6",  # what a new tunnel starts with
     "net.netfilter.nf_conntrack_max",
 )
 
@@ -49,8 +50,9 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         addresses = _addresses(door, names)
         routes = [(f, message) for f in _FAMILIES for message in _main_routes(door, f)]
         rules = {family: _foreign_rules(door, family) for family in _FAMILIES}
-    found = ((key, sysctl.read(key)) for key in sysctls)
     defaults = [hop for family, message in routes for hop in _default(family, message, names)]
+    keys = (*sysctls, *dict.fromkeys(_accept_ra(r.device) for r in defaults if r.family == 6))
+    found = ((key, sysctl.read(key)) for key in keys)
     return Facts(
         interfaces=tuple(
             Interface(link.index, link.name, link.mtu, link.up, tuple(own), link.loopback)
@@ -64,6 +66,11 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         rules4=rules[4],
         rules6=rules[6],
     )
+
+
+def _accept_ra(device: str) -> str:
+    """Whether that device takes router advertisements: asked of where IPv6 goes out."""
+    return f"net.ipv6.conf.{device.replace('.', '/')}.accept_ra"
 
 
 def _links(door: Netlink, session_prefix: str | None) -> Iterator[tuple[int, Interface]]:
@@ -115,7 +122,7 @@ def _unusable(held: dict[int, memoryview]) -> bool:
 def _main_routes(door: Netlink, family: Family) -> list[Message]:
     """Unicast routes of table main, the kernel filtering by table."""
     header = rtnetlink.RTMSG.pack(rtnetlink.af(family), 0, 0, 0, TABLE_MAIN, 0, 0, 0, 0)
-    found = door.dump(rtnetlink.GETROUTE, header)
+    found = rtnetlink.dump_family(door, rtnetlink.GETROUTE, family, header)
     return [message for message in found if _is_main_unicast(message)]
 
 
@@ -157,5 +164,5 @@ def _connected(message: Message, names: dict[int, str]) -> Iterator[Connected]:
 
 def _foreign_rules(door: Netlink, family: Family) -> int:
     header = rtnetlink.FIB_RULE_HDR.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0)
-    found = door.dump(rtnetlink.GETRULE, header)
+    found = rtnetlink.dump_family(door, rtnetlink.GETRULE, family, header)
     return sum(rtnetlink.rule_protocol(m) not in (_KERNEL, ROUTE_PROTOCOL) for m in found)

@@ -12,6 +12,7 @@ context is never renewed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -19,11 +20,12 @@ import os
 import re
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, MissingRequirement
-from ocgate.kernel import netlink, nftgen
+from ocgate.kernel import features, netlink, nftgen
 
 LIBRARY = "libnftables.so.1"
 
@@ -42,6 +44,9 @@ _REMEMBERED = 4096
 # ENOBUFS (the reply was lost, so whether it was committed is unknown: the caller must read back).
 _AGAIN = frozenset({errno.EINTR, errno.ERESTART})
 _ATTEMPTS = 5  # each loses only to a writer that commits in those 0.1 ms: five in a row is a fight
+
+# How the kernel says that a chain type or expression is not built in (or a name is not there).
+_ABSENT = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 _ERRNO_BY_WORDS = {os.strerror(number): number for number in errno.errorcode}
 _ERRNO = re.compile(r"(?:Could not process rule|cache initialization failed): (.+)$", re.M)
@@ -68,6 +73,7 @@ class Nft:
         self._context = self._library.nft_ctx_new(0)
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
+        self._dry = False
         self._own: deque[int] = deque(maxlen=_REMEMBERED)
 
     def run(self, text: str) -> None:
@@ -82,13 +88,8 @@ class Nft:
 
     def check(self, text: str) -> None:
         """Let the kernel judge `text` without committing it (`nft -c`); raises as `run` does."""
-        dry_run = self._library.nft_ctx_set_dry_run
-        with self._lock:
-            dry_run(self._context, 1)
-            try:
-                self._repeat(text, flags=0)
-            finally:
-                dry_run(self._context, 0)
+        with self._lock, self._dry_run():
+            self._repeat(text, flags=0)
 
     def list_text(self, command: str = "list ruleset", *, stateless: bool = False) -> str:
         """The answer of a `list` command as nft prints it; `stateless` without counter values."""
@@ -133,7 +134,28 @@ class Nft:
                 return output
             if not _errnos(words) & _AGAIN or attempt == _ATTEMPTS:
                 break
-        raise _refusal(text, words)
+        raise _refusal(text, words, self._lacking(text) if _errnos(words) & _ABSENT else None)
+
+    def _lacking(self, text: str) -> features.Feature | None:
+        def accepts(lines: str) -> bool:
+            return not self._once(lines, flags=0)[0]
+
+        with self._dry_run():
+            return features.lacking(text, accepts)
+
+    @contextlib.contextmanager
+    def _dry_run(self) -> Iterator[None]:
+        """Nothing is committed within; may be nested."""
+        before = self._dry
+        self._set_dry(dry=True)
+        try:
+            yield
+        finally:
+            self._set_dry(dry=before)
+
+    def _set_dry(self, *, dry: bool) -> None:
+        self._dry = dry
+        self._library.nft_ctx_set_dry_run(self._context, dry)
 
     def _once(self, text: str, *, flags: int) -> tuple[bool, str, str]:
         """(failed, output, errors) of one call; the lock is held by the caller."""
@@ -146,8 +168,15 @@ class Nft:
         return status != 0, output, words.replace(self._path, "input")
 
 
-def _refusal(text: str, words: str) -> KernelRefused | MissingRequirement:
+def _refusal(
+    text: str, words: str, lacking: features.Feature | None
+) -> KernelRefused | MissingRequirement:
     numbers = _errnos(words)
+    if lacking is not None:
+        return MissingRequirement(
+            f"this kernel has no nftables {lacking.name}: {words.strip()}",
+            hint=f"load its module or use a kernel with {lacking.option}",
+        )
     if errno.EPERM in numbers and not _may_admin():
         return MissingRequirement(
             f"nftables: {words.strip()}", hint="add the capability: docker run --cap-add NET_ADMIN"

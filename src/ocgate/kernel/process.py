@@ -6,8 +6,10 @@ wiring may import this.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,15 @@ def start_time(pid: int) -> int | None:
     """
     fields = _stat(pid)
     return None if fields is None else int(fields[_STARTTIME - _STATE])
+
+
+def started_at(pid: int) -> float | None:
+    """When the process started, in seconds since the epoch, or None if there is none."""
+    ticks = start_time(pid)
+    if ticks is None:
+        return None
+    since_boot = ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
 
 
 def alive(pid: int, started: int) -> bool:

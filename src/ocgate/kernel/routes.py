@@ -175,7 +175,7 @@ class Routing:
         found: list[Message] = []
         for family in _FAMILIES:
             header = rtnetlink.RTMSG.pack(rtnetlink.af(family), 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
-            found += self._netlink.dump(rtnetlink.GETROUTE, header)
+            found += rtnetlink.dump_family(self._netlink, rtnetlink.GETROUTE, family, header)
         # Asked again here, because a kernel that doesn't filter answers with all of them.
         return [
             m
@@ -188,7 +188,7 @@ class Routing:
         found: list[Message] = []
         for family in _FAMILIES:
             header = rtnetlink.FIB_RULE_HDR.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0)
-            found += self._netlink.dump(rtnetlink.GETRULE, header)
+            found += rtnetlink.dump_family(self._netlink, rtnetlink.GETRULE, family, header)
         return [m for m in found if rtnetlink.rule_protocol(m) == ROUTE_PROTOCOL]
 
     def _index(self, device: str, item: Route) -> int:

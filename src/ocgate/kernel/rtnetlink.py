@@ -6,6 +6,7 @@ The numbers are linux/rtnetlink.h's, if_link.h's, if_addr.h's and fib_rules.h's.
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Final
 
 from ocgate.kernel.netlink import (
     Message,
+    Netlink,
+    NetlinkError,
     as_number,
     as_text,
     attribute,
@@ -85,6 +88,21 @@ def af(family: Family) -> int:
 def family_of(message: Message) -> Family | None:
     """4 or 6, or None for any other address family (bridge, MPLS, multicast routing)."""
     return _FAMILY.get(message.payload[0])
+
+
+def dump_family(door: Netlink, kind: int, family: Family, header: bytes) -> list[Message]:
+    """Dump routes or rules of one family; empty where the kernel has none of it to dump.
+
+    ENOENT is a table without a route yet. A kernel without IPv6 refuses the family, or answers for
+    it with all that it has.
+    """
+    try:
+        found = door.dump(kind, header)
+    except NetlinkError as refused:
+        if refused.errno in (errno.ENOENT, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            return []
+        raise
+    return [message for message in found if family_of(message) == family]
 
 
 def encode_route(route: Route, index: int | None) -> bytes:

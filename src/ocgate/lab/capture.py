@@ -55,16 +55,25 @@ class Capture:
 
     interface: None means all, also those that appear later (a VPN's tun); a packet that crosses
                several is then seen once on each.
+    queue_bytes: what the kernel may hold for it.
     """
 
-    def __init__(self, netns: Namespace, interface: str | None = None, *, name: str = "") -> None:
+    def __init__(
+        self,
+        netns: Namespace,
+        interface: str | None = None,
+        *,
+        name: str = "",
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self.name = name or f"{netns.name}-{interface or 'all'}"
         self.proofs: list[str] = []
         self._packets: list[Packet] = []
+        self._parsed: list[Packet] = []  # the same, as far as somebody has asked
         self._dropped = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._socket = _open(netns, interface)
+        self._socket = _open(netns, interface, queue_bytes)
         self._thread = threading.Thread(target=self._read_on, daemon=True, name=self.name)
         self._thread.start()
 
@@ -74,9 +83,9 @@ class Capture:
         """All packets (that match), in order; `since` is a time as `now()` gives it."""
         self._drain()
         with self._lock:
-            seen = [p for p in self._packets if p.at >= since]
-        parsed = [parse(packet) for packet in seen]
-        return [p for p in parsed if predicate is None or predicate(p)]
+            self._parsed += [parse(packet) for packet in self._packets[len(self._parsed) :]]
+            seen = self._parsed[:]
+        return [p for p in seen if p.at >= since and (predicate is None or predicate(p))]
 
     def count(self, predicate: Predicate | None = None, *, since: float = 0.0) -> int:
         return len(self.packets(predicate, since=since))
@@ -178,13 +187,13 @@ def now() -> float:
     return time.time()
 
 
-def _open(netns: Namespace, interface: str | None) -> socket.socket:
+def _open(netns: Namespace, interface: str | None, queue_bytes: int) -> socket.socket:
     with netns.entered():
         # Protocol 0 receives nothing until bind, so no packet of another interface slips in; but
         # "all interfaces" can't be bound to by name.
         protocol = 0 if interface else socket.htons(_ETH_P_ALL)
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, protocol)
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, QUEUE_BYTES)
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, queue_bytes)
         opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         opened.settimeout(0)
         if interface:

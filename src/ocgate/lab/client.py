@@ -19,6 +19,7 @@ from ocgate.lab import vpnc_script
 from ocgate.lab.program import Program
 from ocgate.lab.topology import PORT, Host, Lab
 from ocgate.lab.wait import wait_until
+from ocgate.lab.wiring import CLIENT_METRIC
 
 Address = IPv4Address | IPv6Address
 
@@ -170,8 +171,8 @@ class Client:
         vpnc_script.write_uplinks(str(self._work), uplink4, uplink6)
         server = self.pushed["VPNGATEWAY"]
         self.netns.ip(
-            f"route replace default {uplink4} metric 100",
-            f"route replace ::/0 {uplink6} metric 1024",
+            f"route replace default {uplink4} metric {CLIENT_METRIC}",
+            f"route replace ::/0 {uplink6} metric {CLIENT_METRIC}",
             f"route replace {server} {uplink6 if ':' in server else uplink4}",
         )
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import socket
 import socketserver
 import struct
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ocgate.lab.namespace import Namespace
-from ocgate.lab.services import Tcp, Tcp6, Udp, Udp6
+from ocgate.lab.services import Tcp, Tcp6, Udp, Udp6, close_servers, serve
 
 Address = IPv4Address | IPv6Address
 
@@ -72,8 +71,7 @@ class DnsServer:
                 udp, tcp = (Udp, Tcp) if address.version == 4 else (Udp6, Tcp6)
                 self._servers.append(udp((str(address), DNS_PORT), OverUdp))
                 self._servers.append(tcp((str(address), DNS_PORT), OverTcp))
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        serve(self._servers)
 
     def _answer(self, request: bytes, client: str, transport: str) -> bytes:
         name, kind, end = _question(request)
@@ -87,10 +85,7 @@ class DnsServer:
         return head + request[12:end] + b"".join(_record(a) for a in found)
 
     def close(self) -> None:
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-        self._servers.clear()
+        close_servers(self._servers)
 
 
 def _record(address: Address) -> bytes:

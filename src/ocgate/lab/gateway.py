@@ -21,7 +21,7 @@ from ocgate.lab.listening import listens
 from ocgate.lab.ocserv import occtl
 from ocgate.lab.program import Mount, Program
 from ocgate.lab.topology import PORT, Lab
-from ocgate.lab.wait import wait_until
+from ocgate.lab.wait import TimedOut, wait_until
 
 # A first start makes a key and a certificate; a later one takes about a second.
 READY_SECONDS = 20.0
@@ -67,7 +67,10 @@ class Gateway:
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> float:
         """Wait until `ready`; returns seconds since the start."""
-        wait_until(self.ready, timeout, f"ocgate to serve; it said:\n{self.program.output}")
+        try:
+            wait_until(self.ready, timeout, "ocgate to serve")
+        except TimedOut as error:
+            raise TimedOut(f"{error}; it said:\n{self.output}") from error
         return time.monotonic() - self.started
 
     def ask(self, verb: str, *fields: tuple[str, str | bytes], timeout: float = 5.0) -> bytes:
@@ -184,8 +187,6 @@ def start(
         config_dir = lab.path("etc")
         config_dir.mkdir()
     run_dir = lab.path("run")
-    resolver = lab.path("resolv.conf")
-    resolver.write_text(resolv_conf)
     before = observe(lab.gw.netns)
     program = lab.spawn(
         lab.gw,
@@ -195,10 +196,21 @@ def start(
             "OCGATE_RUN_DIR": str(run_dir),
             **(environ or {}),
         },
-        # Without it the gateway would open its input for the resolver of the machine under it.
-        mounts=[Mount(resolver, Path("/etc/resolv.conf").resolve()), *mounts],
+        mounts=[*_own_resolver(lab, resolv_conf), *mounts],
     )
     return Gateway(lab, program, config_dir, run_dir, before)
+
+
+def _own_resolver(lab: Lab, text: str) -> list[Mount]:
+    """In the place of the machine's: the gateway would open its input for that one's resolver."""
+    target = Path("/etc/resolv.conf").resolve()
+    if not target.exists():
+        if text:
+            raise OSError("this machine has no /etc/resolv.conf to mount another one over")
+        return []
+    source = lab.path("resolv.conf")
+    source.write_text(text)
+    return [Mount(source, target)]
 
 
 def run(

@@ -85,15 +85,18 @@ class Namespace:
             )
         return done
 
-    def ip(self, *lines: str) -> None:
-        """Apply `ip` commands in one batch, in order; the first refusal stops it and raises."""
-        self.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in lines))
+    def ip(self, *lines: str, v6: bool = False) -> None:
+        """Apply `ip` commands in one batch, in order; the first refusal stops it and raises.
+
+        v6: `ip -6`, for what doesn't tell its family by an address of its own: rules, `default`.
+        """
+        family = ["-6"] if v6 else []
+        text = "".join(f"{line}\n" for line in lines)
+        self.run(["ip", *family, "-batch", "-"], text=text)
 
     def nft(self, ruleset: str) -> None:
         """Apply an nft script in one transaction."""
-        self.run(
-            ["nft", "-f", "-"], text=f"{ruleset}\n"
-        )  # a last line without "\n" is a syntax error
+        self.run(["nft", "-f", "-"], text=ruleset)
 
     def sysctl(self, key: str, value: object = None) -> str:
         """Set (unless `value` is None) and return a sysctl; `key` uses slashes or dots.

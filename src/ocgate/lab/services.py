@@ -32,6 +32,9 @@ HTTP_PORT = 80
 # 53 and 443 are where IPV6_PROBE's default targets listen.
 ECHO_TCP_PORTS = (ECHO_PORT, 53, 443)
 
+# How often a server thread looks whether it shall end: seldom, for there are a dozen of them.
+POLL_SECONDS = 0.1
+
 # One write of an HTTP body; at a low rate also the unit it is paced in.
 _CHUNK_BYTES = 16_384
 
@@ -146,6 +149,24 @@ class Udp6(Udp):
     address_family = socket.AF_INET6
 
 
+def serve(servers: Iterable[socketserver.BaseServer]) -> None:
+    """Serve each in a thread of its own until `close_servers`."""
+    for server in servers:
+        args = (POLL_SECONDS,)
+        threading.Thread(target=server.serve_forever, args=args, daemon=True).start()
+
+
+def close_servers(servers: list[socketserver.BaseServer]) -> None:
+    """Stop all at once (each takes up to POLL_SECONDS to notice), and empty the list."""
+    stopping = [threading.Thread(target=server.shutdown) for server in servers]
+    for thread in stopping:
+        thread.start()
+    for thread, server in zip(stopping, servers, strict=True):
+        thread.join()
+        server.server_close()
+    servers.clear()
+
+
 class Services:
     """All services of the table above, on each of `addresses` in `netns`."""
 
@@ -154,8 +175,7 @@ class Services:
         with netns.entered():
             for address in addresses:
                 self._serve_on(address)
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        serve(self._servers)
 
     def _serve_on(self, address: Address) -> None:
         udp, tcp = (Udp, Tcp) if address.version == 4 else (Udp6, Tcp6)
@@ -169,7 +189,4 @@ class Services:
 
     def close(self) -> None:
         """Stop serving; streams in flight end at their next packet."""
-        for server in self._servers:
-            server.shutdown()
-            server.server_close()
-        self._servers.clear()
+        close_servers(self._servers)

@@ -232,7 +232,8 @@ def iperf(
 ) -> float:
     """Bits per second that iperf3 measures from `client` to a server in `inet`.
 
-    seconds: whole ones, at least 1.   options: iperf3's own, such as "--reverse" or "--udp", "--bitrate=0".
+    seconds: whole ones, at least 1.
+    options: iperf3's own, such as "--reverse" or "--udp", "--bitrate=0".
     """
     server = lab.spawn(lab.inet, ["iperf3", "-s", "-1", "--forceflush", "-B", str(to)])
     server.wait_for_output("Server listening", 5.0)

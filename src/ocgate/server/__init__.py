@@ -1,1 +1,1 @@
-"""ocserv: its configuration, users, certificates, hooks and services. Only edges and wiring import it."""
+"""ocserv: its configuration, users, certificates, hooks and services."""

@@ -75,6 +75,18 @@ def pin_of(certificate: x509.Certificate) -> str:
     return f"pin-sha256:{base64.b64encode(hashlib.sha256(spki).digest()).decode()}"
 
 
+def pin_where_needed(pem: bytes) -> str | None:
+    """The pin of the first certificate, if it is its own issuer: nobody else vouches for it.
+
+    None for one that a CA issued (a pin would break at its renewal), or for what is no PEM.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return None
+    return pin_of(certificate) if certificate.issuer == certificate.subject else None
+
+
 def _certificate(
     key: rsa.RSAPrivateKey, names: tuple[Name, ...], now: datetime
 ) -> x509.Certificate:

@@ -36,7 +36,9 @@ def placed(entry: Entry, source: str) -> Placed[str]:
     return Placed(entry.value, Place(source, entry.line, entry.key), entry.value)
 
 
-def problem(found: Placed[str], expected: str, remedy: str, *, got: str | None = None) -> Problem:
+def problem(
+    found: Placed[object], expected: str, remedy: str, *, got: str | None = None
+) -> Problem:
     """A problem at a value's place; `got` where more than the value is wrong."""
     place = found.place
     return Problem(place.source, place.line, place.key, got or found.raw, expected, remedy)

@@ -103,9 +103,9 @@ server-key = {key}
 
 # TLS 1.2 with forward secrecy only (-RSA: no static key exchange). TLS 1.3 is left out because
 # AnyConnect clients stumble over it; remove the last item if you have none of those.
-tls-priorities = "NORMAL:%SERVER_PRECEDENCE:%COMPAT:-RSA:-VERS-SSL3.0:-VERS-TLS1.0:-VERS-TLS1.1:-VERS-TLS1.3"
+tls-priorities = "NORMAL:%SERVER_PRECEDENCE:%COMPAT:-RSA:-VERS-TLS1.0:-VERS-TLS1.1:-VERS-TLS1.3"
 
-# AnyConnect's own dialect: its DTLS and its habit of not resending what it was asked once.
+# For AnyConnect and old openconnect: their early form of DTLS.
 cisco-client-compat = true
 dtls-legacy = true
 
@@ -120,7 +120,7 @@ compression = false
 
 # ---- Who serves --------------------------------------------------------------------------------
 
-# Each connection has a process of its own, without privileges and behind a seccomp filter. [restart]
+# Each connection has a process of its own, unprivileged and behind a seccomp filter. [restart]
 run-as-user = {user}
 run-as-group = {group}
 isolate-workers = true

@@ -32,6 +32,7 @@ Address = IPv4Address | IPv6Address
 _NOT_A_CONFIGURATION = {"lost+found", SETTINGS}
 
 _ASIDE_SUFFIX = ".packaged"
+DEFAULT_PORT = 443  # https
 _WORKER_ACCOUNTS = ("ocserv", "nobody")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -158,14 +159,17 @@ def names(url: str | None, facts: HostFacts) -> tuple[certificate.Name, ...]:
     return tuple(found) or ("localhost",)
 
 
-def url_of(url: str | None, facts: HostFacts) -> str:
-    """What clients enter: the operator's URL, else the address that they probably reach."""
+def url_of(url: str | None, facts: HostFacts, *, port: int = DEFAULT_PORT) -> str:
+    """What clients enter: the operator's URL, else the address that they probably reach.
+
+    port: where ocserv listens; it is left out where it is https's own.
+    """
     if url:
         return url
     host = facts.preferred or next(filter(_is_reachable, facts.addresses), None)
-    if host is None:
-        return f"https://{facts.fqdn or facts.hostname or 'localhost'}"
-    return f"https://[{host}]" if host.version == 6 else f"https://{host}"
+    name = str(host) if host else facts.fqdn or facts.hostname or "localhost"
+    bracketed = f"[{name}]" if host and host.version == 6 else name
+    return f"https://{bracketed}" + ("" if port == DEFAULT_PORT else f":{port}")
 
 
 def _present(config_dir: Path) -> set[str]:
@@ -242,9 +246,7 @@ def _password(settings: Wishes) -> tuple[str, bool]:
     return settings.password.get_secret_value(), True
 
 
-def _files(
-    settings: Wishes, identity: certificate.Identity, user: bytes
-) -> tuple[NewFile, ...]:
+def _files(settings: Wishes, identity: certificate.Identity, user: bytes) -> tuple[NewFile, ...]:
     """In the order of their making; ocserv.conf last, because with it the directory is complete."""
     choices = Choices(
         config_dir=settings.config_dir,

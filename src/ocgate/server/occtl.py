@@ -86,7 +86,7 @@ def disconnect_user(socket: Path, name: str) -> bool:
     """End every session of the user; False if there was none. Raises `ServerRefused`."""
     if _UNSPEAKABLE.search(name):
         ids = [row.id for row in sessions(socket) if row.user == mangled(name)]
-        return any([disconnect_id(socket, session) for session in ids])
+        return sum(disconnect_id(socket, session) for session in ids) > 0
     return _run(socket, "disconnect", "user", name).returncode == 0
 
 

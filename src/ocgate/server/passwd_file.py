@@ -12,7 +12,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -79,6 +79,7 @@ def _replaced(path: Path, held: BinaryIO, content: bytes) -> bool:
 
 def _replace(path: Path, like: os.stat_result, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as new:
             os.fchown(new.fileno(), like.st_uid, like.st_gid)
@@ -86,10 +87,9 @@ def _replace(path: Path, like: os.stat_result, content: bytes) -> None:
             new.write(content)
             new.flush()
             os.fsync(new.fileno())
-        os.replace(name, path)
+        beside.replace(path)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
+        beside.unlink(missing_ok=True)
         raise
 
 

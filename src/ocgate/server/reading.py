@@ -84,7 +84,7 @@ def read_view(document: Document, supplements: Iterable[Supplement] = ()) -> Ser
         pid_file=main.text("pid-file"),
         chroot_dir=main.text("chroot-dir"),
         use_occtl=main.flag("use-occtl"),
-        problems=tuple(sorted(set(problems))),
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 

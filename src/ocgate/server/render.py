@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import PurePosixPath
 
 from ocgate.errors import OcgateError
 from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, parse, vhost_of
@@ -31,6 +32,7 @@ class EffectiveChoices:
 
     connect_hook, disconnect_hook: programs of ours; the operator's scripts are chained by them.
     socket_file, pid_file, occtl_socket_file: used unless ocserv.conf names its own.
+    directory: where ocserv is started; the operator's relative script paths start there.
     ipv4_network: written where main has none (VPN_SUBNET, else 10.10.10.0/24).
     ipv6_network: advertised to clients of every section that names none; None: IPv6 is not
                   advertised, and what ocserv.conf says of it is taken out.
@@ -41,6 +43,7 @@ class EffectiveChoices:
     socket_file: str
     pid_file: str
     occtl_socket_file: str
+    directory: str
     ipv4_network: IPv4Network
     ipv6_network: IPv6Network | None = None
     ipv6_subnet_prefix: int = DEFAULT_IPV6_SUBNET_PREFIX
@@ -52,7 +55,7 @@ class Effective:
 
     data:    bytes to write.
     origins: for each line of `data`, the operator's 1-based line, or 0 where the line is ours.
-    chain:   VHOST value -> the operator's (connect-script, disconnect-script) to run after ours.
+    chain:   VHOST value -> the operator's (connect-script, disconnect-script) as absolute paths.
     """
 
     source: str
@@ -86,7 +89,19 @@ def render(document: Document, choices: EffectiveChoices) -> Effective:
             section = opened[number]
         out.theirs(number, _kept(line, replaced.get(number), continued.get(number)))
     _finish(out, section, view, choices, finished)
-    return Effective(document.source, out.data, tuple(out.origins), view.scripts)
+    return Effective(document.source, out.data, tuple(out.origins), _chain(view, choices))
+
+
+def _chain(
+    view: ServerView, choices: EffectiveChoices
+) -> Mapping[str, tuple[str | None, str | None]]:
+    def absolute(script: str | None) -> str | None:
+        return None if script is None else str(PurePosixPath(choices.directory) / script)
+
+    return {
+        vhost: (absolute(connect), absolute(disconnect))
+        for vhost, (connect, disconnect) in view.scripts.items()
+    }
 
 
 class _Page:

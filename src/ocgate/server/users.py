@@ -163,7 +163,9 @@ def _user(line: bytes) -> User | None:
 
 def _is_comment(fields: list[bytes]) -> bool:
     """Whether a line of three fields is a remark; ocserv knows none, but its hash can't match."""
-    return fields[0].startswith(b"#") and not fields[2].startswith((b"$", b"!")) and fields[2] != b""
+    return (
+        fields[0].startswith(b"#") and not fields[2].startswith((b"$", b"!")) and fields[2] != b""
+    )
 
 
 def _position(content: bytes, name: str) -> int | None:

@@ -47,14 +47,17 @@ class Placed(Generic[T_co]):
 
     @property
     def source(self) -> str:
+        """The file's path."""
         return self.place.source
 
     @property
     def line(self) -> int:
+        """The 1-based line."""
         return self.place.line
 
     @property
     def key(self) -> str:
+        """The key, as ocserv spells it."""
         return self.place.key
 
 
@@ -239,7 +242,10 @@ class ServerView:
 
         Main's for everyone: ocserv ignores both keys in a virtual host, and runs main's there.
         """
-        main = (self.main.text("connect-script"), self.main.text("disconnect-script"))
+        main = (
+            self.main.text("connect-script") or None,
+            self.main.text("disconnect-script") or None,
+        )
         return dict.fromkeys((DEFAULT_VHOST, *(scope.name for scope in self.vhosts)), main)
 
     def place(self, key: str) -> Place:

@@ -1,7 +1,7 @@
 """Bytes of the control socket: requests of the hooks and of the CLI, and the replies to them. Pure.
 
     request   ocgate/1 VERB\\0KEY=VALUE\\0KEY=VALUE\\0\\0
-    reply     admitted\\n | refused REASON\\n | ok\\n | error REASON\\n | one JSON document; then EOF
+    reply     admitted\\n | refused REASON\\n | ok\\n | error REASON\\n | a JSON document; then EOF
 
 Values are the raw bytes of ocserv's environment, which can hold anything but NUL: that is why NUL
 separates, and why nothing is quoted. One request and one reply a connection.

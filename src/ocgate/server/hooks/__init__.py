@@ -22,8 +22,8 @@ from ocgate.errors import OcgateError
 DEFAULT_VHOST = "default"
 
 # Seconds between our limit for the operator's connect script and ocserv's auth-timeout, at which
-# main sends SIGTERM to the hook: 5 for control's verdict, 1 to give the session back, the rest for a
-# busy machine.
+# main sends SIGTERM to the hook: 5 for control's verdict, 1 to give the session back, the rest for
+# a busy machine.
 AUTH_TIMEOUT_MARGIN = 10
 # A script gets this much even where auth-timeout is tiny: the hook ends at ocserv's SIGTERM anyway.
 SCRIPT_LIMIT_LEAST = 5

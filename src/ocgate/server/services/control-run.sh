@@ -2,4 +2,5 @@
 # The control plane, with the environment of `ocgate run`.
 exec 2>&1 </dev/null
 . ../.s6-svscan/pause
-exec @PYTHON@ -P -m ocgate.control.daemon
+pause_in_a_loop
+exec @PYTHON@ -P -m ocgate.control.daemon @RUN_DIR@

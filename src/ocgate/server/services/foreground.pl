@@ -28,6 +28,7 @@ my $pid;
 do { $pid = wait } until $pid == $scanner or $pid == -1;
 my $status = $?;
 exit($status >> 8) unless $status & 127;
+exit 0 if -e "$services/.s6-svscan/stopped";    # one Ctrl-C more in its very last moment
 
 # s6-svscan itself was killed: its supervisors go on, and still take orders.
 system "$services/.s6-svscan/stop";

@@ -3,6 +3,7 @@
 # its hooks or the operator's scripts.
 exec 2>&1 </dev/null
 . ../.s6-svscan/pause
+pause_in_a_loop
 
 # An ocserv whose supervisor was killed goes on serving, holds the port and is nobody's child. The
 # start time (field 22 of proc(5) stat) shows that the pid is still the same process.
@@ -20,5 +21,6 @@ fi
 echo "$$ $(started $$)" >running
 
 cd @RUN_DIR@ && rm -f @PID_FILE@ @OCCTL_SOCKET@ @OCSERV_SOCKET@.* @OCSERV_SOCKET@
+cd @OCSERV_DIRECTORY@ || exit 1 # ocserv takes relative paths in its configuration from here
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin @OCSERV@ -f @ARGUMENTS@ \
   -c @RUN_DIR@/@CONF@ -p @RUN_DIR@/@PID_FILE@

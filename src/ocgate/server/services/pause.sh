@@ -1,16 +1,24 @@
-# Sourced by each run script in its service dir. s6 starts a dead service again at once, but at most
-# once a second; that is right for one death and wrong for a loop, in which python's start alone would
-# take a third of a core. From the tenth death within a minute on, one start per 5 s. It waits here,
-# not in finish, because an ordered stop ends a run script but has to wait for a finish script.
-now=$(date +%s)
-recent=0
-for death in $(s6-svdt . 2>/dev/null | cut -c10-17); do # TAI64N: seconds since 1970, and 10
-  [ $((now + 10 - 0x$death)) -ge 60 ] || recent=$((recent + 1))
-done
-if [ "$recent" -ge 10 ]; then
-  echo "${PWD##*/} ended $recent times within a minute; next start in 5 s"
+# Sourced by run and finish scripts in their service dir. s6 starts a dead service again after a
+# second, which is right for one death and wrong for a loop, in which python's start alone would take
+# a third of a core.
+
+deaths_within() { # SECONDS -> number of deaths
+  now=$(date +%s)
+  count=0
+  for death in $(s6-svdt . 2>/dev/null | cut -c10-17); do # TAI64N: seconds since 1970, and 10
+    [ $((now + 10 - 0x$death)) -ge "$1" ] || count=$((count + 1))
+  done
+  echo "$count"
+}
+
+# From the tenth death within a minute on, one start per 5 s. It waits in run and not in finish,
+# because an ordered stop ends a run script but has to wait for a finish script.
+pause_in_a_loop() {
+  deaths=$(deaths_within 60)
+  [ "$deaths" -ge 10 ] || return 0
+  echo "${PWD##*/} ended $deaths times within a minute; next start in 5 s"
   trap 'kill $!; exit 0' TERM
   sleep 5 &
   wait $!
   trap - TERM
-fi
+}

@@ -3,6 +3,8 @@
 # that no client is served by less than the whole guard; then control, which would put back what the
 # teardown removes; then the kernel state; then the supervisors.
 cd @RUN_DIR@/@SERVICES@ || exit 1
+[ ! -e .s6-svscan/stopped ] || exit 0 # a signal that came after the work and before the end
+: >.s6-svscan/stopping                # control/finish starts nothing any more
 
 # A stop during the start waits for the supervisors: one that comes up later would start control anew.
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
@@ -21,4 +23,5 @@ timeout 5 @PYTHON@ -P -m ocgate.control.teardown @RUN_DIR@ ||
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.
 s6-svc -d ocserv/log
 s6-svc -d control/log
+: >.s6-svscan/stopped
 s6-svscanctl -t .

@@ -1,0 +1,127 @@
+"""The effective ocserv.conf in the run dir: rendered, shown to ocserv, and only then put in place.
+
+ocserv dies of a SIGHUP with a configuration that it refuses, and every session with it
+(shared/ocserv.md). So nothing is written where ocserv reads before `ocserv -t` has taken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from ocgate.control.log import stage
+from ocgate.control.prepared import Prepared
+from ocgate.control.run_dir import write
+from ocgate.control.sources import Sources
+from ocgate.errors import OcgateError, Problem
+from ocgate.names import (
+    EFFECTIVE_CONF,
+    HOOK_CONNECT,
+    HOOK_DISCONNECT,
+    OCCTL_SOCKET,
+    OCSERV_PID,
+    OCSERV_SOCKET,
+)
+from ocgate.server import hooks, services
+from ocgate.server.dryrun import dry_run
+from ocgate.server.render import Effective, EffectiveChoices, render
+
+# Read by ocserv only when it starts: a reload that changed one would leave the rules guarding
+# another device or port than ocserv uses.
+_NEEDS_RESTART = ("device", "tcp-port", "udp-port", "run-as-user", "run-as-group", "auth",
+                  "socket-file", "occtl-socket-file", "pid-file", "listen-host")  # fmt: skip
+
+DEFAULT_AUTH_TIMEOUT = 240  # seconds; ocserv's own where the file is silent (ocserv(8))
+
+log = stage("init-config")
+
+
+def rendered(prepared: Prepared, run_dir: Path) -> Effective:
+    """The effective file for this decision."""
+    agreed, view = prepared.sources.synced, prepared.sources.view
+    choices = EffectiveChoices(
+        connect_hook=str(run_dir / HOOK_CONNECT),
+        disconnect_hook=str(run_dir / HOOK_DISCONNECT),
+        socket_file=str(run_dir / OCSERV_SOCKET),
+        pid_file=str(run_dir / OCSERV_PID),
+        occtl_socket_file=str(run_dir / OCCTL_SOCKET),
+        directory=str(prepared.sources.settings.config_dir),
+        ipv4_network=agreed.ipv4_network,
+        ipv6_network=prepared.decision.network and agreed.ipv6_network,
+        ipv6_subnet_prefix=view.ipv6_subnet_prefix,
+    )
+    return render(prepared.sources.document, choices)
+
+
+def validated(prepared: Prepared, run_dir: Path) -> Effective:
+    """Rendered and taken by `ocserv -t`; raises ServerRefused with ocserv's words."""
+    effective = rendered(prepared, run_dir)
+    trial = run_dir / f"{EFFECTIVE_CONF}.trial"
+    write(trial, effective.data)
+    for warning in dry_run(trial, effective, base=prepared.sources.settings.config_dir):
+        log.warning("ocserv says", words=warning)
+    trial.unlink()
+    return effective
+
+
+def put(effective: Effective, sources: Sources, run_dir: Path) -> None:
+    """Make it the one that ocserv reads next, with our hooks, which chain the operator's."""
+    hooks.install(run_dir, chain=_chain(effective), auth_timeout=_auth_timeout(sources))
+    write(run_dir / EFFECTIVE_CONF, effective.data)
+
+
+def _chain(effective: Effective) -> Iterator[hooks.ChainedScript]:
+    for vhost, (connect, disconnect) in effective.chain.items():
+        if connect:
+            yield hooks.ChainedScript(vhost, "connect", connect)
+        if disconnect:
+            yield hooks.ChainedScript(vhost, "disconnect", disconnect)
+
+
+def _auth_timeout(sources: Sources) -> int:
+    text = sources.view.main.text("auth-timeout") or ""
+    return int(text) if text.isdigit() else DEFAULT_AUTH_TIMEOUT
+
+
+def needs_restart(old: Sources, new: Sources) -> list[Problem]:
+    """What a reload can't change, one problem each."""
+    found = []
+    for key in _NEEDS_RESTART:
+        before = [entry.value for entry in old.document.of("", key)]
+        after = new.document.of("", key)
+        if before != [entry.value for entry in after]:
+            got, line = (after[-1].value, after[-1].line) if after else (None, 0)
+            expected = f"{before[-1] if before else 'it to be absent'}, as when ocserv was started"
+            found.append(Problem(new.document.source, line, key, got, expected,
+                                 "Restart ocgate to change it; a reload can't"))  # fmt: skip
+    if old.settings.run_dir != new.settings.run_dir:
+        origin = new.origin("OCGATE_RUN_DIR")
+        found.append(Problem(origin.source, origin.line, "OCGATE_RUN_DIR",
+                             str(new.settings.run_dir), str(old.settings.run_dir),
+                             "Restart ocgate to change it; a reload can't"))  # fmt: skip
+    return found
+
+
+class EffectiveConf:
+    """Keeps the effective file at the decision while the server runs."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    async def follow(self, prepared: Prepared) -> None:
+        """If the decision changes what new clients are given, tell ocserv."""
+        current = (self._run_dir / EFFECTIVE_CONF).read_bytes()
+        if rendered(prepared, self._run_dir).data == current:
+            return
+        try:
+            await self.replace(prepared)
+        except OcgateError as error:
+            log.error("ocserv keeps its former configuration", why=str(error))
+
+    async def replace(self, prepared: Prepared) -> None:
+        """Validate, put in place, and hang up; raises ServerRefused, and then nothing changed."""
+        effective = await asyncio.to_thread(validated, prepared, self._run_dir)
+        put(effective, prepared.sources, self._run_dir)
+        await asyncio.to_thread(services.reload_ocserv, self._run_dir)
+        log.info("ocserv re-reads its configuration", ipv6=prepared.decision.word)

@@ -1,0 +1,20 @@
+"""`ocgate healthcheck`: is the server alive, and is the guard whole?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ocgate.control.ask import ask
+from ocgate.errors import OcgateError
+
+
+def healthcheck(run_dir: Path) -> list[str]:
+    """Why it is unhealthy, a sentence each; empty if it is healthy."""
+    try:
+        reasons: list[str] = json.loads(ask(run_dir, "health"))
+    except OcgateError as error:
+        return [error.message]
+    except ValueError:
+        return ["the control plane gave no whole answer"]
+    return reasons

@@ -1,0 +1,139 @@
+"""`ocgate check` and `ocgate plan`: what `run` would say and do, without doing it."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocgate.config.load import load
+from ocgate.control.effective import rendered
+from ocgate.control.prepared import Prepared
+from ocgate.control.sources import OCSERV_CONF, Sources, read
+from ocgate.control.starting import prepared_now, warned
+from ocgate.errors import ConfigurationError, OcgateError, Problem
+from ocgate.kernel import routes, sysctl
+from ocgate.kernel.apply import read_table
+from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_FAMILY
+from ocgate.plan import nft as nft_text
+from ocgate.plan.model import Plan
+from ocgate.plan.routing import render
+from ocgate.server import initialise
+from ocgate.server.dryrun import dry_run
+from ocgate.server.warnings import ServerWarning
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """problems: `run` would refuse. warnings: it works but is unlikely to be meant. notices:
+    settings without effect."""
+
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[ServerWarning, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """text: nft, ip and sysctl commands' text. diff: how the kernel differs, '' if it doesn't.
+    data: the same for scripts."""
+
+    text: str
+    diff: str
+    data: dict[str, Any]
+
+
+def check(environ: Mapping[str, str]) -> CheckReport:
+    """Everything that `run` would check, and its warnings; changes nothing."""
+    try:
+        loaded = load(environ)
+        verdict = initialise.needed(loaded.settings.config_dir)
+        if verdict.to_be_initialised:
+            said = f"{verdict.reasons[0]}: `ocgate run` will initialise it"
+            return CheckReport(notices=(*loaded.notices, said))
+        if verdict.problems:
+            return CheckReport(problems=verdict.problems)
+        sources = read(loaded)
+        prepared = prepared_now(sources)
+        _ask_ocserv(prepared)
+    except ConfigurationError as error:
+        return CheckReport(problems=error.problems)
+    return CheckReport((), warned(prepared), loaded.notices)
+
+
+def plan_text(environ: Mapping[str, str]) -> PlanReport:
+    """The plan for this configuration and machine, and the kernel's difference from it."""
+    prepared = prepared_now(_sources(environ))
+    plan = prepared.plan
+    text = _shown(plan)
+    data = {
+        "schema": 1,
+        "ipv6": {"mode": prepared.decision.word, "reason": prepared.decision.why},
+        "tables": [nft_text.listing(table) for table in plan.tables],
+        "routes": [str(route) for route in plan.routes],
+        "rules": [str(rule) for rule in plan.rules],
+        "sysctls": [str(sysctl) for sysctl in plan.sysctls],
+        "ocserv_conf": rendered(prepared, prepared.sources.settings.run_dir).data.decode(
+            "utf-8", "replace"
+        ),
+    }
+    return PlanReport(text, _difference(plan), data)
+
+
+def _sources(environ: Mapping[str, str]) -> Sources:
+    loaded = load(environ)
+    if initialise.needed(loaded.settings.config_dir).to_be_initialised:
+        raise OcgateError(
+            f"{loaded.settings.config_dir / OCSERV_CONF} is not there yet",
+            hint="`ocgate init` makes it",
+        )
+    return read(loaded)
+
+
+def _ask_ocserv(prepared: Prepared) -> None:
+    """`ocserv -t` on what it would be given."""
+    with tempfile.TemporaryDirectory(prefix="ocgate-check-") as directory:
+        effective = rendered(prepared, prepared.sources.settings.run_dir)
+        path = Path(directory) / OCSERV_CONF
+        path.write_bytes(effective.data)
+        dry_run(path, effective, base=prepared.sources.settings.config_dir)
+
+
+def _shown(plan: Plan) -> str:
+    parts = [nft_text.listing(table) for table in plan.tables]
+    parts += [render((*plan.routes, *plan.rules)), "".join(f"{s}\n" for s in plan.sysctls)]
+    return "\n".join(part for part in parts if part)
+
+
+def _difference(plan: Plan) -> str:
+    """What applying would change, as lines of a diff."""
+    nft, lines = Nft(), list[str]()
+    for table in plan.tables:
+        held = [] if read_table(nft, table.name) is None else _rules(_listed(nft, table.name))
+        wanted = _rules(nft_text.listing(table))
+        marks = difflib.unified_diff(held, wanted, "kernel", "plan", lineterm="", n=0)
+        lines += [line for line in marks if not line.startswith(("---", "+++", "@@"))]
+    lines += [f"+{what}" for what in routes.missing(plan.routes, plan.rules)]
+    lines += [f"+{what}" for what in sysctl.differing(plan.sysctls)]
+    return "\n".join(lines)
+
+
+def _listed(nft: Nft, name: str) -> str:
+    return nft.list_text(f"list table {NFT_FAMILY} {name}")
+
+
+def _rules(listing: str) -> list[str]:
+    """`chain: rule` of every rule in a listing, in a spelling that nft and we share: it lists
+    masked keys without the parentheses that it demands when it reads them."""
+    found, chain = [], ""
+    for line in listing.splitlines():
+        words = line.strip()
+        if words.startswith("chain "):
+            chain = words.split()[1]
+        elif " comment " in words:
+            found.append(f"{chain}: {words.replace('(', '').replace(')', '')}")
+    return found

@@ -1,0 +1,130 @@
+"""`ocgate run`: everything up to the moment where supervision begins.
+
+    init-config   load, first start, read, check, render, `ocserv -t`      exit 2 where it is wrong
+    init-nat      plan, apply, read back, verify                           exit 1 where it can't
+    exec          s6-svscan, which starts control; control starts ocserv
+
+All that can be refused is refused here, in the foreground, before anything listens; what was
+applied by then is taken out again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from ocgate.config.load import load
+from ocgate.control import effective, run_dir
+from ocgate.control import log as logs
+from ocgate.control.first_start import initialise_if_empty
+from ocgate.control.prepared import Prepared
+from ocgate.control.sources import read, write_egress, write_snapshot
+from ocgate.control.starting import prepared_now, warned
+from ocgate.control.teardown import teardown
+from ocgate.errors import MissingRequirement, OcgateError
+from ocgate.kernel import routes
+from ocgate.kernel.apply import apply
+from ocgate.kernel.nft import Nft
+from ocgate.names import SESSIONS
+from ocgate.server import services
+from ocgate.server.initialise import Created
+from ocgate.sessions import elements
+
+TUN = Path("/dev/net/tun")
+
+
+def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> NoReturn:
+    """Serve until a signal; `created` shows, once, what a first start made.
+
+    Raises OcgateError before anything listens; its exit code says which kind.
+    """
+    loaded = load(environ)
+    logs.configure(loaded.settings.log_format, loaded.settings.log_level)
+    log = logs.stage("init-config")
+    _require_machine()
+    made = initialise_if_empty(loaded.settings)
+    if made is not None:
+        created(made)
+        loaded = load(environ)  # ocgate.toml is there now
+    sources = read(loaded)
+    prepared = prepared_now(sources)
+    for notice in loaded.notices:
+        log.warning(notice)
+    for warning in warned(prepared):
+        log.warning(warning.text, code=warning.code, remedy=warning.remedy)
+    directory = loaded.settings.run_dir
+    _write_run_dir(directory, prepared)
+    log.info("configuration checked", conf=sources.document.source, run_dir=str(directory))
+    _init_nat(directory, prepared)
+    services.exec_supervisor(directory)
+
+
+def _write_run_dir(directory: Path, prepared: Prepared) -> None:
+    """Everything that control, ocserv and its hooks will find there. Refuses to take over the run
+    dir of an ocgate that is running."""
+    run_dir.make(directory)
+    ocserv = _program("ocserv")
+    services.write(
+        directory,
+        python=sys.executable,
+        ocserv=ocserv,
+        ocserv_arguments=services.logging_arguments(ocserv),
+        log_format=prepared.sources.settings.log_format,
+        ocserv_directory=prepared.sources.settings.config_dir,
+    )
+    shutil.rmtree(directory / SESSIONS, ignore_errors=True)
+    effective.put(effective.validated(prepared, directory), prepared.sources, directory)
+    write_snapshot(directory, prepared.sources)
+    write_egress(directory, prepared.egress.failure)
+
+
+def _init_nat(directory: Path, prepared: Prepared) -> None:
+    """Sweep what a former run left, apply, verify; on failure nothing of ours stays."""
+    log = logs.stage("init-nat")
+    try:
+        nft = Nft()
+        swept = routes.sweep(prepared.plan.routes, prepared.plan.rules)
+        apply(nft, prepared.plan, elements.wanted(()), run_dir=directory)
+    except OcgateError:
+        teardown(directory)
+        raise
+    for what in swept:
+        log.warning("removed what a former run left", what=what)
+    for table in prepared.plan.tables:
+        rules = sum(len(chain.rules) for chain in table.chains)
+        log.info(f"table inet {table.name} stands", chains=len(table.chains), rules=rules)
+    _tell_ways(log, prepared)
+    logs.stage("init-vpngw").info("no gateway: clients leave by WAN_IF")
+
+
+def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
+    intent, decision = prepared.intent, prepared.decision
+    if intent.wan4:
+        log.info("clients are masqueraded", wan_if=intent.wan4.name,
+                 subnets=",".join(str(net) for net in intent.subnets4))  # fmt: skip
+    else:
+        log.error("there is no default route: clients are rejected until there is one")
+    tell = log.error if decision.loud else log.info
+    tell(f"IPv6: {decision.word}", why=decision.why)
+
+
+def _require_machine() -> None:
+    """What neither the configuration nor the packages can give."""
+    if os.geteuid() != 0:
+        raise MissingRequirement("ocgate run must be root", hint="sudo ./ocgate run")
+    if not TUN.exists():
+        raise MissingRequirement(
+            f"{TUN} is not there", hint="docker run --device /dev/net/tun; on a host: modprobe tun"
+        )
+
+
+def _program(name: str) -> str:
+    """Absolute path of a program."""
+    found = shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin:/usr/local/sbin")
+    if found is None:
+        raise MissingRequirement(f"{name} is not installed", hint=f"apt-get install {name}")
+    return found

@@ -1,0 +1,150 @@
+"""Everything the operator wrote, read once and kept as it was read.
+
+The control plane plans from this snapshot, not from the files: a control plane that is restarted
+after a crash must come back with what is in force, also when the files are being edited just then.
+Only `run` and `reload` read the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ocgate.config.choices import Ipv6Nat
+from ocgate.config.load import DEFAULT, Loaded, load
+from ocgate.config.model import Settings
+from ocgate.config.origin import Origin
+from ocgate.control.run_dir import write
+from ocgate.errors import ConfigurationError, OcgateError
+from ocgate.server import files
+from ocgate.server.checks import check
+from ocgate.server.file_checks import check_files
+from ocgate.server.inih import Document, parse
+from ocgate.server.reading import Supplement, read_view
+from ocgate.server.sync import Synced, sync
+from ocgate.server.view import ScopeKind, ServerView
+
+OCSERV_CONF = "ocserv.conf"
+SNAPSHOT = "applied.json"
+EGRESS = "egress.json"
+
+# What must not outlive first start: the password went into ocpasswd, as a hash.
+_SECRETS = {"password"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """settings, with the place of each that was set; ocserv.conf; per-user and per-group files;
+    notices: words about settings that have no effect."""
+
+    settings: Settings
+    origins: Mapping[str, Origin]
+    document: Document
+    supplements: tuple[Supplement, ...]
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def view(self) -> ServerView:
+        """ocserv.conf and the files it names, typed."""
+        return read_view(self.document, self.supplements)
+
+    @cached_property
+    def synced(self) -> Synced:
+        """What settings and ocserv.conf agree on."""
+        return sync(self.view, self.settings, self.origins)
+
+    @property
+    def wants_ipv6(self) -> bool:
+        """Whether clients may ever be given IPv6 addresses."""
+        settings = self.settings
+        asked = settings.ipv6_sink or settings.ipv6_nat is not Ipv6Nat.OFF
+        return asked or bool(self.view.networks6)
+
+    def origin(self, name: str) -> Origin:
+        """Where the variable `name` was set."""
+        return self.origins.get(name, DEFAULT)
+
+
+def read(loaded: Loaded) -> Sources:
+    """Read ocserv.conf and what it names, and check all of it; raises ConfigurationError with
+    every problem at once."""
+    base = loaded.settings.config_dir
+    document = files.read_document(base / OCSERV_CONF)
+    supplements = files.read_supplements(document, base)
+    found = Sources(loaded.settings, loaded.origins, document, supplements, loaded.notices)
+    texts = [supplement.document for supplement in supplements]
+    problems = [
+        *check(document, texts, found.view, ipv6=found.wants_ipv6),
+        *check_files(found.view, files.observe(found.view, base)),
+        *found.synced.problems,
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return found
+
+
+def reread(environ: Mapping[str, str]) -> Sources:
+    """As at start: settings, then ocserv.conf."""
+    return read(load(environ))
+
+
+def write_snapshot(run_dir: Path, sources: Sources) -> None:
+    """Keep `sources` for a control plane that is restarted; 0600, without secrets."""
+    kept = {
+        "settings": sources.settings.model_dump(mode="json", exclude=_SECRETS),
+        "origins": {name: [o.source, o.line] for name, o in sources.origins.items()},
+        "conf": [sources.document.source, _text(sources.document)],
+        "supplements": [
+            [s.kind.value, s.document.source, _text(s.document)] for s in sources.supplements
+        ],
+    }
+    write(run_dir / SNAPSHOT, json.dumps(kept).encode())
+
+
+def read_snapshot(run_dir: Path) -> Sources:
+    """What `write_snapshot` kept; raises OcgateError if nothing (usable) is there."""
+    path = run_dir / SNAPSHOT
+    try:
+        kept: dict[str, Any] = json.loads(path.read_bytes())
+        return Sources(
+            settings=Settings.model_validate(kept["settings"]),
+            origins={name: Origin(*place) for name, place in kept["origins"].items()},
+            document=_document(*kept["conf"]),
+            supplements=tuple(
+                Supplement(ScopeKind(kind), _document(source, text))
+                for kind, source, text in kept["supplements"]
+            ),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OcgateError(
+            f"{path}: not what `ocgate run` writes at start: {error}",
+            hint="Restart ocgate",
+        ) from None
+
+
+def _text(document: Document) -> str:
+    """Bytes of any kind as JSON text; latin-1 maps each byte to one character and back."""
+    return b"\n".join(document.lines).decode("latin-1")
+
+
+def _document(source: str, text: str) -> Document:
+    return parse(text.encode("latin-1"), source)
+
+
+def write_egress(run_dir: Path, failure: str | None) -> None:
+    """Keep what the last probe that counted found, for a control plane that is restarted: it must
+    be back in two seconds, and a probe that fails takes as long."""
+    write(run_dir / EGRESS, json.dumps({"failure": failure}).encode())
+
+
+def read_egress(run_dir: Path) -> str | None:
+    """Why there was no IPv6 egress, None if there was; unknown counts as none."""
+    try:
+        failure = json.loads((run_dir / EGRESS).read_bytes())["failure"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not probed yet"
+    return None if failure is None else str(failure)

@@ -1,0 +1,206 @@
+"""Building the lab's network: namespaces, links, addresses, routes, the router's NAT.
+
+`topology` draws the result. All links are created straight in their namespaces, so that nothing
+ever appears in the machine's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ocgate.lab.addresses import (
+    CLIENT_NET,
+    CLIENT_NET6,
+    DOCKER_NET,
+    DOCKER_NET6,
+    RESOLVER,
+    RESOLVER6,
+    SECOND_NET,
+    SECOND_NET6,
+    SERVICE,
+    SERVICE6,
+    UPLINK_NET,
+    UPLINK_NET6,
+    Host,
+    Ipv6,
+    Options,
+)
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.wait import wait_until
+from ocgate.lab.wiring import CLIENT_METRIC, addresses, leaf, router_ipv6, router_nat, veth
+
+# DAD would keep every new address unusable for a second; router discovery would only add noise.
+_QUIET_IPV6 = {"accept_dad": 0, "accept_ra": 0, "autoconf": 0, "router_solicitations": 0}
+
+
+Create = Callable[[str], Namespace]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The hosts of the drawing."""
+
+    gw: Host
+    router: Host
+    inet: Host
+    clients: tuple[Host, ...]
+    neighbours: tuple[Host, ...]
+
+    def hosts(self) -> tuple[Host, ...]:
+        return (self.gw, self.router, self.inet, *self.clients, *self.neighbours)
+
+
+def build_network(options: Options, create: Create) -> Network:
+    """Build it; `create` makes (and owns) a namespace for a role such as "client1"."""
+    network = _hosts(options, create)
+    for host in network.hosts():
+        _set_defaults(host.netns)
+    _connect(network, options)
+    _configure(network, options)
+    _wait_for_links(network)
+    return network
+
+
+def _hosts(options: Options, create: Create) -> Network:
+    return Network(
+        gw=_gw(options, create),
+        router=_router(create),
+        inet=Host("inet", create("inet"), SERVICE, SERVICE6, RESOLVER, RESOLVER6),
+        clients=tuple(_client(i + 1, create) for i in range(options.clients)),
+        neighbours=tuple(_neighbour(i + 1, create) for i in range(options.neighbours)),
+    )
+
+
+def _router(create: Create) -> Host:
+    own, own6 = UPLINK_NET[1], UPLINK_NET6[1]
+    return Host("router", create("router"), own, own6, DOCKER_NET[1], DOCKER_NET6[1])
+
+
+def _gw(options: Options, create: Create) -> Host:
+    has_v6 = options.ipv6 is not Ipv6.NONE
+    second = options.second_uplink
+    return Host(
+        "gw",
+        create("gw"),
+        DOCKER_NET[10],
+        DOCKER_NET6[0x10] if has_v6 else None,
+        SECOND_NET[10] if second else None,
+        SECOND_NET6[0x10] if second and has_v6 else None,
+        DOCKER_NET[1],
+        DOCKER_NET6[1] if has_v6 else None,
+    )
+
+
+def _neighbour(number: int, create: Create) -> Host:
+    return Host(
+        f"neighbour{number}",
+        create(f"neighbour{number}"),
+        DOCKER_NET[19 + number],
+        DOCKER_NET6[0x1F + number],
+        next_hop=DOCKER_NET[1],
+        next_hop6=DOCKER_NET6[1],
+    )
+
+
+def _client(number: int, create: Create) -> Host:
+    base, base6 = 8 * number, number << 64
+    return Host(
+        f"client{number}",
+        create(f"client{number}"),
+        CLIENT_NET[base + 2],
+        CLIENT_NET6[base6 + 2],
+        CLIENT_NET[base + 3],
+        CLIENT_NET6[base6 + 3],
+        CLIENT_NET[base + 1],
+        CLIENT_NET6[base6 + 1],
+    )
+
+
+def _connect(network: Network, options: Options) -> None:
+    """All links, created straight in their namespaces: nothing appears in the machine's own."""
+    lines = ["link add docker type bridge stp_state 0 forward_delay 0 mcast_snooping 0"]
+    for host in (network.gw, *network.neighbours):
+        lines += [
+            veth("eth0", host, host.role, network.router),
+            f"link set {host.role} master docker mtu {options.mtu} up",
+        ]
+    if options.second_uplink:
+        lines.append(veth("eth1", network.gw, "docker2", network.router))
+    lines.append(veth("uplink", network.router, "router", network.inet))
+    lines += [veth("eth0", client, client.role, network.inet) for client in network.clients]
+    network.router.netns.ip(*lines)
+
+
+def _configure(network: Network, options: Options) -> None:
+    _configure_router(network, options)
+    _configure_inet(network, options)
+    for host in (network.gw, *network.neighbours):
+        if host.address6 is None:
+            host.netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", 1)
+        host.netns.ip(f"link set eth0 mtu {options.mtu}", *leaf(host, 24))
+    if options.second_uplink:
+        network.gw.netns.ip(*addresses("eth1", network.gw.second, network.gw.second6))
+    for host in network.clients:
+        host.netns.ip(
+            *addresses("eth0", host.second, host.second6, 29), *leaf(host, 29, metric=CLIENT_METRIC)
+        )
+
+
+def _configure_router(network: Network, options: Options) -> None:
+    router = network.router.netns
+    _forward(router)
+    lines = [
+        *addresses("docker", DOCKER_NET[1], DOCKER_NET6[1]),
+        *addresses("uplink", network.router.address, network.router.address6),
+        f"route add default via {UPLINK_NET[254]}",
+        f"route add ::/0 via {UPLINK_NET6[0xFE]}",
+    ]
+    if options.second_uplink:
+        lines += addresses("docker2", SECOND_NET[1], SECOND_NET6[1])
+    router.ip(*lines)
+    blocked = options.ipv6 is Ipv6.NO_EGRESS
+    nat = router_nat(network.gw) if options.docker_nat else ""
+    router.nft(nat + router_ipv6(blocked=blocked))
+
+
+def _configure_inet(network: Network, options: Options) -> None:
+    inet = network.inet.netns
+    _forward(inet)
+    lines = [
+        *(f"address add {a}/32 dev lo" for a in (SERVICE, RESOLVER)),
+        *(f"address add {a}/128 dev lo nodad" for a in (SERVICE6, RESOLVER6)),
+        *addresses("router", UPLINK_NET[254], UPLINK_NET6[0xFE]),
+        *(f"route add {n} via {network.router.address6}" for n in (DOCKER_NET6, SECOND_NET6)),
+    ]
+    if not options.docker_nat:
+        nets = (DOCKER_NET, SECOND_NET)
+        lines += [f"route add {net} via {network.router.address}" for net in nets]
+    for client in network.clients:
+        lines += addresses(client.role, client.next_hop, client.next_hop6, 29)
+    inet.ip(*lines)
+
+
+def _wait_for_links(network: Network) -> None:
+    """The kernel's link watcher may take its time; a lost first packet would be a flake."""
+    for host in network.hosts():
+        wait_until(functools.partial(_links_up, host), 5.0, f"links of {host.role}")
+
+
+def _set_defaults(netns: Namespace) -> None:
+    for scope in ("all", "default"):
+        netns.sysctl(f"net/ipv4/conf/{scope}/rp_filter", 0)
+        for key, value in _QUIET_IPV6.items():
+            netns.sysctl(f"net/ipv6/conf/{scope}/{key}", value)
+    netns.sysctl("net/ipv4/ip_forward", 0)
+
+
+def _forward(netns: Namespace) -> None:
+    netns.sysctl("net/ipv4/ip_forward", 1)
+    netns.sysctl("net/ipv6/conf/all/forwarding", 1)
+
+
+def _links_up(host: Host) -> bool:
+    shown = host.netns.run(["ip", "-o", "link", "show", "up"]).stdout
+    return "NO-CARRIER" not in shown and "LOWERLAYERDOWN" not in shown

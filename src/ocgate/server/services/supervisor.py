@@ -1,0 +1,50 @@
+"""Turns this process into the supervisor; the last thing `ocgate run` does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ocgate import names
+from ocgate.errors import MissingRequirement
+
+
+def exec_supervisor(run_dir: Path) -> NoReturn:
+    """Replace this process by s6-svscan (with a terminal: by its stand-in, see foreground.pl).
+
+    The environment is handed on to control. SIGTERM, SIGINT and SIGQUIT to this pid are then the
+    ordered stop, which ends it with exit status 0; SIGHUP reloads. Raises MissingRequirement if
+    the program is not there.
+    """
+    services = (run_dir / names.SERVICES).absolute()
+    arguments = ["s6-svscan", str(services)]
+    if _has_terminal():
+        arguments = ["perl", "-w", str(services / ".s6-svscan" / "foreground"), str(services)]
+    else:
+        # Out of the caller's process group: `timeout ocgate run` signals the whole group. Refused
+        # to a group's leader (PID 1, a service of systemd), whose group is only ours.
+        with contextlib.suppress(PermissionError):
+            os.setsid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # or it would be by every service
+        signal.signal(ignored_by_python, signal.SIG_DFL)
+    try:
+        os.execvp(arguments[0], arguments)
+    except OSError as error:
+        raise MissingRequirement(
+            f"{arguments[0]}: {error.strerror}", hint=f"install {arguments[0]} (Debian)"
+        ) from error
+
+
+def _has_terminal() -> bool:
+    """Whether this session has a controlling terminal; then Ctrl-C reaches us, whatever stdin is."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:  # ENXIO
+        return False
+    return True

@@ -1,0 +1,205 @@
+"""What works but is unlikely to be meant: `ocgate check` shows these, nothing stops for them.
+
+Pure. Facts about the machine come as arguments; a warning is a value with a code that scripts can
+match, a text that names the place, and a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from ocgate.server.inih import Document, FlawKind
+from ocgate.server.reading import LIST_KEYS, MAIN_ONLY
+from ocgate.server.view import Placed, Scope, ScopeKind, ServerView
+
+IPAddress = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, order=True)
+class ServerWarning:
+    """code: stable, kebab-case. text: what happens and where. remedy: what to do, imperative."""
+
+    code: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The machine as seen from ocserv's network namespace, tunnels of clients left out.
+
+    addresses: the host's own. connected: on-link networks with their device (WAN, docker, LAN).
+    """
+
+    addresses: frozenset[IPAddress] = frozenset()
+    connected: tuple[tuple[Network, str], ...] = ()
+
+
+def warnings(
+    view: ServerView,
+    document: Document,
+    around: Surroundings,
+    *,
+    client_networks: Sequence[Network],
+    ipv6_advertised: bool,
+) -> tuple[ServerWarning, ...]:
+    """All warnings, in a fixed order.
+
+    client_networks: the agreed ones (`sync.Synced.subnets4` and, if advertised, `subnets6`).
+    ipv6_advertised: clients get an IPv6 address (real egress or IPV6_SINK).
+    """
+    found = [
+        *_full_tunnel_dns(view),
+        *_resolvers(view, around, client_networks),
+        *_collisions(around, client_networks),
+        *_ipv6_outside(view, ipv6_advertised=ipv6_advertised),
+        *_ignored_in_vhosts(document),
+        *_overridden(document),
+        *_ignored_values(document),
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _sections(view: ServerView) -> list[Scope]:
+    """Main and virtual hosts: the scopes that decide a tunnel's shape on their own."""
+    return [scope for scope in view.scopes if scope.kind in (ScopeKind.MAIN, ScopeKind.VHOST)]
+
+
+def _titled(scope: Scope) -> str:
+    return f"[vhost:{scope.name}] of {scope.source}" if scope.name else scope.source
+
+
+def _full_tunnel_dns(view: ServerView) -> Iterator[ServerWarning]:
+    for scope in _sections(view):
+        if not scope.full_tunnel4:
+            continue
+        if not scope.dns:
+            yield ServerWarning(
+                "full-tunnel-without-dns",
+                f"{_titled(scope)} is a full tunnel and pushes no resolver: clients go on asking "
+                "the one of their own network, outside of the tunnel",
+                "Add a line `dns = ADDRESS` and `tunnel-all-dns = true`",
+            )
+        elif not scope.flag("tunnel-all-dns"):
+            yield ServerWarning(
+                "full-tunnel-without-tunnel-all-dns",
+                f"{_titled(scope)} is a full tunnel without tunnel-all-dns: clients may ask "
+                "resolvers outside of the tunnel",
+                "Add a line `tunnel-all-dns = true`",
+            )
+
+
+def _resolvers(
+    view: ServerView, around: Surroundings, client_networks: Sequence[Network]
+) -> Iterator[ServerWarning]:
+    for resolver in view.dns:
+        who = _answered_by(resolver.value, around, client_networks)
+        if who is not None:
+            yield ServerWarning(
+                "resolver-outside-tunnel",
+                f"{resolver.place}: the resolver {resolver.value} is {who}: what clients ask "
+                "leaves from there, not by the tunnel's exit",
+                "Push a public resolver that is reached through the exit",
+            )
+
+
+def _answered_by(
+    resolver: IPAddress, around: Surroundings, client_networks: Sequence[Network]
+) -> str | None:
+    if resolver.is_loopback or resolver in around.addresses:
+        return "this host"
+    if any(resolver in network for network in client_networks):
+        return "in the clients' own subnet, so this host"
+    device = next((device for network, device in around.connected if resolver in network), None)
+    return None if device is None else f"in the local network of {device}"
+
+
+def _collisions(
+    around: Surroundings, client_networks: Sequence[Network]
+) -> Iterator[ServerWarning]:
+    for mine in client_networks:
+        for other, device in around.connected:
+            if mine.version == other.version and mine.overlaps(other):
+                yield ServerWarning(
+                    "client-subnet-collides",
+                    f"the client subnet {mine} overlaps {other}, the network of {device}: "
+                    "answers go to one of the two",
+                    "Give clients another subnet (ipv4-network or ipv6-network), or that network",
+                )
+
+
+def _ipv6_outside(view: ServerView, *, ipv6_advertised: bool) -> Iterator[ServerWarning]:
+    for scope in _sections(view):
+        if not scope.full_tunnel4 or (ipv6_advertised and scope.full_tunnel6):
+            continue
+        narrowed = "sends only some IPv6 into the tunnel" if ipv6_advertised else "gives no IPv6"
+        yield ServerWarning(
+            "ipv6-outside-tunnel",
+            f"{_titled(scope)} is a full tunnel for IPv4 but {narrowed}: a client with IPv6 of "
+            "its own uses that outside of the tunnel",
+            "Add `route = ::/0`" if ipv6_advertised else "Set IPV6_NAT=auto, and IPV6_SINK=1",
+        )
+    if not ipv6_advertised:
+        yield from _ipv6_of_users(view)
+
+
+def _ipv6_of_users(view: ServerView) -> Iterator[ServerWarning]:
+    for scope in view.scopes:
+        if scope.kind not in (ScopeKind.GROUP, ScopeKind.USER):
+            continue
+        given: list[Placed[IPv6Network] | Placed[IPv6Address]] = [
+            *scope.networks6,
+            *scope.explicit6,
+        ]
+        for found in given:
+            yield ServerWarning(
+                "ipv6-of-user-rejected",
+                f"{found.place}: {found.key} gives IPv6 although it is not advertised; its "
+                "packets are rejected",
+                "Remove the line, or set IPV6_NAT=auto",
+            )
+
+
+def _ignored_in_vhosts(document: Document) -> Iterator[ServerWarning]:
+    for entry in document.entries:
+        if entry.vhost and entry.key in MAIN_ONLY:
+            yield ServerWarning(
+                "ignored-in-vhost",
+                f"{document.source}:{entry.line}: ocserv ignores {entry.key} in a virtual host "
+                "and uses main's",
+                "Move it before the first section, or remove it",
+            )
+
+
+def _overridden(document: Document) -> Iterator[ServerWarning]:
+    seen: dict[tuple[str, str], tuple[int, str]] = {}
+    for entry in document.entries:
+        place = (entry.section, entry.key)
+        if entry.key in LIST_KEYS or entry.vhost is None:
+            continue
+        line, value = seen.get(place, (entry.line, entry.value))
+        if value != entry.value:
+            yield ServerWarning(
+                "repeated-key",
+                f"{document.source}:{entry.line}: {entry.key} was set already at line {line}; "
+                "only one of them counts",
+                "Remove one of the lines",
+            )
+        seen[place] = (entry.line, entry.value)
+
+
+def _ignored_values(document: Document) -> Iterator[ServerWarning]:
+    for flaw in document.flaws:
+        if flaw.kind is FlawKind.IGNORED_VALUE:
+            yield ServerWarning(
+                "ignored-line",
+                f"{document.source}:{flaw.line}: {flaw.key} has nothing but quotes or a comment "
+                "for a value, so ocserv drops the line and keeps what was set before",
+                "Write a value, or remove the line",
+            )

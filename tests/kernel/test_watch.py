@@ -1,0 +1,168 @@
+"""Kernel events: none lost, bursts coalesced, client tunnels apart, foreign nft commits named."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ocgate.kernel import watch as watch_module
+from ocgate.kernel.nft import Nft
+from ocgate.kernel.watch import EVERYTHING, Look, Topic, Watch
+
+pytestmark = pytest.mark.kernel
+Shell = Callable[[str], str]
+
+
+def heard(
+    act: Callable[[], object],
+    *,
+    until: Callable[[list[Look]], bool] = bool,
+    is_own: Callable[[int], bool] = lambda _: False,
+    seconds: float = 5.0,
+) -> list[Look]:
+    """The looks that follow `act`, up to the one that satisfies `until`, or all of `seconds`."""
+
+    async def collect() -> list[Look]:
+        looks: list[Look] = []
+        watch = Watch(session_prefix="vpns", is_own=is_own)
+        # A worker thread begun here inherits this thread's namespace.
+        acting = asyncio.get_running_loop().run_in_executor(None, act)
+        try:
+            async with asyncio.timeout(seconds):
+                async for look in watch:
+                    looks.append(look)
+                    if until(looks):
+                        break
+        except TimeoutError:
+            pass
+        finally:
+            watch.close()
+            await acting
+        return looks
+
+    return asyncio.run(collect())
+
+
+def topics(looks: list[Look]) -> set[Topic]:
+    return {topic for look in looks for topic in look.topics}
+
+
+@pytest.mark.parametrize(
+    ("command", "topic"),
+    [
+        ("ip link set wan0 mtu 1400", Topic.LINK),
+        ("ip link add other0 type veth peer name other1", Topic.LINK),
+        ("ip addr add 192.0.2.77/24 dev wan0", Topic.ADDRESS),
+        ("ip addr del 2001:db8::2/64 dev wan0", Topic.ADDRESS),
+        ("ip route add 10.0.0.0/8 dev wan0", Topic.ROUTE),
+        ("ip route add blackhole 10.0.0.0/8", Topic.ROUTE),
+        ("ip -6 route add 2001:db8:5::/64 dev wan0", Topic.ROUTE),
+        ("ip rule add from 10.0.0.0/8 lookup 100", Topic.RULE),
+        ("ip -6 rule add from fda9::/64 lookup 100", Topic.RULE),
+        ("nft add table inet other", Topic.NFT),
+    ],
+)
+def test_every_kind_of_change_is_heard(uplink: str, sh: Shell, command: str, topic: Topic) -> None:
+    looks = heard(lambda: sh(command), until=lambda looks: topic in topics(looks))
+    assert topic in topics(looks)
+
+
+def test_a_foreign_commit_is_named(uplink: str, sh: Shell) -> None:
+    (look,) = heard(lambda: sh("nft add table inet other"))
+    assert [commit.process for commit in look.commits] == ["nft"]
+    assert look.commits[0].pid > 0
+
+
+def test_our_own_commits_wake_nobody(netns: object) -> None:
+    nft = Nft()
+    looks = heard(lambda: nft.run("add table inet ours"), is_own=nft.is_own, seconds=0.3)
+    nft.close()
+    assert looks == []
+
+
+def test_ten_thousand_elements_are_one_event(netns: object) -> None:
+    nft = Nft()
+    nft.run("add table inet t\nadd set inet t s { type ipv4_addr; }")
+    elements = ", ".join(f"10.1.{i >> 8}.{i & 255}" for i in range(10_000))
+    looks = heard(lambda: nft.run(f"add element inet t s {{ {elements} }}"), seconds=1)
+    nft.close()
+    assert len(looks) == 1
+    assert len(looks[0].commits) == 1
+    assert not looks[0].overflow
+
+
+def test_tunnels_that_go_are_named_and_wake_no_planning(sh: Shell) -> None:
+    def act() -> None:
+        sh(
+            "for i in 0 1 2; do ip tuntap add vpns$i mode tun; ip link set vpns$i up;"
+            "ip addr add 10.9.0.1 peer 10.9.0.$((i+2)) dev vpns$i; done; ip link del vpns0;"
+            "ip link del vpns1; ip link del vpns2"
+        )
+
+    looks = heard(act, until=lambda looks: sum(len(look.gone) for look in looks) == 3)
+    assert [name for look in looks for name in look.gone] == ["vpns0", "vpns1", "vpns2"]
+    assert topics(looks) == set()
+
+
+def test_tunnels_from_before_the_watch_are_known(sh: Shell) -> None:
+    sh("ip tuntap add vpns7 mode tun; ip link set vpns7 up; ip addr add 10.9.0.1/32 dev vpns7")
+
+    def act() -> None:
+        sh("ip addr add 10.9.0.5/32 dev vpns7; ip route add 10.9.0.9 dev vpns7; ip link del vpns7")
+
+    looks = heard(act, until=lambda looks: any(look.gone for look in looks))
+    assert [name for look in looks for name in look.gone] == ["vpns7"]
+    assert topics(looks) == set()
+
+
+def test_a_burst_is_few_looks(uplink: str, sh: Shell) -> None:
+    lines = "\n".join(f"route add 10.{i >> 8}.{i & 255}.0/24 dev wan0" for i in range(2000))
+    looks = heard(lambda: sh(f"ip -batch - <<'EOT'\n{lines}\nEOT"), seconds=1)
+    assert 1 <= len(looks) <= 20
+    assert Topic.ROUTE in topics(looks)
+
+
+def test_a_change_is_told_within_a_tenth_of_a_second(netns: object) -> None:
+    nft = Nft()
+    began: list[float] = []
+
+    def act() -> None:
+        began.append(time.monotonic())
+        nft.run("add table inet other")
+
+    heard(act)
+    assert time.monotonic() - began[0] < 0.1
+    nft.close()
+
+
+def test_an_overflow_says_look_at_everything(
+    uplink: str, sh: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "_RECEIVE", 4096)
+    lines = "\n".join(f"route add 10.{i >> 8}.{i & 255}.0/24 dev wan0" for i in range(2000))
+
+    async def collect() -> Look:
+        watch = Watch(session_prefix="vpns")
+        sh(f"ip -batch - <<'EOT'\n{lines}\nEOT")
+        async for look in watch:
+            watch.close()
+            return look
+        raise AssertionError("nothing was heard")
+
+    look = asyncio.run(collect())
+    assert look.overflow
+    assert look.topics == EVERYTHING
+
+
+def test_close_ends_the_iteration(netns: object) -> None:
+    async def run() -> None:
+        watch = Watch(session_prefix="vpns")
+        asyncio.get_running_loop().call_later(0.02, watch.close)
+        async with asyncio.timeout(5):
+            assert [look async for look in watch] == []
+        watch.close()
+
+    asyncio.run(run())

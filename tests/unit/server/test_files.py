@@ -1,0 +1,82 @@
+"""The edge that reads what ocserv.conf names, and the file of a fresh installation as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocgate.errors import ConfigurationError
+from ocgate.server import files, initial_conf
+from ocgate.server.certificate import create
+from ocgate.server.checks import check
+from ocgate.server.file_checks import check_files
+from ocgate.server.inih import parse
+from ocgate.server.reading import read_view
+from ocgate.server.view import ScopeKind
+
+
+def test_per_user_and_per_group_files(tmp_path: Path) -> None:
+    """Relative to the directory ocserv starts in; a directory that is not there is none."""
+    for name in ("users/bob", "users/alice", "groups/staff", "everybody"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mtu = 1400\n")
+    conf = (
+        b"config-per-user = users/\nconfig-per-group = groups\n[vhost:a]\n"
+        b"config-per-group = nowhere\ndefault-user-config = everybody\n"
+    )
+    found = files.read_supplements(parse(conf, "conf"), tmp_path)
+    assert [(extra.kind, Path(extra.document.source).name) for extra in found] == [
+        (ScopeKind.USER, "alice"),
+        (ScopeKind.USER, "bob"),
+        (ScopeKind.GROUP, "staff"),
+        (ScopeKind.USER, "everybody"),
+    ]
+
+
+def test_facts(tmp_path: Path) -> None:
+    """Keys as public keys, passwd files as bytes, no other content; directories are no files."""
+    made = create(["a.example"])
+    (tmp_path / "cert.pem").write_bytes(made.certificate)
+    (tmp_path / "key.pem").write_bytes(made.key)
+    (tmp_path / "passwd").write_bytes(b"u:*:h\n")
+    (tmp_path / "script").write_bytes(b"#!/bin/sh\n")
+    (tmp_path / "script").chmod(0o755)
+    view = read_view(
+        parse(
+            b"server-cert = cert.pem\nserver-key = key.pem\nauth = plain[passwd=passwd]\n"
+            b"connect-script = script\nca-cert = .\ncrl = gone\n",
+            "conf",
+        )
+    )
+    facts = files.observe(view, tmp_path)
+    assert facts["cert.pem"].public_key == facts["key.pem"].public_key is not None
+    assert facts["cert.pem"].content is None
+    assert facts["passwd"].content == b"u:*:h\n"
+    assert facts["script"].executable
+    assert not facts["passwd"].executable
+    assert facts["."].missing == "not a regular file"
+    assert facts["gone"].missing == "No such file or directory"
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """The problem names the path and the system's words."""
+    with pytest.raises(ConfigurationError, match="No such file"):
+        files.read_document(tmp_path / "ocserv.conf")
+
+
+def test_fresh_installation_passes_all_checks(tmp_path: Path) -> None:
+    """What `ocgate init` writes is free of what `ocgate check` refuses."""
+    made = create(["a.example"])
+    (tmp_path / initial_conf.CERTIFICATE).write_bytes(made.certificate)
+    (tmp_path / initial_conf.KEY).write_bytes(made.key)
+    (tmp_path / initial_conf.PASSWD).write_bytes(b"u:*:h\n")
+    (tmp_path / "config-per-user").mkdir()
+    (tmp_path / "config-per-group").mkdir()
+    path = tmp_path / initial_conf.CONF
+    path.write_text(initial_conf.ocserv_conf(initial_conf.Choices(tmp_path)))
+    document = files.read_document(path)
+    view = read_view(document)
+    assert check(document, [], view, ipv6=True) == []
+    assert check_files(view, files.observe(view, tmp_path)) == []

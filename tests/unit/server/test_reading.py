@@ -1,0 +1,139 @@
+"""What value counts in which scope, and how ocserv's two notations become networks."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+import pytest
+
+from ocgate.server.inih import parse
+from ocgate.server.reading import Supplement, read_view
+from ocgate.server.view import PasswdFile, ScopeKind, ServerView
+
+
+def view(text: str, *supplements: Supplement) -> ServerView:
+    return read_view(parse(text.encode(), "conf"), supplements)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("ipv4-network = 10.1.2.0/24", "10.1.2.0/24"),
+        ("ipv4-network = 10.1.2.0\nipv4-netmask = 255.255.255.0", "10.1.2.0/24"),
+        ("ipv4-netmask = 255.255.0.0\nipv4-network = 10.1.0.0", "10.1.0.0/16"),
+        ("ipv4-network = 10.1.0.0/24\nipv4-netmask = 255.255.0.0", "10.1.0.0/16"),
+        ("ipv4-netmask = 255.255.0.0\nipv4-network = 10.1.0.0/24", "10.1.0.0/24"),
+        ("ipv4-network = 10.1.2.0/24\nipv4-network = 10.1.3.0", "10.1.3.0/24"),
+        ("ipv6-network = fd00::/64", "fd00::/64"),
+        ("ipv6-network = fd00::\nipv6-prefix = 56", "fd00::/56"),
+        ("ipv6-prefix = 56\nipv6-network = fd00::/64", "fd00::/64"),
+    ],
+)
+def test_network(text: str, network: str) -> None:
+    """Both notations, in any order, as ocserv keeps address and mask apart."""
+    found = view(text)
+    assert [pool.value for pool in (*found.networks4, *found.networks6)] == [ip_network(network)]
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("ipv4-network = banana/24", 1, "an IPv4 network"),
+        ("ipv4-network = 10.0.0.0", 1, "its length"),
+        ("ipv4-network = 10.0.0.0/33", 1, "1 to 30 bits"),
+        ("ipv4-network = 10.0.0.0/24x", 1, "1 to 30 bits"),
+        ("ipv4-network = 10.0.0.0/255.255.255.0", 1, "1 to 30 bits"),
+        ("ipv4-network = 10.0.0.0\nipv4-netmask = 255.0.255.0", 2, "a netmask"),
+        ("ipv4-network = 10.0.0.0\nipv4-netmask = 24", 2, "a netmask"),
+        ("ipv4-network = 10.0.0.7/24", 1, "without host bits"),
+        ("ipv6-network = fd00::", 1, "shorter than ipv6-subnet-prefix"),
+        ("ipv6-network = fd00::/64\nipv6-subnet-prefix = 64", 1, "shorter"),
+        ("ipv6-network = fd00::1/64", 1, "without host bits"),
+        ("dns = banana", 1, "an IPv4 or IPv6 address"),
+    ],
+)
+def test_untyped_value_is_a_problem(text: str, line: int, words: str) -> None:
+    """Each names its line; ocserv takes most of these without a word."""
+    (problem,) = view(text).problems
+    assert (problem.source, problem.line) == ("conf", line)
+    assert words in problem.expected
+
+
+def test_resolver_keys_are_one_list() -> None:
+    """dns, ipv4-dns and ipv6-dns add up."""
+    found = view("ipv6-dns = fd00::53\ndns = 9.9.9.9\nipv4-dns = 1.1.1.1\n")
+    assert [resolver.value for resolver in found.dns] == [
+        IPv6Address("fd00::53"),
+        IPv4Address("9.9.9.9"),
+        IPv4Address("1.1.1.1"),
+    ]
+
+
+def test_last_scalar_wins_but_the_first_pid_file() -> None:
+    """As in ocserv, where `-p` may have set the pid file first."""
+    found = view("mtu = 1400\nmtu = 1300\npid-file = /a\npid-file = /b\n")
+    assert (found.mtu, found.pid_file) == (1300, "/a")
+
+
+@pytest.mark.parametrize(
+    ("auth", "file"),
+    [
+        ('"plain[passwd=/a,otp=/b]"', PasswdFile("/a", "/b")),
+        ("plain[/a]", PasswdFile("/a", None)),
+        ("Plain[passwd=/a]", PasswdFile("/a", None)),
+    ],
+)
+def test_passwd_file(auth: str, file: PasswdFile) -> None:
+    """Both forms of plain; other methods have no file."""
+    found = view(f"auth = {auth}\nenable-auth = certificate\n")
+    assert [passwd.value for passwd in found.passwd_files] == [file]
+
+
+def test_vhosts_have_values_of_their_own() -> None:
+    """Keys that ocserv ignores there are main's alone, and main's scripts serve all."""
+    found = view(
+        "device = vpns\nconnect-script = /c\nipv4-network = 10.0.0.0/24\nroute = default\n"
+        "[vhost:a]\ndevice = tun\nconnect-script = /x\nipv4-network = 10.0.1.0/24\n"
+        "route = 10.0.0.0/8\n"
+    )
+    (vhost,) = found.vhosts
+    assert found.device == "vpns"
+    assert "device" not in vhost.settings
+    assert [pool.value for pool in found.networks4] == [
+        ip_network("10.0.0.0/24"),
+        ip_network("10.0.1.0/24"),
+    ]
+    assert found.gateways4 == (IPv4Address("10.0.0.1"), IPv4Address("10.0.1.1"))
+    assert found.scripts == {"default": ("/c", None), "a": ("/c", None)}
+    assert (found.full_tunnel, vhost.full_tunnel4) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("routes", "four", "six"),
+    [
+        ([], True, True),
+        (["default"], True, True),
+        (["10.0.0.0/8"], False, True),
+        (["::/0"], True, True),
+        (["fd00::/8"], True, False),
+        (["10.0.0.0/8", "fd00::/8"], False, False),
+        (["10.0.0.0/8", "fd00::/8", "default"], True, True),
+        (["10.0.0.0/8", "::/0"], False, True),
+        (["0.0.0.0/0.0.0.0"], True, True),
+    ],
+)
+def test_full_tunnel(routes: list[str], four: bool, six: bool) -> None:
+    """What ocserv 1.1.6 and 1.3.0 push and openconnect makes of it, by family."""
+    main = view("".join(f"route = {route}\n" for route in routes)).main
+    assert (main.full_tunnel4, main.full_tunnel6) == (four, six)
+
+
+def test_supplements_are_scopes() -> None:
+    """Per-user files count, unless one line is garbage: then ocserv ignores the file."""
+    good = parse(b"ipv4-network = 10.5.0.0/24\nexplicit-ipv4 = 10.5.0.7\n", "users/bob")
+    bad = parse(b"ipv4-network = 10.6.0.0/24\ngarbage\n", "users/eve")
+    found = view("", Supplement(ScopeKind.USER, good), Supplement(ScopeKind.USER, bad))
+    assert [scope.source for scope in found.others] == ["users/bob"]
+    assert [str(pool.value) for pool in found.networks4] == ["10.5.0.0/24"]
+    assert str(found.others[0].explicit4[0].value) == "10.5.0.7"

@@ -1,0 +1,173 @@
+"""The effective ocserv.conf: exact text for a few files, and the laws that hold for every file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ocgate.errors import OcgateError
+from ocgate.server.inih import parse
+from ocgate.server.reading import read_view
+from ocgate.server.render import EffectiveChoices, render
+from ocgate.server.view import Scope, ServerView
+
+GOLDEN = Path(__file__).parent / "golden"
+OFF = EffectiveChoices(
+    connect_hook="/run/ocgate/hooks/connect",
+    disconnect_hook="/run/ocgate/hooks/disconnect",
+    socket_file="/run/ocgate/ocserv.sock",
+    pid_file="/run/ocgate/ocserv.pid",
+    occtl_socket_file="/run/ocgate/occtl.sock",
+    directory="/etc/ocserv",
+    ipv4_network=IPv4Network("10.10.10.0/24"),
+)
+ON = dataclasses.replace(OFF, ipv6_network=IPv6Network("fda9:4efe:7e3b:3ea::/64"))
+CHOICES = {"ipv6-off": OFF, "ipv6-on": ON}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("name", ["full", "vhosts", "ipv6"])
+def test_exact_text(name: str, choice: str) -> None:
+    """OCGATE_UPDATE_GOLDEN=1 writes the files anew; review the diff."""
+    document = parse((GOLDEN / f"{name}.in.conf").read_bytes(), "/etc/ocserv/ocserv.conf")
+    expected = GOLDEN / f"{name}.{choice}.conf"
+    data = render(document, CHOICES[choice]).data
+    if os.environ.get("OCGATE_UPDATE_GOLDEN"):
+        expected.write_bytes(data)
+    assert data.decode() == expected.read_bytes().decode()
+
+
+LINES = st.sampled_from(
+    [
+        *("auth = plain[passwd=/p,otp=/o]", "device = vpns", "tcp-port = 443", "mtu=1400"),
+        *("ipv4-network = 10.1.0.0/16", "ipv4-network = 10.2.0.0", "ipv4-netmask = 255.255.0.0"),
+        *(
+            "ipv6-network = fd00::/64",
+            "ipv6-network = fd00::",
+            "ipv6-prefix = 56",
+            "dns = fd00::53",
+        ),
+        *("dns = 9.9.9.9", "ipv4-dns = 1.1.1.1", "route = default", "route = 10.0.0.0/8"),
+        *("route = fd00::/8", "no-route = 10.1.0.0/16", "no-route = fd01::/16", "route = ::/0"),
+        *('connect-script = "/a b" # c', "disconnect-script: /d", "use-occtl = false"),
+        *("socket-file = /s", "pid-file = /one", "pid-file = /two", "occtl-socket-file=/o"),
+        *("server-cert = c", "server-key = k", "[vhost:a]", "[vhost:b]", "[]", "[other]"),
+        *("", "# comment", "  indented = 1", "  /continued", "a = \x00", 'socket-file = ""'),
+    ]
+)
+FILES = st.builds(
+    lambda lines, end, bom: (bom + end.join(lines)).encode(),
+    st.lists(LINES, max_size=14),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["", "\ufeff"]),
+)
+
+
+OURS = {
+    *("ipv4-network", "ipv4-netmask", "ipv6-network", "ipv6-prefix", "ipv6-subnet-prefix"),
+    *("connect-script", "disconnect-script", "use-occtl"),
+    *("socket-file", "pid-file", "occtl-socket-file"),
+}
+
+
+def kept(view: ServerView) -> tuple[object, ...]:
+    """What rendering must not touch, whatever is chosen."""
+    scopes = {scope.name: kept_of_scope(scope) for scope in view.scopes}
+    # A virtual host of nothing but lines that we replace is as good as none.
+    named = {name: found for name, found in scopes.items() if any(found[1:])}
+    return (view.device, view.tcp_port, view.udp_port, view.mtu, named)
+
+
+def kept_of_scope(scope: Scope) -> tuple[object, ...]:
+    return (
+        scope.full_tunnel4,
+        [found.value for found in scope.dns if found.value.version == 4],
+        [found.value for found in scope.passwd_files],
+        [pair.certificate.value for pair in scope.key_pairs],
+        [route.value for route in scope.no_routes if ":" not in route.value],
+        {key: found.value for key, found in scope.settings.items() if key not in OURS},
+    )
+
+
+@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+def test_the_rest_reads_as_before(data: bytes, choices: EffectiveChoices) -> None:
+    """Reading the effective file gives the operator's view but for what we chose."""
+    before = parse(data, "f")
+    after = parse(render(before, choices).data, "f")
+    old, new = read_view(before), read_view(after)
+    assert kept(new) == kept(old)
+    pools = {scope.name: scope.networks4 for scope in new.scopes}
+    for scope in old.scopes:
+        if scope.networks4:
+            assert [found.value for found in pools[scope.name]] == [scope.networks4[0].value]
+
+
+@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+def test_our_choices_stand(data: bytes, choices: EffectiveChoices) -> None:
+    """Hooks, occtl, sockets and a pool are there, in main, whatever the operator wrote."""
+    document = parse(data, "f")
+    old, new = read_view(document), read_view(parse(render(document, choices).data, "f"))
+    assert new.main.text("connect-script") == choices.connect_hook
+    assert new.main.text("disconnect-script") == choices.disconnect_hook
+    assert new.use_occtl
+    assert new.socket_file == (old.socket_file or choices.socket_file)
+    assert new.pid_file == (old.pid_file or choices.pid_file)
+    assert new.occtl_socket_file == (old.occtl_socket_file or choices.occtl_socket_file)
+    assert new.main.text("ipv4-network")
+
+
+@given(data=FILES)
+def test_ipv6_is_all_or_nothing(data: bytes) -> None:
+    """Not advertised: no trace of it. Advertised: every section hands it out."""
+    document = parse(data, "f")
+    off, on = (read_view(parse(render(document, choices).data, "f")) for choices in (OFF, ON))
+    assert not off.networks6
+    assert not [found for found in off.dns if found.value.version == 6]
+    assert not [route for scope in off.scopes for route in scope.routes if ":" in route.value]
+    for scope in on.scopes:
+        assert scope.text("ipv6-network")
+    routes = {scope.name: scope.routes for scope in read_view(document).scopes}
+    for scope in on.scopes:
+        if scope.networks6 and scope.networks6[0].value == ON.ipv6_network:
+            own = [route for route in routes[scope.name] if ":" in route.value]
+            assert own or scope.full_tunnel6 == scope.full_tunnel4
+
+
+@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+def test_rendering_twice_changes_no_choice(data: bytes, choices: EffectiveChoices) -> None:
+    """The effective file as input: same view again."""
+    once = parse(render(parse(data, "f"), choices).data, "f")
+    twice = parse(render(once, choices).data, "f")
+    assert kept(read_view(once)) == kept(read_view(twice))
+    assert read_view(once).main.settings.keys() == read_view(twice).main.settings.keys()
+
+
+@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+def test_every_line_knows_its_origin(data: bytes, choices: EffectiveChoices) -> None:
+    """The operator's lines appear once each and in order; all others are ours."""
+    document = parse(data, "f")
+    effective = render(document, choices)
+    assert len(effective.origins) == effective.data.count(b"\n")
+    theirs = [origin for origin in effective.origins if origin]
+    assert theirs == list(range(1, len(document.lines) + 1))
+    assert effective.origin(0) == effective.origin(10_000) == 0
+
+
+def test_scripts_are_chained_for_every_vhost() -> None:
+    """ocserv runs main's scripts for virtual hosts, too, so their chain is main's."""
+    text = b"connect-script = a\n[vhost:b]\nconnect-script = /never\nipv4-network = 10.0.0.0/24\n"
+    main = ("/etc/ocserv/a", None)
+    assert render(parse(text, "f"), OFF).chain == {"default": main, "b": main}
+
+
+@pytest.mark.parametrize("path", ["/run/a # b/hook", '/run/"', "/run/a\nb"])
+def test_a_path_that_ocserv_would_read_otherwise_is_refused(path: str) -> None:
+    """Our hooks must be where ocserv looks; a cut path would run nothing."""
+    with pytest.raises(OcgateError, match="cannot hold connect-script"):
+        render(parse(b"", "f"), dataclasses.replace(OFF, connect_hook=path))

@@ -1,0 +1,218 @@
+"""The shape of the code, held by reading it: who may import whom, what stays pure, what is banned.
+
+    names, errors   <-  config  plan  sessions  server  kernel  lab
+                                  ^------'----------------'          plans and facts
+                        control                                      wires all but lab and cli
+                        cli                                          faces; the only door to lab
+
+Each ban carries its reason, which is what a failing test prints.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
+
+# What each room may import of ocgate besides itself, and why not more.
+ROOMS: dict[str, tuple[set[str], str]] = {
+    "names": (set(), "names and numbers depend on nothing, so that everything may use them"),
+    "errors": (set(), "every room raises these; an import here would be a cycle"),
+    "config": ({"errors", "names"}, "what the operator asked is read without asking the machine"),
+    "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
+    "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
+    "server": ({"errors", "names"}, "ocserv is one edge; it meets the kernel in control only"),
+    "kernel": ({"errors", "names", "plan"}, "the kernel applies plans; it knows no ocserv"),
+    "lab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
+    "control": (
+        {"config", "errors", "kernel", "names", "plan", "server", "sessions"},
+        "the wiring serves any face, and never runs on lab code",
+    ),
+    "cli": (
+        {"config", "control", "errors", "kernel", "lab", "names", "plan", "server", "sessions"},
+        "faces stand above everything",
+    ),
+    "__main__": ({"cli"}, "the entry point only enters"),
+}
+
+# Modules that compute and touch nothing. A package's name stands for all its modules.
+PURE = {
+    "ocgate.names",
+    "ocgate.errors",
+    "ocgate.config",
+    "ocgate.plan",
+    "ocgate.sessions",
+    "ocgate.server.inih",
+    "ocgate.server.view",
+    "ocgate.server.fields",
+    "ocgate.server.reading",
+    "ocgate.server.render",
+    "ocgate.server.sync",
+    "ocgate.server.warnings",
+}
+# The edges inside those packages.
+NOT_PURE = {"ocgate.config", "ocgate.config.load", "ocgate.config.reference"}
+
+IMPURE_IMPORTS = {
+    "os": "the environment and files are an edge's; pass the values in",
+    "subprocess": "a pure module runs nothing; return what is to be run",
+    "socket": "a pure module talks to nobody; ipaddress has the address types",
+    "asyncio": "waiting is the wiring's; return what is to be done next",
+    "time": "a clock makes a result depend on when; pass the moment in",
+    "random": "chance makes a result unrepeatable; pass the value in",
+    "secrets": "chance makes a result unrepeatable; pass the value in",
+}
+FILE_METHODS = {
+    "exists", "glob", "is_dir", "is_file", "iterdir", "lstat", "mkdir", "open", "read_bytes",
+    "read_text", "readlink", "resolve", "rglob", "stat", "touch", "unlink", "write_bytes",
+    "write_text",
+}  # fmt: skip
+
+# Beyond this, a module holds two nouns (style.md: 120 to 300 lines; the rest is slack for tables).
+LONGEST_MODULE = 400
+
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((SOURCE / "ocgate").rglob("*.py"))
+}
+TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
+each_module = pytest.mark.parametrize("module", list(MODULES))
+
+
+def imports(module: str) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything that a module imports, inside functions too."""
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{MODULES[module]}:{node.lineno}: write the full name"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def room_of(name: str) -> str:
+    """The room of a dotted ocgate name: `ocgate.plan.nft.render` -> `plan`."""
+    return [*name.split("."), ""][1]
+
+
+def is_pure(module: str) -> bool:
+    parts = module.split(".")
+    prefixes = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    return module not in NOT_PURE and bool(prefixes & PURE)
+
+
+@each_module
+def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
+    own = room_of(module)
+    if not own:
+        assert not [name for _, name in imports(module) if name.startswith("ocgate")]
+        return
+    assert own in ROOMS, f"{own} is a new room: say in ROOMS what it may import and why"
+    allowed, reason = ROOMS[own]
+    wrong = [
+        f"{MODULES[module]}:{line}: {own} imports {name}: {reason}"
+        for line, name in imports(module)
+        if name.startswith("ocgate.")
+        and room_of(name) not in {own, *allowed}
+        and name != "ocgate.__version__"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if is_pure(name)])
+def test_a_pure_module_touches_nothing(module: str) -> None:
+    wrong = [
+        f"{MODULES[module]}:{line}: imports {name}: {IMPURE_IMPORTS[name.split('.')[0]]}"
+        for line, name in imports(module)
+        if name.split(".")[0] in IMPURE_IMPORTS
+    ]
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Call) and (called := called_name(node)) in FILE_METHODS:
+            wrong.append(f"{MODULES[module]}:{node.lineno}: {called}(): files are an edge's")
+    assert not wrong, "\n".join(wrong)
+
+
+def called_name(node: ast.Call) -> str:
+    """The last part of what is called: `a.b.open(…)` -> `open`."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+@each_module
+def test_no_command_goes_through_a_shell(module: str) -> None:
+    """User names are data (spaces, `$(…)`): an argument vector passes them unchanged."""
+    wrong = []
+    for node in ast.walk(TREES[module]):
+        if not isinstance(node, ast.Call):
+            continue
+        words = {keyword.arg: keyword.value for keyword in node.keywords}
+        shell = words.get("shell")
+        if isinstance(shell, ast.Constant) and shell.value:
+            wrong.append(f"{MODULES[module]}:{node.lineno}: shell=True")
+        if ast.unparse(node.func) in {"os.system", "os.popen", "subprocess.getoutput"}:
+            wrong.append(f"{MODULES[module]}:{node.lineno}: {ast.unparse(node.func)}")
+    assert not wrong, "\n".join(wrong)
+
+
+@each_module
+def test_a_module_is_about_one_noun(module: str) -> None:
+    lines = len(MODULES[module].read_text().splitlines())
+    assert lines <= LONGEST_MODULE, f"{MODULES[module]} has {lines} lines; split it by noun"
+
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def public_definitions(module: str) -> Iterator[Definition]:
+    """Public functions and classes of a module, and those public methods that need words."""
+    for node in TREES[module].body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from filter(needs_words, node.body)
+
+
+def needs_words(node: ast.stmt) -> bool:
+    """A public method of more than one statement; of a shorter one the name says it all."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return not node.name.startswith("_") and len(node.body) > 1
+
+
+@each_module
+def test_what_is_public_says_what_it_is_for(module: str) -> None:
+    wrong = [
+        f"{MODULES[module]}:{node.lineno}: {node.name} has no docstring"
+        for node in public_definitions(module)
+        if not ast.get_docstring(node)
+    ]
+    if not ast.get_docstring(TREES[module]) and MODULES[module].read_text().strip():
+        wrong.append(f"{MODULES[module]}:1: the module has no docstring")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_left_for_later() -> None:
+    """What isn't done stands in an issue or in docs/known-issues.md, where somebody reads it."""
+    marker = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+    wrong = [
+        f"{path}:{number}: {line.strip()}"
+        for path in product_files()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if marker.search(line)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def product_files() -> Iterator[Path]:
+    """Python and shell files of the product, its tests and its set-up."""
+    for directory in ("src", "tests", "setup", "bench"):
+        for path in sorted((ROOT / directory).rglob("*")):
+            if path.suffix in {".py", ".sh", ".bash", ".pl", ".c"}:
+                yield path
+    yield from (ROOT / "ocgate", ROOT / "test", ROOT / "setup" / "fresh-machine")
