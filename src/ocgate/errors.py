@@ -36,7 +36,8 @@ class Problem:
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}" if self.line else self.source
         got = "" if self.got is None else f"got {self.got!r}; "
-        return f"{place}: {self.key}: {got}expected {self.expected}. {self.remedy}"
+        remedy = self.remedy[:1].upper() + self.remedy[1:]
+        return f"{place}: {self.key}: {got}expected {self.expected}. {remedy}"
 
 
 def _place(problem: Problem) -> tuple[str, int, str, str, str]:

@@ -1,6 +1,6 @@
-"""Supervision with the real s6: what starts, what survives, in which order all of it ends.
+"""Supervision with the real s6: what starts, what survives, and in which order it all ends.
 
-    pytest ── s6-svscan (or its stand-in in a pty) ─┬─ control: a stub that records and starts ocserv
+    pytest ── s6-svscan (or its stand-in in a pty) ─┬─ control: a stub that records, starts ocserv
                                                     └─ ocserv:  a stub that records its signals
 
 The stubs append a line to `events` at each start, signal and end; the order of lines is the proof.
@@ -26,7 +26,7 @@ import pytest
 
 from ocgate import names
 from ocgate.errors import MissingRequirement, OcgateError, ServerRefused
-from ocgate.lab.wait import wait_until
+from ocgate.lab.wait import TimedOut, wait_until
 from ocgate.server import services
 
 pytestmark = pytest.mark.skipif(
@@ -123,10 +123,14 @@ class Supervised:
 
     @property
     def log(self) -> str:
-        return (self.run_dir / "log").read_text()
+        log = self.run_dir / "log"  # absent with a terminal
+        return log.read_text() if log.exists() else ""
 
     def wait_for(self, event: str, times: int = 1) -> None:
-        wait_until(lambda: self.events.count(event) >= times, 10, f"{event!r} in {self.run_dir}")
+        try:
+            wait_until(lambda: self.events.count(event) >= times, 10, repr(event))
+        except TimedOut as error:
+            raise AssertionError(f"{error}\nevents: {self.events}\nlog: {self.log}") from error
 
     def pid(self, service: str) -> int:
         pid = services.status(self.run_dir)[service].pid
@@ -184,7 +188,9 @@ def test_a_signal_stops_everything_in_order_within_5_seconds(
     supervised.start()
     assert supervised.process is not None
     supervised.process.send_signal(number)
+    supervised.process.send_signal(number)  # one too many is neither an error nor a line
     assert supervised.ended(5) == 0
+    assert "s6-" not in supervised.log
     assert _after(supervised.events, "ocserv stop") == IN_ORDER
     assert supervised.left() == []
 
@@ -510,6 +516,69 @@ def test_programs_compile_under_strictures_and_fatal_warnings(name: str) -> None
 @pytest.mark.parametrize("path", sorted(RELAY.parent.glob("*.sh")), ids=lambda path: path.name)
 def test_shell_scripts_are_what_dash_reads(path: Path) -> None:
     assert subprocess.run(["dash", "-n", path], capture_output=True).stderr == b""
+
+
+CONF = """auth = "plain[passwd={0}/passwd]"
+tcp-port = 4443
+run-as-user = nobody
+run-as-group = daemon
+socket-file = {0}/ocserv.sock
+occtl-socket-file = {0}/occtl.sock
+use-occtl = true
+server-cert = {0}/server.pem
+server-key = {0}/server.key
+device = vpns
+ipv4-network = 10.10.10.0
+ipv4-netmask = 255.255.255.0
+"""
+
+
+@pytest.mark.lab
+def test_the_real_ocserv_logs_is_restarted_after_kill_9_and_stops(
+    supervised: Supervised, netns: object
+) -> None:
+    run, real = supervised.run_dir, shutil.which("ocserv")
+    assert real is not None
+    make_key = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x"]
+    make_key += ["-keyout", str(run / "server.key"), "-out", str(run / "server.pem")]
+    subprocess.run(make_key, check=True, capture_output=True)
+    (run / "passwd").touch()
+    (run / names.EFFECTIVE_CONF).write_text(CONF.format(run))
+    services.write(
+        run,
+        python=str(run / "stub"),
+        ocserv=real,
+        ocserv_arguments=services.logging_arguments(real),
+        log_format="human",
+    )
+    supervised.start(ready="control start")
+    first = wait_until(lambda: services.ocserv_pid(run), 5, "ocserv")
+    assert first is not None
+    wait_until(lambda: "sec-mod initialized" in supervised.log, 5, "ocserv's log")
+    family = _group(first)
+    assert len(family) >= 2  # main and sec-mod
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not set(family) & set(_group(first)), 1, "sec-mod's end")
+    wait_until(lambda: services.ocserv_pid(run) not in (None, first), 5, "a new ocserv")
+    wait_until(lambda: supervised.log.count("sec-mod initialized") >= 2, 5, "its start")
+    assert supervised.process is not None
+    supervised.process.terminate()
+    assert supervised.ended(5) == 0
+    assert supervised.events[-1] == "teardown"
+    assert supervised.left() == []
+
+
+def _group(group: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, pgrp = (proc / "stat").read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == group and state != "Z":
+            found.append(int(proc.name))
+    return found
 
 
 def test_logging_arguments_follow_the_version(supervised: Supervised) -> None:

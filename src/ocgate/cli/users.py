@@ -147,10 +147,11 @@ def _print_edit(what: str, path: Path, edited: Edited) -> None:
 
 def _show_card(settings: Settings, view: ServerView, name: str, password: str) -> None:
     from ocgate.control.first_start import host_facts
+    from ocgate.kernel.facts import observe
     from ocgate.server import connect_card
     from ocgate.server.initialise import url_of
 
-    url = url_of(settings.url, host_facts(), port=view.tcp_port)
+    url = url_of(settings.url, host_facts(observe()), port=view.tcp_port)
     card = connect_card.Card(url, name, password, _pin(settings, view))
     connect_card.show(card, terminal.out())
 

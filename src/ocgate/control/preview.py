@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ocgate.config.load import load
 from ocgate.control.effective import rendered
 from ocgate.control.prepared import Prepared
-from ocgate.control.sources import OCSERV_CONF, Sources, read
+from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
 from ocgate.control.starting import prepared_now, warned
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.kernel import routes, sysctl
@@ -50,19 +49,19 @@ class PlanReport:
 def check(environ: Mapping[str, str]) -> CheckReport:
     """Everything that `run` would check, and its warnings; changes nothing."""
     try:
-        loaded = load(environ)
-        verdict = initialise.needed(loaded.settings.config_dir)
+        settled = loaded(environ)
+        verdict = initialise.needed(settled.settings.config_dir)
         if verdict.to_be_initialised:
             said = f"{verdict.reasons[0]}: `ocgate run` will initialise it"
-            return CheckReport(notices=(*loaded.notices, said))
+            return CheckReport(notices=(*settled.notices, said))
         if verdict.problems:
             return CheckReport(problems=verdict.problems)
-        sources = read(loaded)
+        sources = read(settled)
         prepared = prepared_now(sources)
         _ask_ocserv(prepared)
     except ConfigurationError as error:
         return CheckReport(problems=error.problems)
-    return CheckReport((), warned(prepared), loaded.notices)
+    return CheckReport((), warned(prepared), settled.notices)
 
 
 def plan_text(environ: Mapping[str, str]) -> PlanReport:
@@ -85,13 +84,13 @@ def plan_text(environ: Mapping[str, str]) -> PlanReport:
 
 
 def _sources(environ: Mapping[str, str]) -> Sources:
-    loaded = load(environ)
-    if initialise.needed(loaded.settings.config_dir).to_be_initialised:
+    settled = loaded(environ)
+    if initialise.needed(settled.settings.config_dir).to_be_initialised:
         raise OcgateError(
-            f"{loaded.settings.config_dir / OCSERV_CONF} is not there yet",
+            f"{settled.settings.config_dir / OCSERV_CONF} is not there yet",
             hint="`ocgate init` makes it",
         )
-    return read(loaded)
+    return read(settled)
 
 
 def _ask_ocserv(prepared: Prepared) -> None:

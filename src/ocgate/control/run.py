@@ -17,12 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from ocgate.config.load import load
 from ocgate.control import effective, run_dir
 from ocgate.control import log as logs
 from ocgate.control.first_start import initialise_if_empty
 from ocgate.control.prepared import Prepared
-from ocgate.control.sources import read, write_egress, write_snapshot
+from ocgate.control.sources import loaded, read, write_egress, write_snapshot
 from ocgate.control.starting import prepared_now, warned
 from ocgate.control.teardown import teardown
 from ocgate.errors import MissingRequirement, OcgateError
@@ -42,21 +41,21 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
 
     Raises OcgateError before anything listens; its exit code says which kind.
     """
-    loaded = load(environ)
-    logs.configure(loaded.settings.log_format, loaded.settings.log_level)
+    settled = loaded(environ)
+    logs.configure(settled.settings.log_format, settled.settings.log_level)
     log = logs.stage("init-config")
     _require_machine()
-    made = initialise_if_empty(loaded.settings)
+    made = initialise_if_empty(settled.settings)
     if made is not None:
         created(made)
-        loaded = load(environ)  # ocgate.toml is there now
-    sources = read(loaded)
+        settled = loaded(environ)  # ocgate.toml is there now
+    sources = read(settled)
     prepared = prepared_now(sources)
-    for notice in loaded.notices:
+    for notice in settled.notices:
         log.warning(notice)
     for warning in warned(prepared):
         log.warning(warning.text, code=warning.code, remedy=warning.remedy)
-    directory = loaded.settings.run_dir
+    directory = settled.settings.run_dir
     _write_run_dir(directory, prepared)
     log.info("configuration checked", conf=sources.document.source, run_dir=str(directory))
     _init_nat(directory, prepared)

@@ -8,8 +8,8 @@ Only `run` and `reload` read the files.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ocgate.config.load import DEFAULT, Loaded, load
 from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
 from ocgate.control.run_dir import write
-from ocgate.errors import ConfigurationError, OcgateError
+from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.server import files
 from ocgate.server.checks import check
 from ocgate.server.file_checks import check_files
@@ -29,6 +29,7 @@ from ocgate.server.sync import Synced, sync
 from ocgate.server.view import ScopeKind, ServerView
 
 OCSERV_CONF = "ocserv.conf"
+DEFAULT_CONFIG_DIR = Settings.model_fields["config_dir"].default
 SNAPSHOT = "applied.json"
 EGRESS = "egress.json"
 
@@ -69,13 +70,13 @@ class Sources:
         return self.origins.get(name, DEFAULT)
 
 
-def read(loaded: Loaded) -> Sources:
+def read(settled: Loaded) -> Sources:
     """Read ocserv.conf and what it names, and check all of it; raises ConfigurationError with
     every problem at once."""
-    base = loaded.settings.config_dir
+    base = settled.settings.config_dir
     document = files.read_document(base / OCSERV_CONF)
     supplements = files.read_supplements(document, base)
-    found = Sources(loaded.settings, loaded.origins, document, supplements, loaded.notices)
+    found = Sources(settled.settings, settled.origins, document, supplements, settled.notices)
     texts = [supplement.document for supplement in supplements]
     problems = [
         *check(document, texts, found.view, ipv6=found.wants_ipv6),
@@ -87,9 +88,43 @@ def read(loaded: Loaded) -> Sources:
     return found
 
 
+def loaded(environ: Mapping[str, str]) -> Loaded:
+    """The settings; where one that ocserv.conf has a word in can't be used, its problem says what
+    ocserv.conf has, too: both places are the operator's to choose from."""
+    try:
+        return load(environ)
+    except ConfigurationError as error:
+        raise ConfigurationError(_with_other_place(error.problems, environ)) from None
+
+
+def _with_other_place(problems: Iterable[Problem], environ: Mapping[str, str]) -> Iterator[Problem]:
+    said = _said_by_ocserv_conf(environ)
+    for problem in problems:
+        other = said.get(problem.key)
+        remedy = f"{problem.remedy}; {other}" if other else problem.remedy
+        yield replace(problem, remedy=remedy)
+
+
+def _said_by_ocserv_conf(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variable -> `PLACE says KEY = VALUE`, as far as the file can be read."""
+    base = Path(environ.get("OCGATE_CONFIG_DIR", "").strip() or DEFAULT_CONFIG_DIR)
+    try:
+        view = read_view(files.read_document(base / OCSERV_CONF))
+    except ConfigurationError:
+        return {}
+    found = {"VPN_SUBNET": view.networks4, "IPV6_SUBNET": view.networks6}
+    said = {
+        name: "; ".join(f"{net.place} says {net.key} = {net.value}" for net in nets)
+        for name, nets in found.items()
+    }
+    if view.device:
+        said["VPN_IF"] = f"{view.place('device')} says device = {view.device}"
+    return said
+
+
 def reread(environ: Mapping[str, str]) -> Sources:
     """As at start: settings, then ocserv.conf."""
-    return read(load(environ))
+    return read(loaded(environ))
 
 
 def write_snapshot(run_dir: Path, sources: Sources) -> None:

@@ -8,13 +8,13 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from ocgate.errors import KernelRefused, VerificationFailed
+from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import conntrack, routes, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_GATEWAY
@@ -40,6 +40,7 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
         _replace(nft, table, elements)
     _remove_others(nft, plan)
     routes.ensure(plan.routes, plan.rules)
+    routes.sweep(plan.routes, plan.rules)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
 
@@ -62,11 +63,27 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
 
 
 def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network, ...]) -> None:
-    """Take everything of ours out of the kernel, guards last; what is gone already is no error."""
-    sysctl.restore(run_dir=run_dir)
-    conntrack.delete_of_networks(subnets)
-    routes.sweep()
-    nft.run(text.removal(OWN_TABLES))
+    """Take everything of ours out of the kernel, guards last; what is gone already is no error.
+
+    A step that fails does not keep the later ones from being done; its error is raised at the end.
+    """
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: sysctl.restore(run_dir=run_dir),
+        lambda: conntrack.delete_of_networks(subnets),
+        routes.sweep,
+        lambda: nft.run(text.removal(OWN_TABLES)),
+    )
+    errors = [error for step in steps if (error := _attempt(step))]
+    if errors:
+        raise errors[0]
+
+
+def _attempt(step: Callable[[], object]) -> OcgateError | None:
+    try:
+        step()
+    except OcgateError as error:
+        return error
+    return None
 
 
 def read_table(nft: Nft, name: str) -> dict[str, Any] | None:

@@ -94,7 +94,7 @@ def control(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise error
 
     return fail
@@ -187,7 +187,7 @@ def test_check(
 ) -> None:
     """Problems are 2, warnings alone 0."""
     report = types.SimpleNamespace(problems=(), warnings=("careful",), notices=())
-    control("ocgate.control.prepare", check=lambda _environ: report)
+    control("ocgate.control.preview", check=lambda _environ: report)
     assert invoke("check") == 0
     printed = capsys.readouterr()
     assert printed.err == "warning: careful\n"
@@ -203,7 +203,7 @@ def test_plan(
     """Text unwrapped, the diff, and JSON."""
     text = "table inet ocserv {" + " " * 300 + "[x]\n}"
     report = types.SimpleNamespace(text=text, diff="", data={"tables": ["ü"]})
-    control("ocgate.control.prepare", plan_text=lambda _environ: report)
+    control("ocgate.control.preview", plan_text=lambda _environ: report)
     assert invoke("plan") == 0
     assert capsys.readouterr().out == text + "\n"
     assert invoke("plan", "--diff") == 0

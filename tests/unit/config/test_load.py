@@ -90,44 +90,44 @@ def test_all_problems_at_once(env: dict[str, str], write: Write, tmp_path: Path)
     assert "hunter2" not in text
     assert text.replace(str(tmp_path), "/etc/ocserv") == (
         "/etc/ocserv/ocgate.toml:1: WAN_IF: got 'eth0 eth1'; expected an interface name of at most "
-        "15 letters, digits, '_', '.' or '-'. write one name as `ip link` shows it, such as eth0\n"
+        "15 letters, digits, '_', '.' or '-'. Write one name as `ip link` shows it, such as eth0\n"
         "/etc/ocserv/ocgate.toml:2: MSS: got '1400.0'; expected a whole number from 536 to 65535 "
-        "(bytes). write it as an integer or text in quotes\n"
-        "/etc/ocserv/ocgate.toml:3: vpn_subent: expected a known name. write VPN_SUBNET, or remove "
+        "(bytes). Write it as an integer or text in quotes\n"
+        "/etc/ocserv/ocgate.toml:3: vpn_subent: expected a known name. Write VPN_SUBNET, or remove "
         "it\n"
         "/etc/ocserv/ocgate.toml:4: ipv6: expected a known name (ocgate.toml has no sections). "
-        "write NAME = VALUE lines only\n"
-        "environment: IPV6_NAT: got 'auto'; expected 0 with IPV6_FORWARD=0. set IPV6_FORWARD=1 to "
+        "Write NAME = VALUE lines only\n"
+        "environment: IPV6_NAT: got 'auto'; expected 0 with IPV6_FORWARD=0. Set IPV6_FORWARD=1 to "
         "give clients IPv6, or IPV6_NAT=0 to give them none\n"
-        "environment: OCGATE_LOG_LEVEL: got 'loud'; expected debug, info, warning or error. write "
+        "environment: OCGATE_LOG_LEVEL: got 'loud'; expected debug, info, warning or error. Write "
         "debug, info, warning or error\n"
         "environment: OCGATE_PASSWORD_FILE: expected either OCGATE_PASSWORD or "
-        "OCGATE_PASSWORD_FILE. remove one of them\n"
+        "OCGATE_PASSWORD_FILE. Remove one of them\n"
         "environment: VPN_GATEWAY: got '172.28.0.2'; expected direct or unset, because the gateway "
-        "mode is not in this version and running without it would send clients by the host. remove "
+        "mode is not in this version and running without it would send clients by the host. Remove "
         "VPN_GATEWAY only if clients may go out by the host\n"
-        "environment: VPN_SUBNET: got '10.10.10.5/24'; expected a network without host bits. write "
+        "environment: VPN_SUBNET: got '10.10.10.5/24'; expected a network without host bits. Write "
         "10.10.10.0/24\n"
         "environment: VPN_SUBNET: got '10.20.0.0'; expected IPv4 networks with /8 to /30 or a "
-        "netmask, separated by commas. add the mask: write 10.20.0.0/24\n"
-        "environment: VPN_USER_GATWAY: expected a known name. write VPN_USER_GATEWAY, or remove it"
+        "netmask, separated by commas. Add the mask: write 10.20.0.0/24\n"
+        "environment: VPN_USER_GATWAY: expected a known name. Write VPN_USER_GATEWAY, or remove it"
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xef\xbb\xbfmss = 1400", "F:1: encoding: expected UTF-8 without byte order mark. save"),
+        (b"\xef\xbb\xbfmss = 1400", "F:1: encoding: expected UTF-8 without byte order mark. Save"),
         ("mss = 1400".encode("utf-16"), "F:1: encoding: expected UTF-8 without byte order mark."),
-        (b"mss = 1400\nwan_if = '\xff'", "F:2: encoding: expected UTF-8. save the file again"),
-        ("mss = 1\nwan_if = eth0\n", "F:2: syntax: expected TOML (Invalid value). correct the"),
-        ("mss = 1400\nmss = 1400", "F:2: mss: expected each key once. remove one of its lines"),
+        (b"mss = 1400\nwan_if = '\xff'", "F:2: encoding: expected UTF-8. Save the file again"),
+        ("mss = 1\nwan_if = eth0\n", "F:2: syntax: expected TOML (Invalid value). Correct the"),
+        ("mss = 1400\nmss = 1400", "F:2: mss: expected each key once. Remove one of its lines"),
         ("mss = 1400\nMSS = 1400", "F:2: MSS: expected each key once, in upper or in lower case."),
         ("wan_if = 'eth0", "F:1: syntax: expected TOML (Expected"),
         ("mss = " + "9" * 5000, "F: syntax: expected TOML (Exceeds the limit"),
         ("mss = 0x" + "f" * 5000, "F:1: MSS: expected a whole number from 536 to 65535 (bytes)."),
-        ("vpn_subnet = " + "[" * 5000, "F: syntax: expected TOML. nest less deeply"),
-        ("Vpn_Subnet = '10.0.0.0/24'", "F:1: Vpn_Subnet: expected a known name. write VPN_SUBNET,"),
+        ("vpn_subnet = " + "[" * 5000, "F: syntax: expected TOML. Nest less deeply"),
+        ("Vpn_Subnet = '10.0.0.0/24'", "F:1: Vpn_Subnet: expected a known name. Write VPN_SUBNET,"),
         ("wan_if = 5", "F:1: WAN_IF: got '5'; expected an interface name"),
         ("mss = true", "F:1: MSS: got 'true'; expected a whole number from 536 to 65535 (bytes)."),
         ("mss = [1400]", "F:1: MSS: got 'a list'; expected a whole number"),
@@ -139,7 +139,7 @@ def test_all_problems_at_once(env: dict[str, str], write: Write, tmp_path: Path)
         ("ocgate_password = 5", "F:1: OCGATE_PASSWORD: expected 1 to 127 bytes of UTF-8"),
         ("ocgate_config_dir = '/x'", "F:1: OCGATE_CONFIG_DIR: expected this in the environment"),
         ("vpn_gateway = 'nl'", "F:1: VPN_GATEWAY: got 'nl'; expected direct or unset, because"),
-        ('\n"ä\\n" = 1', "F:2: ä\\n: expected a known name. remove it (the nearest"),
+        ('\n"ä\\n" = 1', "F:2: ä\\n: expected a known name. Remove it (the nearest"),
     ],
 )
 def test_bad_file(env: dict[str, str], write: Write, content: str | bytes, message: str) -> None:

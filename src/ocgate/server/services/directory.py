@@ -108,7 +108,9 @@ def _values(
 
 def _files(values: Mapping[str, str]) -> list[tuple[str, str, bool]]:
     """All files of the directory: path, content, whether it is executable."""
-    stop = "#!/bin/sh\nexec s6-setlock -n .s6-svscan/stop.lock .s6-svscan/stop\n"  # only the first
+    # Only the first gets the lock; s6-setlock's complaint about the others is no news.
+    locked = "exec s6-setlock -n .s6-svscan/stop.lock .s6-svscan/stop"
+    stop = f"#!/bin/sh\n{locked} 3>&2 2>/dev/null\n"
     ask = _fill("#!/bin/sh\nexec @PYTHON@ -P -m ocgate.control.ask reload @RUN_DIR@\n", values)
     found = [
         (".s6-svscan/stop", _script("stop.sh", values), True),

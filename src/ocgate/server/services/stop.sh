@@ -2,6 +2,7 @@
 # The ordered stop, run once (under a lock) by s6-svscan at SIGTERM or SIGINT: the server first, so
 # that no client is served by less than the whole guard; then control, which would put back what the
 # teardown removes; then the kernel state; then the supervisors.
+if (: >&3) 2>/dev/null; then exec 2>&3 3>&-; fi # the real stderr, see directory.py
 cd @RUN_DIR@/@SERVICES@ || exit 1
 [ ! -e .s6-svscan/stopped ] || exit 0 # a signal that came after the work and before the end
 : >.s6-svscan/stopping                # control/finish starts nothing any more

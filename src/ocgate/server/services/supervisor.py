@@ -42,7 +42,7 @@ def exec_supervisor(run_dir: Path) -> NoReturn:
 
 
 def _has_terminal() -> bool:
-    """Whether this session has a controlling terminal; then Ctrl-C reaches us, whatever stdin is."""
+    """Whether this session has a controlling terminal: then Ctrl-C reaches us."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:  # ENXIO
