@@ -1,11 +1,11 @@
 """Every exception that ocgate raises on purpose, drawn as one tree; any room may import it.
 
-    OcgateError                    exit 1   something is wrong; the hint says what to do
-    ├── ConfigurationError         exit 2   what the operator wrote; carries all problems at once
-    ├── MissingRequirement         exit 1   the machine or container lacks something; names the flag
-    ├── KernelRefused              exit 1   the kernel said no; carries our input and its words
-    ├── VerificationFailed         exit 1   the kernel does not hold what we just asked for
-    └── ServerRefused              exit 1   ocserv said no; carries its words
+OcgateError                    exit 1   something is wrong; the hint says what to do
+├── ConfigurationError         exit 2   what the operator wrote; carries all problems at once
+├── MissingRequirement         exit 1   the machine or container lacks something; names the flag
+├── KernelRefused              exit 1   the kernel said no; carries our input and its words
+├── VerificationFailed         exit 1   the kernel does not hold what we just asked for
+└── ServerRefused              exit 1   ocserv said no; carries its words
 """
 
 from __future__ import annotations

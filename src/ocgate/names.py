@@ -1,7 +1,7 @@
 """Names and numbers of what ocgate puts into the kernel and the run dir, each with its reason.
 
 Any room may import this; it imports nothing. Changing a value here changes what operators type
-(`nft list table inet ocserv`) and what a start sweeps after a crash, so old values must be swept too.
+(`nft list table inet ocserv`) and what a start sweeps after a crash: sweep the old value, too.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ The stubs append a line to `events` at each start, signal and end; the order of 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -143,15 +144,15 @@ class Supervised:
 
     def left(self) -> list[str]:
         """Processes that stand in the run dir; all of ours do."""
-        return [
-            (proc / "cmdline").read_text()
-            for proc in Path("/proc").glob("[0-9]*")
-            if _cwd(proc).startswith(str(self.run_dir))
-        ]
+        return [proc.name for proc in self._processes()]
+
+    def _processes(self) -> list[Path]:
+        found = Path("/proc").glob("[0-9]*")
+        return [proc for proc in found if _cwd(proc).startswith(str(self.run_dir))]
 
     def close(self) -> None:
-        for proc in Path("/proc").glob("[0-9]*"):
-            if _cwd(proc).startswith(str(self.run_dir)) and int(proc.name) != os.getpid():
+        for proc in self._processes():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(proc.name), signal.SIGKILL)
         if self.process is not None:
             self.process.kill()

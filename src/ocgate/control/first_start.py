@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from ocgate.config.model import Settings
+from ocgate.control.prepared import ipv6_obstacle
 from ocgate.errors import ConfigurationError
 from ocgate.kernel.facts import observe
 from ocgate.plan.facts import Facts
 from ocgate.server.initialise import Created, HostFacts, create, needed
+
+HOSTS = Path("/etc/hosts")
 
 
 def initialise_if_empty(settings: Settings) -> Created | None:
@@ -25,16 +29,22 @@ def initialise_if_empty(settings: Settings) -> Created | None:
 def host_facts(facts: Facts) -> HostFacts:
     """What the certificate and the connect line are made of."""
     wan = facts.wan_interface
-    own = wan.own(4) or wan.own(6) if wan else ()
+    usable = [a.ip for a in (*wan.own(4), *wan.own(6)) if not a.is_link_local] if wan else []
     return HostFacts(
         hostname=socket.gethostname(),
-        fqdn=_fqdn(),
+        fqdn=_fqdn(socket.gethostname()),
         addresses=tuple(a.ip for link in facts.interfaces for a in link.addresses),
-        preferred=own[0].ip if own else None,
+        preferred=usable[0] if usable else None,
+        ipv6=ipv6_obstacle(facts) is None,
     )
 
 
-def _fqdn() -> str:
-    """The canonical name by the hosts file or resolver; '' where there is none with a dot."""
-    name = socket.getfqdn()
-    return name if "." in name and not name.endswith((".arpa", ".localdomain")) else ""
+def _fqdn(hostname: str) -> str:
+    """This host's name with a dot, by /etc/hosts; '' if it has none. Not by the resolver: on a
+    fresh machine without one, that would hang for seconds."""
+    try:
+        lines = HOSTS.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    rows = [line.partition("#")[0].split()[1:] for line in lines]
+    return next((n for row in rows if hostname in row for n in row if "." in n), "")

@@ -57,8 +57,8 @@ class Prepared:
 def prepare(sources: Sources, facts: Facts, egress: Egress) -> Prepared:
     """Plan for these sources, facts and this egress; total."""
     wish = ipv6_wish(sources)
-    decision = decide(wish, egress=_ipv6_obstacle(facts) or egress.failure)
-    if decision.advertised and _ipv6_obstacle(facts):
+    decision = decide(wish, egress=ipv6_obstacle(facts) or egress.failure)
+    if decision.advertised and ipv6_obstacle(facts):
         decision = Ipv6Decision(decision.path, None, decision.why, loud=True)
     intent = derive(sources, facts, decision)
     return Prepared(sources, facts, egress, wish, decision, intent, plan(intent))
@@ -133,7 +133,7 @@ def _collisions(prepared: Prepared) -> list[Problem]:
 
 
 def _sink_problems(prepared: Prepared) -> list[Problem]:
-    obstacle = _ipv6_obstacle(prepared.facts)
+    obstacle = ipv6_obstacle(prepared.facts)
     settings = prepared.sources.settings
     if not (settings.ipv6_sink and prepared.wish.full_tunnel and obstacle):
         return []
@@ -149,7 +149,7 @@ def _problem(prepared: Prepared, key: str, got: str, expected: str, remedy: str)
     return Problem(origin.source, origin.line, key, got, expected, remedy)
 
 
-def _ipv6_obstacle(facts: Facts) -> str | None:
+def ipv6_obstacle(facts: Facts) -> str | None:
     """Why a tunnel of this namespace can't carry IPv6, or None. New devices take `default`."""
     for which in ("all", "default"):
         value = facts.sysctls.get(f"net.ipv6.conf.{which}.disable_ipv6")

@@ -70,9 +70,10 @@ def ocserv_conf(choices: Choices) -> str:
     )
 
 
-def ocgate_toml() -> str:
-    """The commented ocgate.toml."""
-    return _OCGATE_TOML
+def ocgate_toml(*, nat: bool = True, sink: bool = True) -> str:
+    """The commented ocgate.toml. nat, sink: whether those lines are active; they are not where
+    they would contradict what the environment says, or ask for IPv6 that this kernel lacks."""
+    return _OCGATE_TOML.format(nat="" if nat else "#", sink="" if sink else "#")
 
 
 _OCSERV_CONF = """\
@@ -230,12 +231,12 @@ _OCGATE_TOML = """\
 
 # IPv6 for clients by NAT66. "auto": only while a probe shows that this host reaches the IPv6
 # internet; it is probed again while running. 0: never. 1: always.
-ipv6_nat = "auto"
+{nat}ipv6_nat = "auto"
 
 # Where clients get no working IPv6: give them an address and the route all the same and reject
 # what they send at once. Without this a client that has IPv6 of its own would use it outside of
 # the tunnel, unseen.
-ipv6_sink = true
+{sink}ipv6_sink = true
 
 # Clients' IPv6 subnet. Addresses of the kind fd00::/8 are private, as 10.0.0.0/8 is.
 #ipv6_subnet = "fda9:4efe:7e3b:3ea::/64"

@@ -71,6 +71,7 @@ class HostFacts:
 
     hostname, fqdn: as the system has them, '' if unknown.
     addresses:      of its interfaces, both families; loopback and link-local ones are ignored.
+    ipv6:           whether tunnels of this machine can carry IPv6.
     preferred:      the address that clients probably reach: the default route's interface's.
     """
 
@@ -78,6 +79,7 @@ class HostFacts:
     fqdn: str = ""
     addresses: tuple[Address, ...] = ()
     preferred: Address | None = None
+    ipv6: bool = True
 
 
 class Secret(Protocol):
@@ -95,6 +97,10 @@ class Wishes(Protocol):
     def vpn_subnet(self) -> tuple[IPv4Network, ...] | None: ...
     @property
     def vpn_if(self) -> str: ...
+    @property
+    def ipv6_forward(self) -> bool: ...
+    @property
+    def ipv6_nat(self) -> str: ...
     @property
     def url(self) -> str | None: ...
     @property
@@ -139,7 +145,7 @@ def create(settings: Wishes, facts: HostFacts) -> Created:
     password, chosen = _password(settings)
     identity = certificate.create(names(settings.url, facts))
     user = users.entry(settings.user, (), hash_password(password))
-    files = _files(settings, identity, user)
+    files = _files(settings, facts, identity, user)
     aside = {name: _free_name(directory, name) for name in verdict.packaged}
     publish(directory, files, aside=aside)
     shown = None if chosen else password
@@ -246,7 +252,9 @@ def _password(settings: Wishes) -> tuple[str, bool]:
     return settings.password.get_secret_value(), True
 
 
-def _files(settings: Wishes, identity: certificate.Identity, user: bytes) -> tuple[NewFile, ...]:
+def _files(
+    settings: Wishes, facts: HostFacts, identity: certificate.Identity, user: bytes
+) -> tuple[NewFile, ...]:
     """In the order of their making; ocserv.conf last, because with it the directory is complete."""
     choices = Choices(
         config_dir=settings.config_dir,
@@ -255,7 +263,7 @@ def _files(settings: Wishes, identity: certificate.Identity, user: bytes) -> tup
         run_as=_worker_account(),
     )
     # The settings may hold a password some day, so they are not for everyone either.
-    own = NewFile(SETTINGS, initial_conf.ocgate_toml().encode(), 0o640)
+    own = NewFile(SETTINGS, _settings(settings, facts).encode(), 0o640)
     made = (
         NewFile(KEY, identity.key, 0o600),
         NewFile(CERTIFICATE, identity.certificate, 0o644),
@@ -263,6 +271,14 @@ def _files(settings: Wishes, identity: certificate.Identity, user: bytes) -> tup
         NewFile(CONF, initial_conf.ocserv_conf(choices).encode(), 0o644),
     )
     return made if (settings.config_dir / SETTINGS).exists() else (own, *made)
+
+
+def _settings(settings: Wishes, facts: HostFacts) -> str:
+    """ocgate.toml, without lines that the environment's values would contradict."""
+    return initial_conf.ocgate_toml(
+        nat=facts.ipv6 and settings.ipv6_forward,
+        sink=facts.ipv6 and settings.ipv6_nat != "1",
+    )
 
 
 def _notes(settings: Wishes) -> tuple[str, ...]:

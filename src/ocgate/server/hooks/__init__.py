@@ -1,7 +1,9 @@
 """Installs the hook program that ocserv runs for each session; imported by the wiring only.
 
-The program (`hook.pl`) is perl without modules: perl-base is Essential on Debian, and from exec to
-the first byte on the socket it takes 0.8 ms more than C, where `python3 -I -S -E` takes 8 ms more.
+The program (`hook.pl`) is perl without modules: perl-base is Essential on Debian. From fork to exit
+with a verdict of control, p50 on 2 busy cores: a bare client in C 0.8 ms, in dash over
+s6-ipcclient 2.0, this program 3.4 (with all its limits and refusals), a bare client in
+`python3 -I -S -E` 11 to 13. C would need a compiler, dash has no time limit.
 It is rendered rather than configured by environment, because ocserv passes its own environment on.
 """
 

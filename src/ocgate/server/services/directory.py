@@ -74,9 +74,7 @@ def write(
     services = run_dir / names.SERVICES
     _end_leftovers(services)
     shutil.rmtree(services, ignore_errors=True)
-    values = _values(
-        run_dir, python, ocserv, ocserv_arguments, log_format, ocserv_directory
-    )
+    values = _values(run_dir, python, ocserv, ocserv_arguments, log_format, ocserv_directory)
     for path, text, executable in _files(values):
         _write_file(services / path, text, executable=executable)
 

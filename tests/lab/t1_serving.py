@@ -1,0 +1,106 @@
+"""A gateway with an operator's own ocserv.conf and lab services, in one call; for T1's lab tests."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocgate.lab import gateway
+from ocgate.lab.client import Client, Login, connect
+from ocgate.lab.gateway import Gateway
+from ocgate.lab.ocserv import write_config_dir
+from ocgate.lab.packet import Packet
+from ocgate.lab.services import Services
+from ocgate.lab.topology import RESOLVER, SERVICE, SERVICE6, Host, Lab
+from ocgate.lab.wait import wait_until
+
+LabFactory = Callable[..., Lab]
+
+PASSWORD = "a long secret"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway that serves, its lab, and whom it lets in (all with PASSWORD)."""
+
+    lab: Lab
+    gateway: Gateway
+
+    def login(self, user: str = "alice", password: str = PASSWORD) -> Login:
+        return self.gateway.login(user, password)
+
+    def connect(
+        self,
+        host: Host | None = None,
+        user: str = "alice",
+        *,
+        dtls: bool = True,
+        options: Sequence[str] = (),
+    ) -> Client:
+        where = host or self.lab.clients[0]
+        return connect(self.lab, where, self.login(user), dtls=dtls, options=options)
+
+    def sessions(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = self.gateway.status()["sessions"]
+        return found
+
+    def wait_no_sessions(self, timeout: float = 5.0) -> None:
+        wait_until(lambda: not self.sessions(), timeout, "the end of all sessions")
+
+    def blocked(self, reason: str) -> int:
+        """Packets counted for `reason` since the start."""
+        for counter in self.gateway.status()["blocked"]:
+            if counter["reason"] == reason:
+                return int(counter["packets"])
+        raise KeyError(reason)
+
+
+def with_services(lab: Lab) -> Lab:
+    """The internet answers on SERVICE, SERVICE6 and, as a second IPv4 host, RESOLVER."""
+    lab.own(Services(lab.inet.netns, (SERVICE, SERVICE6, RESOLVER)))
+    return lab
+
+
+def operators(
+    lab: Lab,
+    users: Sequence[str] = ("alice",),
+    *,
+    settings: Mapping[str, str | None] | None = None,
+    lines: Sequence[str] = ("route = default", "tunnel-all-dns = true"),
+) -> Path:
+    """An operator's config dir whose ocserv.conf is complete and right."""
+    directory = lab.path("etc")
+    passwords = dict.fromkeys(users, PASSWORD)
+    write_config_dir(lab, directory, passwords, settings=settings, lines=lines)
+    return directory
+
+
+def serve(
+    lab: Lab,
+    users: Sequence[str] = ("alice",),
+    *,
+    settings: Mapping[str, str | None] | None = None,
+    lines: Sequence[str] = ("route = default", "tunnel-all-dns = true"),
+    environ: Mapping[str, str] | None = None,
+) -> Served:
+    """Start the gateway on such a config dir and wait until it serves."""
+    directory = operators(lab, users, settings=settings, lines=lines)
+    return Served(lab, gateway.run(lab, environ, directory))
+
+
+def mss_of(packet: Packet) -> int | None:
+    """The MSS option (RFC 9293 section 3.2, kind 2) of a TCP segment over IPv4 or IPv6."""
+    raw = packet.raw
+    offset = (raw[0] & 15) * 4 if raw[0] >> 4 == 4 else 40
+    options = raw[offset + 20 : offset + (raw[offset + 12] >> 4) * 4]
+    at = 0
+    while at < len(options) and options[at] != 0:
+        if options[at] == 1:
+            at += 1
+        elif options[at] == 2:
+            return int(struct.unpack_from("!H", options, at + 2)[0])
+        else:
+            at += options[at + 1]
+    return None
