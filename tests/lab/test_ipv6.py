@@ -378,22 +378,22 @@ def test_a_lost_default_route_turns_into_a_sink_without_a_word_to_ocserv(lab: La
 
 def test_egress_that_appears_is_given_to_new_clients(lab: LabFactory) -> None:
     """IPV6_NAT=auto, no egress at start: once the probe passes, the next client gets IPv6."""
-    built = with_services(lab(Options(ipv6=Ipv6.NO_EGRESS)))
+    built = with_services(lab(Options(clients=2, ipv6=Ipv6.NO_EGRESS)))
     made = serve(built, IPV6_NAT="auto")
-    assert join(made, built.clients[0]).address6 is None
+    early, late = built.clients
+    assert join(made, early).address6 is None
     built.set_ipv6_egress(works=True)
     wait_until(lambda: REREAD in made.output, 15.0, "ocserv to be told")
-    # The log line comes when ocserv has been signalled; that it has read is seen on a client.
-    last = [join(made, built.clients[0], "bob")]
 
+    # The log line comes when ocserv has been signalled; that it has read is seen on a client.
     def given() -> bool:
-        if last[0].address6 is None:
-            last[0].disconnect()
-            last[0] = join(made, built.clients[0], "bob")
-        return last[0].address6 in ULA
+        joined = join(made, late, "bob")
+        if joined.address6 is None:
+            joined.disconnect()
+        return joined.address6 in ULA
 
     wait_until(given, 5.0, "a new client to get IPv6")
-    assert ask_tcp(built.clients[0].netns, SERVICE6).seen_as == built.gw.address6
+    assert ask_tcp(late.netns, SERVICE6).seen_as == built.gw.address6
 
 
 # --- the machine --------------------------------------------------------------------------------

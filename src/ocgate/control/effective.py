@@ -23,6 +23,7 @@ from ocgate.names import (
     OCSERV_PID,
     OCSERV_SOCKET,
 )
+from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import hooks, services
 from ocgate.server.dryrun import dry_run
 from ocgate.server.render import Effective, EffectiveChoices, render
@@ -50,6 +51,7 @@ def rendered(prepared: Prepared, run_dir: Path) -> Effective:
         ipv4_network=agreed.ipv4_network,
         ipv6_network=prepared.decision.network and agreed.ipv6_network,
         ipv6_subnet_prefix=view.ipv6_subnet_prefix,
+        ipv6_resolvers=prepared.decision.path is not Ipv6Path.REJECTED,
     )
     return render(prepared.sources.document, choices)
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from ocgate.control.elements import ElementWriter
 from ocgate.control.journal import Journal
@@ -20,7 +21,7 @@ from ocgate.kernel import conntrack, process
 from ocgate.plan.facts import Network
 from ocgate.sessions import elements
 from ocgate.sessions.session import BadHook, Session, from_hook, worker_of
-from ocgate.sessions.table import Admit, Contested, Refuse, SessionTable, ended_by
+from ocgate.sessions.table import Admit, Contested, Ending, Refuse, SessionTable, ended_by
 
 # On roaming ocserv has sent SIGTERM to the old worker before it runs the new session's hook; the
 # worker is gone within tens of milliseconds. A rival that lives longer is a second lease of the
@@ -54,9 +55,18 @@ class Gatekeeper:
         self._writer = writer
         self._journal = journal
         self._domain = domain
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def connect(self, fields: Mapping[str, bytes]) -> str | None:
         """None: admitted, the kernel holds it. Otherwise why not, in one line."""
+        try:
+            worker = worker_of(fields)
+        except BadHook as bad:
+            return self._refused(fields, str(bad))
+        async with self._turn(worker):
+            return await self._connect(fields)
+
+    async def _connect(self, fields: Mapping[str, bytes]) -> str | None:
         try:
             session = self._described(fields)
         except BadHook as bad:
@@ -69,37 +79,41 @@ class Gatekeeper:
         except OcgateError as error:
             self._table.end(session)
             return self._refused(fields, f"its kernel state can't be set: {error.message}")
+        if not process.alive(session.worker, session.started):
+            # ocserv gave up meanwhile, and what it said of it may have come before the session.
+            await self.end(session, "its worker is gone")
+            return self._refused(fields, "its worker is gone")
         log.info("session admitted", **_words(session))
         return None
 
     async def disconnect(self, fields: Mapping[str, bytes]) -> None:
-        """A session ended, or was refused by the operator's own script. Idempotent; unknown ones
-        are no error, because ocserv runs the hook also for sessions that never came in."""
+        """A session ended, or was given back by its hook. Idempotent; unknown ones are no error,
+        because ocserv runs the hook also for sessions that never came in."""
         try:
             worker = worker_of(fields)
         except BadHook as bad:
             log.warning("disconnect hook not understood", why=str(bad))
             return
-        session = ended_by(
-            self._table.of_worker(worker),
-            user=fields.get("USERNAME", b"").decode("utf-8", "surrogateescape"),
-            device=fields.get("DEVICE", b"").decode("utf-8", "surrogateescape"),
-            duration=_number(fields.get("STATS_DURATION", b"")),
-            now=time.time(),
-        )
-        if session is not None:
-            await self.end(
-                session,
-                "disconnected",
-                sent=fields.get("STATS_BYTES_OUT", b"").decode(),
-                received=fields.get("STATS_BYTES_IN", b"").decode(),
-            )
+        async with self._turn(worker):  # a connect may still be under way: it comes first
+            session = ended_by(self._table.of_worker(worker), _ending(fields), now=time.time())
+            if session is not None:
+                sent, received = (
+                    fields.get("STATS_BYTES_OUT", b""),
+                    fields.get("STATS_BYTES_IN", b""),
+                )
+                words = {"sent": sent.decode(), "received": received.decode()}
+                await self.end(session, "disconnected", **words)
+
+    def _turn(self, worker: int) -> asyncio.Lock:
+        """What one worker's hooks wait for: a hook that lost patience with its connect reports a
+        refusal beside it, and must not be heard first."""
+        return self._turns.setdefault(worker, asyncio.Lock())
 
     async def device_gone(self, device: str) -> None:
         """The kernel says a tunnel is gone; with it went its session, hook or no hook."""
         session = self._table.on_device(device)
         if session is not None:
-            await self.end(session, "its tunnel is gone")
+            await self.end(session, "disconnected")
 
     async def sweep(self) -> None:
         """End every session whose worker does not live any more."""
@@ -217,5 +231,14 @@ def _words(session: Session) -> dict[str, str]:
     return found
 
 
-def _number(raw: bytes) -> float | None:
-    return float(raw) if raw.isdigit() else None
+def _ending(fields: Mapping[str, bytes]) -> Ending:
+    return Ending(
+        user=fields.get("USERNAME", b"").decode("utf-8", "surrogateescape"),
+        device=fields.get("DEVICE", b"").decode("utf-8", "surrogateescape"),
+        started=_number(fields.get("WORKER_STARTED", b"")),
+        duration=_number(fields.get("STATS_DURATION", b"")),
+    )
+
+
+def _number(raw: bytes) -> int | None:
+    return int(raw) if raw.isdigit() else None

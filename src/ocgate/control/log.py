@@ -28,7 +28,7 @@ def configure(form: str, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
             _text_values,
             render,
         ],
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
 
 
 def _human(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    event.pop("time", None)
+    event.pop("timestamp", None)
     stage_name, level, words = event.pop("stage", "ocgate"), event.pop("level"), event.pop("event")
     loud = "" if level in ("info", "debug") else f"{level}: "
     tail = "".join(f" {key}={_quoted(value)}" for key, value in event.items())

@@ -29,7 +29,7 @@ from ocgate.server.warnings import ServerWarning
 @dataclass(frozen=True)
 class CheckReport:
     """problems: `run` would refuse. warnings: it works but is unlikely to be meant. notices:
-    settings without effect."""
+    settings without effect, what becomes of IPv6 and why."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[ServerWarning, ...] = ()
@@ -61,7 +61,8 @@ def check(environ: Mapping[str, str]) -> CheckReport:
         _ask_ocserv(prepared)
     except ConfigurationError as error:
         return CheckReport(problems=error.problems)
-    return CheckReport((), warned(prepared), settled.notices)
+    ipv6 = f"IPv6: {prepared.decision.word}: {prepared.decision.why}"
+    return CheckReport((), warned(prepared), (*settled.notices, ipv6))
 
 
 def plan_text(environ: Mapping[str, str]) -> PlanReport:

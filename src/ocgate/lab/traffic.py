@@ -209,7 +209,7 @@ def ping(
             with contextlib.suppress(TimeoutError):
                 data, peer = sock.recvfrom(65535)
                 answer = _ping_answer(data[20:] if is_v4 else data, ident, to, peer[0], started)
-                if answer:
+                if answer is not None:  # a reject is false
                     return answer
     return Answer(Verdict.SILENT, time.monotonic() - started)
 

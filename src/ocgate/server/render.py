@@ -36,6 +36,8 @@ class EffectiveChoices:
     ipv4_network: written where main has none (VPN_SUBNET, else 10.10.10.0/24).
     ipv6_network: advertised to clients of every section that names none; None: IPv6 is not
                   advertised, and what ocserv.conf says of it is taken out.
+    ipv6_resolvers: False where clients' IPv6 is rejected: a resolver that can't be asked is not
+                  given out, since not every system takes a reject for an answer to a query.
     """
 
     connect_hook: str
@@ -47,6 +49,7 @@ class EffectiveChoices:
     ipv4_network: IPv4Network
     ipv6_network: IPv6Network | None = None
     ipv6_subnet_prefix: int = DEFAULT_IPV6_SUBNET_PREFIX
+    ipv6_resolvers: bool = True
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ def _replaced(entry: Entry, choices: EffectiveChoices) -> str | None:
         return "needed to re-adopt sessions"
     if choices.ipv6_network is None and _is_ipv6(entry):
         return "IPv6 is not advertised"
+    if not choices.ipv6_resolvers and entry.key in DNS_KEYS and ":" in entry.value:
+        return "clients' IPv6 is rejected"
     return None
 
 

@@ -120,19 +120,31 @@ class SessionTable:
         return session.key in self._by_key
 
 
-def ended_by(
-    candidates: tuple[Session, ...], *, user: str, device: str, duration: float | None, now: float
-) -> Session | None:
+@dataclass(frozen=True)
+class Ending:
+    """What a disconnect says of its session. started: the worker's start time in clock ticks, None
+    where it was gone already; duration: STATS_DURATION in seconds, None on a refusal."""
+
+    user: str
+    device: str
+    started: int | None
+    duration: int | None
+
+
+def ended_by(candidates: tuple[Session, ...], ending: Ending, *, now: float) -> Session | None:
     """Which of one worker's sessions a disconnect means, or None.
 
-    A late disconnect of a process id that has been reused must not end its successor: that one has
-    another device or user, or is younger than the session that ended. duration: STATS_DURATION in
-    seconds; 2 s cover ocserv's rounding and the time between its clock and ours.
+    A late disconnect of a process id that has been reused must not end its successor: that one
+    started at another time, has another device or user, or is younger than the session that ended
+    (2 s cover ocserv's rounding and the time between its clock and ours).
     """
     for session in candidates:
-        if (session.user, session.device) != (user, device):
-            continue
-        if duration is None or duration <= now - session.connected_at + 2:
+        if ending.started is not None:
+            if session.started == ending.started:
+                return session
+        elif (session.user, session.device) == (ending.user, ending.device) and (
+            ending.duration is None or ending.duration <= now - session.connected_at + 2
+        ):
             return session
     return None
 

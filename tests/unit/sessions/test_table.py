@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from ocgate.sessions import elements
 from ocgate.sessions.session import BadHook, Session, from_hook
-from ocgate.sessions.table import Admit, Contested, Refuse, SessionTable, ended_by
+from ocgate.sessions.table import (
+    Admit,
+    Contested,
+    Ending,
+    Refuse,
+    SessionTable,
+    ended_by,
+)
 
 SUBNETS = (IPv4Network("10.10.10.0/24"), IPv6Network("fd00::/64"))
 ANN = Session(100, 7, "vpns0", "ann", "", IPv4Address("10.10.10.5"), None, "198.51.100.9", 1000.0)
@@ -63,11 +70,13 @@ def test_a_late_end_leaves_what_a_successor_took_over() -> None:
 
 def test_a_reused_worker_id_is_told_apart_by_age_device_and_user() -> None:
     young = replace(ANN, started=9, connected_at=2000.0)
-    args = {"user": "ann", "device": "vpns0", "now": 2010.0}
-    assert ended_by((young,), duration=9, **args) == young
-    assert ended_by((young,), duration=None, **args) == young
-    assert ended_by((young,), duration=500, **args) is None
-    assert ended_by((young,), duration=9, user="bob", device="vpns0", now=2010.0) is None
+    late = Ending("ann", "vpns0", None, 9)
+    assert ended_by((young,), late, now=2010.0) == young
+    assert ended_by((young,), replace(late, duration=None), now=2010.0) == young
+    assert ended_by((young,), replace(late, duration=500), now=2010.0) is None
+    assert ended_by((young,), replace(late, user="bob"), now=2010.0) is None
+    assert ended_by((young,), replace(late, started=7), now=2010.0) is None
+    assert ended_by((young,), replace(late, started=9, duration=500), now=2010.0) == young
 
 
 FIELDS = {

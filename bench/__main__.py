@@ -1,0 +1,69 @@
+"""`python -m bench`: measure, print, keep. See `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import connect_hook, login, machine, packets, report, start, throughput
+from bench.report import Found, Result
+from bench.size import Size
+
+BENCHMARKS: dict[str, Callable[[Size], Found]] = {
+    "connect-hook": connect_hook.measure,
+    "login": login.measure,
+    "packets": packets.measure,
+    "start": start.measure,
+    "throughput": throughput.measure,
+}
+
+# Seconds to wait for an idle machine before each benchmark; then it is measured all the same and
+# the load stands in the result.
+PATIENCE = 240.0
+
+
+def main() -> None:
+    """Run what is asked for."""
+    chosen = _arguments()
+    size = Size(chosen.size)
+    kept = chosen.out or (report.RESULTS if size is Size.FULL else None)
+    console = Console()
+    for name in chosen.benchmarks or BENCHMARKS:
+        result = _run(name, size)
+        report.show(result, console)
+        if kept:
+            report.save(result, kept)
+            report.save_readme(kept)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/run", description="What ocgate costs.")
+    parser.add_argument(
+        "benchmarks", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)}; default: all"
+    )
+    parser.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", help="--size quick, < 90 s"
+    )
+    parser.add_argument("--size", choices=[size.value for size in Size], default="full")
+    parser.add_argument("--out", type=Path, help="where to write; default, if full: bench/results")
+    chosen = parser.parse_args()
+    unknown = set(chosen.benchmarks) - BENCHMARKS.keys()
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; expected {', '.join(BENCHMARKS)}")
+    return chosen
+
+
+def _run(name: str, size: Size) -> Result:
+    before = machine.wait_calm(PATIENCE if size is Size.FULL else 0.0)
+    started = time.monotonic()
+    found = BENCHMARKS[name](size)
+    seconds = time.monotonic() - started
+    return Result(found, machine.describe(), size.value, before, machine.load(), seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The product's ruleset without the product: planned, and applied to any namespace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.station import SUBNET, address
+from ocgate.kernel.apply import apply
+from ocgate.kernel.nft import Nft
+from ocgate.lab.namespace import Namespace
+from ocgate.names import NFT_TABLE
+from ocgate.plan.intent import Intent, Wan
+from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.nft import element_changes
+from ocgate.plan.planner import plan
+from ocgate.sessions import elements
+from ocgate.sessions.session import Session
+
+
+def intent(wan: str) -> Intent:
+    """What the standalone server wants by default; clients leave by `wan`."""
+    return Intent(
+        device="vpns",
+        subnets4=(SUBNET,),
+        subnets6=(),
+        prefix6=128,
+        gateways=(SUBNET[1],),
+        resolvers=(),
+        tcp_ports=(443,),
+        mss=None,
+        wan4=Wan(wan, 1500),
+        wan6=None,
+        ipv6=Ipv6Path.REJECTED,
+    )
+
+
+def on_device(number: int, device: str) -> Session:
+    """Session `number` as far as its map element goes."""
+    return Session(number + 1, 1, device, "", "", address(number), None, "", 0.0)
+
+
+def install(netns: Namespace, wan: str, sessions: list[Session], run_dir: Path) -> Nft:
+    """Apply plan and elements in `netns`; returns the library bound to it."""
+    run_dir.mkdir(exist_ok=True)
+    with netns.entered():
+        nft = Nft()
+        apply(nft, plan(intent(wan)), elements.wanted(sessions), run_dir=run_dir)
+    return nft
+
+
+def admit(nft: Nft, session: Session) -> None:
+    """The one transaction of an admission."""
+    nft.run(element_changes(NFT_TABLE, add=elements.elements(session)))
+
+
+def end(nft: Nft, session: Session) -> None:
+    """Take it out again."""
+    nft.run(element_changes(NFT_TABLE, remove=elements.keys(session)))
