@@ -21,8 +21,8 @@ BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "throughput": throughput.measure,
 }
 
-# Seconds to wait for an idle machine before each benchmark; then it is measured all the same and
-# the load stands in the result.
+# Seconds to wait for an idle machine before each benchmark of the full size; then it is measured
+# all the same, and the load stands in the result.
 PATIENCE = 240.0
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     kept = chosen.out or (report.RESULTS if size is Size.FULL else None)
     console = Console()
     for name in chosen.benchmarks or BENCHMARKS:
-        result = _run(name, size)
+        result = _run(name, size, chosen.patience if size is Size.FULL else 0.0)
         report.show(result, console)
         if kept:
             report.save(result, kept)
@@ -50,6 +50,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", choices=[size.value for size in Size], default="full")
     parser.add_argument("--out", type=Path, help="where to write; default, if full: bench/results")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE, metavar="SECONDS",
+        help=f"how long --size full waits for a load below {machine.CALM}; default {PATIENCE:.0f}",
+    )  # fmt: skip
     chosen = parser.parse_args()
     unknown = set(chosen.benchmarks) - BENCHMARKS.keys()
     if unknown:
@@ -57,8 +61,8 @@ def _arguments() -> argparse.Namespace:
     return chosen
 
 
-def _run(name: str, size: Size) -> Result:
-    before = machine.wait_calm(PATIENCE if size is Size.FULL else 0.0)
+def _run(name: str, size: Size, patience: float) -> Result:
+    before = machine.wait_calm(patience)
     started = time.monotonic()
     found = BENCHMARKS[name](size)
     seconds = time.monotonic() - started

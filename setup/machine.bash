@@ -109,12 +109,12 @@ step() {
 
 install_packages() {
     missing_packages "$@"
-    if ((${#missing[@]} == 0)); then
+    local names="${missing[*]}"
+    if [[ -z $names ]] && ! dpkg_was_interrupted; then
         printf 'ocgate: [1/3] Debian packages: all there\n' >&2
         return 0
     fi
-    local names="${missing[*]}"
-    check_distribution "$names"
+    [[ -z $names ]] || check_distribution "$names"
     ((EUID == 0)) || die "Debian packages are missing: $names. Installing them needs root: run
     sudo $(printf %q "$root/ocgate") …    or    sudo apt-get install $names"
     forbid_services
@@ -124,7 +124,8 @@ install_packages() {
         say "going on with the package lists that are there"
     package_lists_read=yes
     step "[1/3] installing Debian packages: $names" apt_get install -y --no-install-recommends \
-        --no-upgrade -- "${missing[@]}" || die "installing Debian packages did not work (above).
+        --fix-broken --no-upgrade -- "${missing[@]}" ||
+        die "installing Debian packages did not work (above).
     Is the network there, and space on the disk? The next start tries again."
     allow_services
     missing_packages "$@"
@@ -138,11 +139,18 @@ apt_get() {
         -o Dpkg::Options::=--force-confold "$@"
 }
 
-# dpkg killed in the middle refuses everything until this ran.
+# A killed dpkg leaves a journal in updates/, or packages that are unpacked and not configured;
+# their files may all be there. Only root can do something about it.
+dpkg_was_interrupted() {
+    local journal=(/var/lib/dpkg/updates/[0-9]*)
+    ((EUID == 0)) && command -v dpkg >/dev/null || return 1
+    [[ -e ${journal[0]} || -n $(dpkg --audit 2>&1) ]]
+}
+
 repair_dpkg() {
-    [[ -n $(dpkg --audit 2>&1) ]] || return 0
+    dpkg_was_interrupted || return 0
     DEBIAN_FRONTEND=noninteractive step "[1/3] finishing an interrupted installation" \
-        dpkg --force-confold --configure -a || true # what is still wrong, apt-get says better
+        dpkg --force-confold --configure -a || true # what is still wrong is apt-get's, below
 }
 
 check_distribution() {
@@ -163,7 +171,8 @@ check_distribution() {
 # A policy-rc.d that is there is moved aside, asked for all other services, and put back.
 forbid_services() {
     allow_services # puts back what a killed set-up left
-    [[ " ${missing[*]} " == *" ocserv "* ]] || return 0
+    # Unpacked and not configured counts as well: configuring is what starts it.
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}' ocserv 2>&1) != installed ]] || return 0
     : >"$root/.setup/ocserv-by-us"
     if [[ -e $POLICY || -L $POLICY ]]; then
         mv -- "$POLICY" "$POLICY.before-ocgate"

@@ -6,6 +6,7 @@ OcgateError                    exit 1   something is wrong; the hint says what t
 ├── KernelRefused              exit 1   the kernel said no; carries our input and its words
 ├── VerificationFailed         exit 1   the kernel does not hold what we just asked for
 └── ServerRefused              exit 1   ocserv said no; carries its words
+    └── ConfigurationRefused   exit 2   `ocserv -t` said no, of what the operator wrote
 """
 
 from __future__ import annotations
@@ -87,4 +88,10 @@ class VerificationFailed(OcgateError):
 
 
 class ServerRefused(OcgateError):
-    """`ocserv -t` rejected a configuration, or ocserv did not come up."""
+    """ocserv did not do what it was asked, or did not come up."""
+
+
+class ConfigurationRefused(ServerRefused):
+    """`ocserv -t` rejected a configuration; nothing was changed."""
+
+    exit_code = 2

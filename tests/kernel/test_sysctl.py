@@ -87,6 +87,29 @@ def test_an_absent_key_is_said_before_anything_is_set(netns: object, tmp_path: P
     assert sysctl.read(FORWARD.key) == "0"
 
 
+def test_what_is_not_required_is_set_where_it_may_be(
+    netns: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wish = Sysctl("net.ipv6.icmp.ratemask", "0,3-127", "a test", required=False)
+    absent = Sysctl("net.ipv6.conf.nope.accept_ra", "2", "a test", required=False)
+    before = sysctl.read(wish.key)
+    assert sysctl.unmet([wish]) == [wish]
+    assert sysctl.differing([wish, absent]) == []
+    assert sysctl.ensure([wish, absent], run_dir=tmp_path) == [wish]
+    assert sysctl.unmet([wish, FORWARD]) == []
+    sysctl.restore(run_dir=tmp_path)
+    assert sysctl.read(wish.key) == before
+
+    def read_only(path: Path, text: str) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", read_only)
+    with pytest.raises(MissingRequirement) as caught:
+        sysctl.ensure([wish, FORWARD], run_dir=tmp_path)
+    assert "ratemask" not in caught.value.hint
+    assert sysctl.ensure([wish], run_dir=tmp_path) == []
+
+
 def test_a_value_that_the_kernel_refuses_is_shown(netns: object, tmp_path: Path) -> None:
     bad = Sysctl("net.ipv4.ip_forward", "banana", "a test")
     with pytest.raises(OcgateError, match="ip_forward=banana: Invalid argument"):

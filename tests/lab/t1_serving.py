@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socketserver
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from ocgate.lab import gateway
 from ocgate.lab.client import Client, Login, connect
 from ocgate.lab.gateway import Gateway
+from ocgate.lab.namespace import Namespace
 from ocgate.lab.ocserv import write_config_dir
 from ocgate.lab.packet import Packet
-from ocgate.lab.services import Services
+from ocgate.lab.services import Services, Tcp, Udp, close_servers, seen_peer
+from ocgate.lab.services import serve as serve_in_threads
 from ocgate.lab.topology import RESOLVER, SERVICE, SERVICE6, Host, Lab
 from ocgate.lab.wait import wait_until
 
@@ -104,3 +108,36 @@ def mss_of(packet: Packet) -> int | None:
         else:
             at += options[at + 1]
     return None
+
+
+class _TcpReport(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(seen_peer(self.client_address))
+
+
+class _UdpReport(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        data, sock = self.request
+        sock.sendto(seen_peer(self.client_address) + data, self.client_address)
+
+
+class Listeners:
+    """Something that answers on `ports` of `address`, by UDP and TCP, like the lab's echo.
+
+    `Services` takes port 443 as well, which ocserv holds on every address of gw.
+    """
+
+    def __init__(self, netns: Namespace, address: IPv4Address, ports: Sequence[int]) -> None:
+        with netns.entered():
+            self._servers: list[socketserver.BaseServer] = [
+                made
+                for port in ports
+                for made in (
+                    Tcp((str(address), port), _TcpReport),
+                    Udp((str(address), port), _UdpReport),
+                )
+            ]
+        serve_in_threads(self._servers)
+
+    def close(self) -> None:
+        close_servers(self._servers)

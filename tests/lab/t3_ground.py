@@ -23,7 +23,7 @@ from pathlib import Path
 from ocgate.lab import client as vpn
 from ocgate.lab import gateway as gateways
 from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import Client
+from ocgate.lab.client import Client, Login
 from ocgate.lab.gateway import Gateway
 from ocgate.lab.inject import into_tun
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6, write_config_dir
@@ -67,8 +67,11 @@ class Ground:
 
     def connect(self, number: int, user: str = "alice", **options: object) -> Client:
         """A session of `user` from client `number`, counted from 0."""
-        login = self.gateway.login(user, USERS[user])
-        return vpn.connect(self.lab, self.lab.clients[number], login, **options)  # type: ignore[arg-type]
+        host = self.lab.clients[number]
+        return vpn.connect(self.lab, host, self.login(user), **options)  # type: ignore[arg-type]
+
+    def login(self, user: str) -> Login:
+        return self.gateway.login(user, USERS[user])
 
     def blocked(self) -> dict[str, int]:
         """Packets by reason, straight from the kernel."""

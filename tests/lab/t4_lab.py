@@ -111,7 +111,7 @@ def order(gw: Gateway, *words: str, service: str = "control") -> None:
 
 
 def fields(pid: int, file: str) -> str:
-    """/proc/PID/environ or cmdline, NULs as newlines; empty if the process is gone."""
+    """/proc/PID/environ, cmdline or comm, NULs as newlines; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().replace(b"\0", b"\n").decode("latin-1")
     except OSError:

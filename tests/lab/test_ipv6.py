@@ -7,15 +7,14 @@ Clients have working IPv6 of their own, which is what leaks past a tunnel that h
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 from t2_support import (
-    AT_ONCE,
     FULL,
     GLOBAL,
     REREAD,
@@ -38,7 +37,7 @@ from ocgate.lab.client import TUN
 from ocgate.lab.gateway import Gateway
 from ocgate.lab.inject import into_tun, routed
 from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.packet import build_icmp, build_udp, match, touches
+from ocgate.lab.packet import any_of, build_udp, match, touches
 from ocgate.lab.streams import TcpDownload, UdpStream
 from ocgate.lab.topology import RESOLVER, RESOLVER6, SERVICE, SERVICE6, Ipv6, Lab, Options
 from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, ping
@@ -57,6 +56,11 @@ def run_ocgate(made: Lab, *arguments: str, **environ: str) -> tuple[int, str]:
     return program.wait(20.0), program.output
 
 
+def reason(made: Gateway) -> str:
+    """What status says of why IPv6 is as it is."""
+    return str(made.status()["network"]["ipv6_reason"])
+
+
 def check(made: Gateway, **environ: str) -> tuple[int, str]:
     """`ocgate check` beside a running gateway, of the same config dir."""
     return run_ocgate(made.lab, "check", OCGATE_CONFIG_DIR=str(made.config_dir), **environ)
@@ -65,8 +69,15 @@ def check(made: Gateway, **environ: str) -> tuple[int, str]:
 # --- it works -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtls", [True, False], ids=["dtls", "tls"])
-def test_auto_with_egress_translates(lab: LabFactory, dtls: bool) -> None:
+@pytest.mark.parametrize(
+    ("dtls", "over"),
+    [
+        pytest.param(True, 4, id="dtls"),
+        pytest.param(False, 4, id="tls"),
+        pytest.param(True, 6, id="dtls-over-ipv6"),
+    ],
+)
+def test_auto_with_egress_translates(lab: LabFactory, dtls: bool, over: int) -> None:
     """IPV6_NAT=auto where IPv6 gets out: address, ::/0 and IPv6 resolver are pushed; UDP, TCP and
     ping work, and the router (client --- gw [docker] router) sees them from gw's address only."""
     built = with_services(lab())
@@ -78,7 +89,7 @@ def test_auto_with_egress_translates(lab: LabFactory, dtls: bool) -> None:
     own.prove_sees(match(dst=SERVICE6), "the client's own IPv6 outside of the tunnel")
     since = now()
     made = serve(built, IPV6_NAT="auto")
-    joined = join(made, host, dtls=dtls)
+    joined = join(made, host, dtls=dtls, server=built.server6 if over == 6 else built.server)
     assert joined.address6 in ULA
     assert joined.dns == [str(RESOLVER), str(RESOLVER6)]
     assert goes_by(host.netns, SERVICE6) == TUN
@@ -86,6 +97,9 @@ def test_auto_with_egress_translates(lab: LabFactory, dtls: bool) -> None:
         assert answer.seen_as == gw.address6
     # 1232: with the headers IPv6's least MTU of 1280, which every link must carry (RFC 8200).
     assert ping(host.netns, SERVICE6, size=1232)
+    largest = int(joined.pushed["INTERNAL_IP4_MTU"]) - 48
+    assert largest > 1232
+    assert ping(host.netns, SERVICE6, size=largest)
     assert ping(host.netns, ULA[1])
     wan.wait_for(match(src=gw.address6, dst=SERVICE6), "the translated packets", since=since)
     wan.assert_none(touches(ULA), "clients' own IPv6 addresses", since=since)
@@ -179,6 +193,30 @@ def test_a_session_owns_its_prefix_and_not_its_neighbours(lab: LabFactory) -> No
     wait_until(lambda: blocked(made, "spoofed") == 2, 5.0, "both spoofed packets to be counted")
     wan.assert_none(match(marker=foreign), "a neighbour's prefix")
     assert ask_udp(bob.netns, SERVICE6)
+
+
+@pytest.mark.parametrize("nat", ["auto", "0"], ids=["nat66", "routed"])
+def test_path_mtu_discovery_works(lab: LabFactory, nat: str) -> None:
+    """A link behind gw (router --- inet) carries 1280 bytes only: its Packet Too Big comes through
+    to the client, translated or not, and what is sent then arrives, in both directions."""
+    built = with_services(lab())
+    built.route_to_gw(GLOBAL)
+    host = built.clients[0]
+    built.router.netns.ip("link set uplink mtu 1280")
+    built.inet.netns.ip("link set router mtu 1280")
+    network = {"ipv6-network": str(GLOBAL)} if nat == "0" else {}
+    made = serve(built, settings=network, IPV6_NAT=nat)
+    join(made, host)
+    big = b"x" * 1350
+    first = ask_udp(host.netns, SERVICE6, data=big)
+    assert (first.verdict, first.kind, first.by) == (
+        Verdict.REJECTED,
+        (2, 0),
+        built.router.second6,
+    )
+    assert ask_udp(host.netns, SERVICE6, data=big).data == big
+    much = b"y" * 100_000
+    assert ask_tcp(host.netns, SERVICE6, data=much).data == much
 
 
 # --- it does not work, and says so --------------------------------------------------------------
@@ -278,6 +316,10 @@ def test_sink_closes_the_clients_own_ipv6(
     assert blocked(made, "ipv6_rejected") >= 4
     own.assert_none(match(dst=SERVICE6), "IPv6 past the tunnel", since=since)
     wan.assert_none(touches(ULA), "a client's IPv6 by gw's WAN", since=since)
+    translated = any_of(
+        match(dst=SERVICE6, dport=7), match(dst=SERVICE6, protocol="icmp6")
+    )  # not the probe's port 443
+    wan.assert_none(translated, "a client's IPv6 by gw's WAN, translated", since=since)
     assert built.gw.netns.sysctl("net/ipv6/conf/all/forwarding") == before == "0"
     assert goes_by(host.netns, host.next_hop6 or SERVICE6) == "eth0"
 
@@ -300,13 +342,15 @@ def test_auto_follows_egress_while_running(lab: LabFactory) -> None:
     assert ask_tcp(host.netns, SERVICE6)
 
     built.set_ipv6_egress(works=False)
+    died = time.monotonic()
     wait_until(lambda: ipv6_mode(made) == "off", 20.0, "ocgate to notice")
+    print("noticed after", time.monotonic() - died)
     print("rejected", assert_rejected_at_once(host.netns))
     wait_until(lambda: made.output.count(REREAD) == 1, 5.0, "ocserv to be told")
     newcomer = join(made, late, "bob")
     assert newcomer.address6 is None
     assert newcomer.dns == [str(RESOLVER)]
-    assert f"[{SERVICE6}]:443" in made.status()["network"]["ipv6_reason"]
+    assert f"[{SERVICE6}]:443" in reason(made)
 
     built.set_ipv6_egress(works=True)
     wait_until(lambda: ipv6_mode(made) == "nat66", 10.0, "ocgate to notice")
@@ -357,8 +401,9 @@ def test_one_lost_probe_changes_nothing(lab: LabFactory) -> None:
 
 
 def test_a_lost_default_route_turns_into_a_sink_without_a_word_to_ocserv(lab: LabFactory) -> None:
-    """IPV6_NAT=auto with IPV6_SINK=1 and no IPv6 resolver: the default route goes and comes back;
-    clients keep address and ::/0, so ocserv's configuration is the same and it is not told."""
+    """IPV6_NAT=auto with IPV6_SINK=1 and no IPv6 resolver: the default route goes, comes back while
+    the router drops IPv6, then all works; status tells each reason. Clients keep address and ::/0,
+    so ocserv's configuration is the same and it is not told."""
     built = with_services(lab())
     host = built.clients[0]
     made = serve(built, lines=["route = default"], IPV6_NAT="auto", IPV6_SINK="1")
@@ -367,9 +412,14 @@ def test_a_lost_default_route_turns_into_a_sink_without_a_word_to_ocserv(lab: La
     built.gw.netns.ip("route del ::/0")
     # No second look is needed for what the kernel itself says.
     wait_until(lambda: ipv6_mode(made) == "sink", 5.0, "ocgate to notice")
-    assert "no IPv6 default route" in made.status()["network"]["ipv6_reason"]
+    assert "no IPv6 default route" in reason(made)
     assert_rejected_at_once(host.netns)
+    built.set_ipv6_egress(works=False)
     built.gw.netns.ip(f"route add ::/0 via {built.gw.next_hop6}")
+    target = f"[{SERVICE6}]:443"
+    wait_until(lambda: target in reason(made), 10.0, "status to tell the new reason")
+    assert ipv6_mode(made) == "sink"
+    built.set_ipv6_egress(works=True)
     wait_until(lambda: ipv6_mode(made) == "nat66", 10.0, "ocgate to notice")
     assert ask_tcp(host.netns, SERVICE6)
     assert joined.events() == ["pre-init", "connect"]
@@ -394,6 +444,18 @@ def test_egress_that_appears_is_given_to_new_clients(lab: LabFactory) -> None:
 
     wait_until(given, 5.0, "a new client to get IPv6")
     assert ask_tcp(late.netns, SERVICE6).seen_as == built.gw.address6
+
+
+def test_a_reload_that_asks_for_ipv6_probes_first(lab: LabFactory) -> None:
+    """ocgate.toml says ipv6_nat = 0, then auto: the reload itself probes, and ends with NAT66 in
+    force and one word to ocserv, whatever the probe's interval."""
+    built = with_services(lab())
+    made = serve(built, IPV6_PROBE_INTERVAL="3600")
+    assert ipv6_mode(made) == "off"
+    (made.config_dir / "ocgate.toml").write_text('ipv6_nat = "auto"\n')
+    assert made.ask("reload") == b"ok\n"
+    assert ipv6_mode(made) == "nat66"
+    assert made.output.count(REREAD) == 1
 
 
 # --- the machine --------------------------------------------------------------------------------
@@ -434,11 +496,12 @@ def router_advertisement(made: Lab, *, lifetime: int) -> None:
 def test_a_default_route_by_router_advertisement_survives_forwarding(lab: LabFactory) -> None:
     """gw learns its IPv6 default route from the router's advertisements (accept_ra = 1), which a
     forwarding host ignores: accept_ra is 2 while ocgate runs, the route stays and is renewed, and
-    both sysctls are as before after the stop."""
+    all sysctls of IPv6 are as before after the stop."""
     built = with_services(lab())
     gw, host = built.gw.netns, built.clients[0]
     gw.sysctl("net/ipv6/conf/eth0/accept_ra", 1)
     gw.ip("route del ::/0")
+    rates = gw.sysctl("net/ipv6/icmp/ratemask")
 
     def learned() -> str:
         return gw.run(["ip", "-6", "route", "show", "default", "proto", "ra"]).stdout
@@ -455,11 +518,13 @@ def test_a_default_route_by_router_advertisement_survives_forwarding(lab: LabFac
     router_advertisement(built, lifetime=0)
     wait_until(lambda: not learned(), 5.0, "gw to heed an advertisement while it forwards")
     wait_until(lambda: ipv6_mode(made) == "off", 5.0, "ocgate to notice")
+    assert gw.sysctl("net/ipv6/icmp/ratemask") == "0,3-127"  # rejects without a limit
     router_advertisement(built, lifetime=1800)
     wait_until(lambda: ipv6_mode(made) == "nat66", 10.0, "ocgate to notice")
     made.stop()
     assert gw.sysctl("net/ipv6/conf/all/forwarding") == "0"
     assert gw.sysctl("net/ipv6/conf/eth0/accept_ra") == "1"
+    assert gw.sysctl("net/ipv6/icmp/ratemask") == rates
     assert learned()
     lines = [line for line in made.left_behind() if '"protocol": "ra"' not in line]
     assert lines == []

@@ -38,14 +38,18 @@ def _all(connection: socket.socket) -> bytes:
 
 
 def main() -> int:
-    """`python -m ocgate.control.ask VERB RUN_DIR`: for the supervisor's signal handlers."""
-    verb, run_dir = sys.argv[1], sys.argv[2]
+    """`python -m ocgate.control.ask VERB RUN_DIR`: for the supervisor's signal handlers. Control
+    logs by itself what became of the order; said here is only that nobody was there."""
+    from ocgate.control import log as logs
+    from ocgate.control.sources import configure_log
+
+    verb, run_dir = sys.argv[1], Path(sys.argv[2])
+    configure_log(run_dir)
     try:
-        reply = ask(Path(run_dir), verb)
+        reply = ask(run_dir, verb)
     except OcgateError as error:
-        print(f"ocgate: {error}", file=sys.stderr)
+        logs.stage("svc-control").error(f"{verb} not done", why=error.message)
         return 1
-    sys.stderr.write(reply.decode(errors="replace"))
     return 0 if reply.startswith(b"ok") else 1
 
 

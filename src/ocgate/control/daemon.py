@@ -23,17 +23,18 @@ from ocgate.control import log as logs
 from ocgate.control import status
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
-from ocgate.control.egress import EgressWatch
-from ocgate.control.gatekeeper import Domain, Gatekeeper
+from ocgate.control.egress import EgressWatch, probed
+from ocgate.control.gatekeeper import Domain, Gatekeeper, covers, left_out
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
-from ocgate.control.prepared import Egress, Prepared, prepare, problems
+from ocgate.control.prepared import Egress, Prepared, ipv6_wish, prepare, problems
 from ocgate.control.run_dir import write
 from ocgate.control.sources import (
     Sources,
     read_egress,
     read_snapshot,
     reread,
+    write_egress,
     write_snapshot,
 )
 from ocgate.errors import ConfigurationError, OcgateError
@@ -99,16 +100,16 @@ class Control:
     async def _start(self) -> None:
         for session in self.journal.live(process.alive):
             self.gatekeeper.adopt(session)
-        await self.keeper.start(await self._prepared(self.snapshot))
+        await self.keeper.start(await self._prepared(self.snapshot, self.keeper.egress))
         await self.doorway.open()
         write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
         seconds = round(time.time() - self.started_at, 3)
         log.info("control plane ready", sessions=len(self.table), seconds=seconds)
         await asyncio.to_thread(services.start_ocserv, self.run_dir)
 
-    async def _prepared(self, sources: Sources) -> Prepared:
+    async def _prepared(self, sources: Sources, egress: Egress) -> Prepared:
         facts = await asyncio.to_thread(observe, session_prefix=sources.synced.device)
-        return prepare(sources, facts, self.keeper.egress)
+        return prepare(sources, facts, egress)
 
     async def _follow(self, watch: Watch) -> None:
         async for look in watch:
@@ -164,13 +165,30 @@ class Control:
 
     async def _accept(self, sources: Sources) -> None:
         """Put new sources in force: everything is checked before anything is changed."""
-        prepared = await self._prepared(sources)
-        found = [*needs_restart(self.keeper.prepared.sources, sources), *problems(prepared)]
+        egress = await self._egress_for(sources)
+        prepared = await self._prepared(sources, egress)
+        former = self.keeper.prepared
+        found = [*needs_restart(former.sources, sources), *problems(prepared)]
+        found += left_out(self.table, prepared)
         if found:
             raise ConfigurationError(found)
         await self.conf.replace(prepared)
-        await self.keeper.look(sources=sources)
+        try:
+            await self.keeper.look(sources=sources, egress=egress)
+        except OcgateError:
+            await self.conf.replace(former)
+            raise
+        for session in tuple(self.table):  # let in while the above was being done
+            if not covers(prepared.subnets, session):
+                await self.gatekeeper.end(session, "its subnet was taken away by a reload")
         write_snapshot(self.run_dir, sources)
+        write_egress(self.run_dir, egress.failure)
+
+    async def _egress_for(self, sources: Sources) -> Egress:
+        """Probed where nothing depended on it before the reload; what is watched is known."""
+        if self.keeper.prepared.wish.needs_egress or not ipv6_wish(sources).needs_egress:
+            return self.keeper.egress
+        return await probed(sources.settings.ipv6_probe)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ocgate.control.log import stage
+from ocgate.errors import OcgateError
 from ocgate.kernel import process
 from ocgate.sessions.protocol import ProtocolError, Request, RequestParser, error_reply
 
@@ -75,7 +76,11 @@ class Doorway:
         handler = self._handlers.get(request.verb)
         if handler is None:
             return error_reply(f"unknown verb {request.verb}")
-        return await handler(request.fields)
+        try:
+            return await handler(request.fields)
+        except OcgateError as error:
+            log.error(f"{request.verb} not answered", why=str(error))
+            return error_reply(str(error))
 
 
 async def _read(reader: asyncio.StreamReader) -> Request:

@@ -110,6 +110,7 @@ class EffectiveConf:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
+        self._busy = asyncio.Lock()  # a reload and a probe's verdict may come together
 
     async def follow(self, prepared: Prepared) -> None:
         """If the decision changes what new clients are given, tell ocserv."""
@@ -123,7 +124,11 @@ class EffectiveConf:
 
     async def replace(self, prepared: Prepared) -> None:
         """Validate, put in place, and hang up; raises ServerRefused, and then nothing changed."""
-        effective = await asyncio.to_thread(validated, prepared, self._run_dir)
-        put(effective, prepared.sources, self._run_dir)
-        await asyncio.to_thread(services.reload_ocserv, self._run_dir)
+        async with self._busy:
+            effective = await asyncio.to_thread(validated, prepared, self._run_dir)
+            put(effective, prepared.sources, self._run_dir)
+            if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:
+                log.info("ocserv reads its configuration when it starts")
+                return
+            await asyncio.to_thread(services.reload_ocserv, self._run_dir)
         log.info("ocserv re-reads its configuration", ipv6=prepared.decision.word)

@@ -52,7 +52,7 @@ class EgressWatch:
             if not self._keeper.prepared.wish.needs_egress:
                 continue
             egress = await self._measured()
-            if egress.working != self._keeper.egress.working:
+            if egress != self._keeper.egress:  # also another reason: status says why
                 await self._tell(egress)
 
     async def _wait(self) -> None:

@@ -16,7 +16,8 @@ from weakref import WeakValueDictionary
 from ocgate.control.elements import ElementWriter
 from ocgate.control.journal import Journal
 from ocgate.control.log import stage
-from ocgate.errors import OcgateError
+from ocgate.control.prepared import Prepared
+from ocgate.errors import OcgateError, Problem
 from ocgate.kernel import conntrack, process
 from ocgate.plan.facts import Network
 from ocgate.sessions import elements
@@ -79,6 +80,9 @@ class Gatekeeper:
         except OcgateError as error:
             self._table.end(session)
             return self._refused(fields, f"its kernel state can't be set: {error.message}")
+        if not covers(self._domain().subnets, session):  # a reload overtook it
+            await self.end(session, "its subnet was taken away by a reload")
+            return self._refused(fields, "its subnet was taken away by a reload")
         if not process.alive(session.worker, session.started):
             # ocserv gave up meanwhile, and what it said of it may have come before the session.
             await self.end(session, "its worker is gone")
@@ -205,6 +209,32 @@ class Gatekeeper:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
         log.warning("session refused", user=user, why=why)
         return why
+
+
+def covers(subnets: tuple[Network, ...], session: Session) -> bool:
+    """Whether all of a session's addresses lie in these client subnets."""
+    return all(
+        any(net.version == s.version and net.subnet_of(s) for s in subnets)  # type: ignore[arg-type]
+        for net in session.networks
+    )
+
+
+def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
+    """Live sessions that the new subnets no longer cover, one problem each: the rules would neither
+    guard nor translate what they send. ocserv can't move them, so the reload must wait for them."""
+    return [
+        Problem(
+            source=new.sources.document.source,
+            line=0,
+            key="ipv4-network" if session.address4 else "ipv6-network",
+            got=", ".join(str(net) for net in new.subnets),
+            expected=f"networks that hold {session.networks[0]}, the address of the live session of "
+            f"{session.user!r} on {session.device}",
+            remedy="Keep that network until its sessions have ended, or restart ocgate",
+        )
+        for session in table
+        if not covers(new.subnets, session)
+    ]
 
 
 def _forget(networks: tuple[Network, ...]) -> None:

@@ -117,7 +117,7 @@ def _wan_problems(prepared: Prepared) -> list[Problem]:
 def _collisions(prepared: Prepared) -> list[Problem]:
     """A client subnet that holds this host's own network would cut the host off: what claims a
     client's source from outside a tunnel is dropped, and that would be its router."""
-    found = []
+    found: list[Problem] = []
     for net in prepared.subnets:
         for link in prepared.facts.connected:
             if (
@@ -127,9 +127,23 @@ def _collisions(prepared: Prepared) -> list[Problem]:
                 continue
             if net.overlaps(link.network):
                 expected = f"a subnet that no interface has ({link.network} is on {link.device})"
-                remedy = "choose another client subnet, in ocserv.conf and VPN_SUBNET alike"
-                found.append(_problem(prepared, "VPN_SUBNET", str(net), expected, remedy))
+                found += _collision(prepared, net, link.network, expected)
     return found
+
+
+def _collision(
+    prepared: Prepared, net: Network, other: Network, expected: str
+) -> Iterable[Problem]:
+    """At each place of ocserv.conf that has brought it in; else at the variable's."""
+    view = prepared.sources.view
+    remedy = "choose another client subnet, in ocserv.conf and VPN_SUBNET alike"
+    placed = [
+        Problem(p.source, p.line, p.key, str(p.value), expected, remedy)
+        for p in (view.networks4 if other.version == 4 else view.networks6)
+        if p.value.overlaps(other)
+    ]
+    variable = "VPN_SUBNET" if net.version == 4 else "IPV6_SUBNET"
+    return placed or [_problem(prepared, variable, str(net), expected, remedy)]
 
 
 def _sink_problems(prepared: Prepared) -> list[Problem]:
@@ -189,7 +203,8 @@ def _gateways(sources: Sources) -> set[Address]:
     """The server's addresses in the tunnel: network | 1 of every client network (ocserv)."""
     view, agreed = sources.view, sources.synced
     found: set[Address] = {*view.gateways4, *view.gateways6}
-    found.add(agreed.ipv4_network.network_address + 1)
+    if not view.main.networks4:  # then rendering gives it one
+        found.add(agreed.ipv4_network.network_address + 1)
     if sources.wants_ipv6:
         found.add(agreed.ipv6_network.network_address + 1)
     return found

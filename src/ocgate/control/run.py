@@ -20,15 +20,17 @@ from typing import NoReturn
 from ocgate.control import effective, run_dir
 from ocgate.control import log as logs
 from ocgate.control.first_start import initialise_if_empty
+from ocgate.control.ports import require_free
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import loaded, read, write_egress, write_snapshot
 from ocgate.control.starting import prepared_now, warned
 from ocgate.control.teardown import teardown
 from ocgate.errors import MissingRequirement, OcgateError
-from ocgate.kernel import routes
+from ocgate.kernel import conntrack, routes, sysctl
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.names import SESSIONS
+from ocgate.plan.routing import RouteKind
 from ocgate.server import services
 from ocgate.server.initialise import Created
 from ocgate.sessions import elements
@@ -75,6 +77,7 @@ def _write_run_dir(directory: Path, prepared: Prepared) -> None:
         log_format=prepared.sources.settings.log_format,
         ocserv_directory=prepared.sources.settings.config_dir,
     )
+    require_free(prepared.sources.view)  # now that a killed run's ocserv has been ended
     shutil.rmtree(directory / SESSIONS, ignore_errors=True)
     effective.put(effective.validated(prepared, directory), prepared.sources, directory)
     write_snapshot(directory, prepared.sources)
@@ -86,6 +89,7 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
     log = logs.stage("init-nat")
     try:
         nft = Nft()
+        _forget_former_clients()
         swept = routes.sweep(prepared.plan.routes, prepared.plan.rules)
         apply(nft, prepared.plan, elements.wanted(()), run_dir=directory)
     except OcgateError:
@@ -100,6 +104,15 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
     logs.stage("init-vpngw").info("no gateway: clients leave by WAN_IF")
 
 
+def _forget_former_clients() -> None:
+    """Flows of sessions that a killed run left, found by its blackholes and before these go. What
+    still comes for such a flow is translated to a client's address, which the new rules, of another
+    subnet, do not know: it would follow the default route in clear."""
+    with routes.Routing() as door:
+        former = {route.prefix for route in door.routes() if route.kind is RouteKind.BLACKHOLE}
+    conntrack.delete_of_networks(former)
+
+
 def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
     intent, decision = prepared.intent, prepared.decision
     if intent.wan4:
@@ -109,6 +122,8 @@ def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
         log.error("there is no default route: clients are rejected until there is one")
     tell = log.error if decision.loud else log.info
     tell(f"IPv6: {decision.word}", why=decision.why)
+    for wish in sysctl.unmet(prepared.plan.sysctls):
+        log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
 
 
 def _require_machine() -> None:

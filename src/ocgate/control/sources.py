@@ -18,6 +18,7 @@ from ocgate.config.choices import Ipv6Nat
 from ocgate.config.load import DEFAULT, Loaded, load
 from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
+from ocgate.control import log as logs
 from ocgate.control.run_dir import write
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.server import files
@@ -159,6 +160,16 @@ def read_snapshot(run_dir: Path) -> Sources:
             f"{path}: not what `ocgate run` writes at start: {error}",
             hint="Restart ocgate",
         ) from None
+
+
+def configure_log(run_dir: Path) -> None:
+    """Log as the settings of the snapshot say, or as by default where there is none."""
+    try:
+        settings = read_snapshot(run_dir).settings
+    except OcgateError:
+        logs.configure("human", "info")
+    else:
+        logs.configure(settings.log_format, settings.log_level)
 
 
 def _text(document: Document) -> str:

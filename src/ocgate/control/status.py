@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -32,14 +33,15 @@ _STATISTICS = Path("/sys/class/net")
 
 async def collect(control: Control) -> Status:
     """The whole status, read now."""
-    reasons = await health(control)
+    drift = await control.keeper.drift()
+    reasons = await _reasons(control, drift)
     return Status(
         schema=SCHEMA,
         at=_iso(time.time()),
         healthy=not reasons,
         reasons=reasons,
         server=await asyncio.to_thread(_server, control),
-        network=_network(control, guard=not reasons),
+        network=_network(control, guard=not drift),
         sessions=[_session(session) for session in control.table],
         blocked=await asyncio.to_thread(_blocked, control),
     )
@@ -51,7 +53,11 @@ async def health(control: Control) -> list[str]:
     Liveness and the integrity of routing only: an upstream or an internet that is down is no
     reason to restart a server.
     """
-    found = [f"the kernel differs from the plan: {what}" for what in await control.keeper.drift()]
+    return await _reasons(control, await control.keeper.drift())
+
+
+async def _reasons(control: Control, drift: Sequence[str]) -> list[str]:
+    found = [f"the kernel differs from the plan: {what}" for what in drift]
     if await asyncio.to_thread(services.ocserv_pid, control.run_dir) is None:
         found.append("ocserv does not run")
     return found

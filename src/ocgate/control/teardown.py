@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ocgate.control import log as logs
-from ocgate.control.sources import SNAPSHOT, read_snapshot
+from ocgate.control.sources import SNAPSHOT, configure_log, read_snapshot
 from ocgate.errors import OcgateError
 from ocgate.kernel.apply import remove
 from ocgate.kernel.nft import Nft
@@ -45,15 +45,11 @@ def _subnets(run_dir: Path) -> tuple[Network, ...]:
 def main() -> int:
     """Exit 0 when nothing is left."""
     run_dir = Path(sys.argv[1])
-    try:
-        settings = read_snapshot(run_dir).settings
-        logs.configure(settings.log_format, settings.log_level)
-    except OcgateError:
-        logs.configure("human", "info")
+    configure_log(run_dir)
     try:
         teardown(run_dir)
     except OcgateError as error:
-        print(f"svc-control: error: {error}", file=sys.stderr)
+        log.error("teardown incomplete", why=str(error))
         return error.exit_code
     return 0
 

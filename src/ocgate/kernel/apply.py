@@ -88,21 +88,31 @@ def _attempt(step: Callable[[], object]) -> OcgateError | None:
 
 def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
     """The table as libnftables' JSON (`nft -j list table`), or None if there is none."""
-    if name not in _own_tables(nft):
-        return None
-    return nft.list_json(f"list table {NFT_FAMILY} {name}")
+    return _listed(nft, "table", name)
 
 
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:
     """Counter name -> (packets, bytes) of our tables; empty where there are none."""
     found: dict[str, tuple[int, int]] = {}
     for name in _own_tables(nft):
-        listing = nft.list_json(f"list counters table {NFT_FAMILY} {name}")
-        for item in listing["nftables"]:
+        listing = _listed(nft, "counters table", name)
+        for item in listing["nftables"] if listing else ():
             if "counter" in item:
                 counter = item["counter"]
                 found[counter["name"]] = (counter["packets"], counter["bytes"])
     return found
+
+
+def _listed(nft: Nft, what: str, table: str) -> dict[str, Any] | None:
+    """What the kernel holds of our table; None if it is not there, or goes while we ask."""
+    if table not in _own_tables(nft):
+        return None
+    try:
+        return nft.list_json(f"list {what} {NFT_FAMILY} {table}")
+    except KernelRefused:
+        if table in _own_tables(nft):
+            raise
+        return None
 
 
 def _own_tables(nft: Nft) -> list[str]:

@@ -40,8 +40,8 @@ def read(key: str) -> str | None:
 
 
 def differing(sysctls: Iterable[Sysctl]) -> list[str]:
-    """What does not read as it must, in words; empty when all do."""
-    found = ((wanted, read(wanted.key)) for wanted in sysctls)
+    """What does not read as it must, in words; empty when all required ones do."""
+    found = ((wanted, read(wanted.key)) for wanted in sysctls if wanted.required)
     return [
         f"sysctl {wanted.key} is {'absent' if value is None else value}; expected {wanted.value}"
         for wanted, value in found
@@ -49,15 +49,20 @@ def differing(sysctls: Iterable[Sysctl]) -> list[str]:
     ]
 
 
+def unmet(sysctls: Iterable[Sysctl]) -> list[Sysctl]:
+    """Those that are not required and do not read as wished."""
+    return [wish for wish in sysctls if not wish.required and read(wish.key) != wish.value]
+
+
 def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     """Set those that differ, in the order given, and return them; a second call returns none.
 
     The values found are recorded in RUN_DIR/sysctl.before first. Raises MissingRequirement that
-    names the docker flags of all that could not be set (others are set nevertheless), or
+    names the docker flags of all required ones that could not be set (others are set), or
     VerificationFailed when a value was accepted but doesn't read back.
     """
     lacking = [(wanted, read(wanted.key)) for wanted in sysctls]
-    lacking = [(wanted, value) for wanted, value in lacking if value != wanted.value]
+    lacking = [(w, value) for w, value in lacking if value != w.value and _matters(w, value)]
     if not lacking:
         return []
     absent = [wanted for wanted, value in lacking if value is None]
@@ -65,9 +70,9 @@ def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
         raise _absent(absent)
     _record(run_dir, {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking})
     refused = [wanted for wanted, _ in lacking if not _write(wanted.key, wanted.value)]
-    if refused:
-        raise _forbidden(refused)
-    changed = [wanted for wanted, _ in lacking]
+    if any(wanted.required for wanted in refused):
+        raise _forbidden([wanted for wanted in refused if wanted.required])
+    changed = [wanted for wanted, _ in lacking if wanted not in refused]
     still = differing(changed)
     if still:
         raise VerificationFailed("\n".join(still), hint="another program sets it: find out which")
@@ -89,6 +94,11 @@ def restore(*, run_dir: Path) -> list[str]:
     ]
     (run_dir / SYSCTLS_BEFORE).unlink(missing_ok=True)
     return restored
+
+
+def _matters(wanted: Sysctl, value: str | None) -> bool:
+    """A kernel that has no such key is an obstacle only where it is required."""
+    return wanted.required or value is not None
 
 
 def _write(key: str, value: str) -> bool:

@@ -1,6 +1,7 @@
 """Kernel events, coalesced: they only say "look again", what is so now is then read anew.
 
-            rtnetlink: links, addresses, routes, rules ──┐
+            rtnetlink: links, addresses, routes, rules, ─┐
+                       forwarding                        │
                                                          ├─ parse ─ debounce ─ Look(…)
             nfnetlink: NEWGEN (a ruleset was committed) ─┘
 
@@ -27,7 +28,12 @@ from ocgate.kernel.nftgen import Commit
 
 # linux/rtnetlink.h RTNLGRP_*: link, IPv4 address, route and rule, IPv6 address, route and rule.
 # Links and addresses, too: when one goes, IPv4 routes go with it without an event of their own.
-_ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19)
+# RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF tell of the forwarding sysctls, whoever writes them.
+_ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
+_NEWNETCONF = 80  # linux/rtnetlink.h
+_NETCONFMSG_SIZE = 4  # one byte of family, padded to 4; linux/netconf.h
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2
+_ALL = struct.pack("=i", -1)  # NETCONFA_IFINDEX_ALL
 _NFTABLES_GROUP = 7  # linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_ATTACH_FILTER = 26
@@ -52,6 +58,7 @@ class Topic(Enum):
     ROUTE = "route"
     RULE = "rule"
     NFT = "nft"
+    FORWARDING = "forwarding"
 
 
 EVERYTHING = frozenset(Topic)
@@ -65,6 +72,7 @@ _TOPIC = {
     rtnetlink.DELROUTE: Topic.ROUTE,
     rtnetlink.NEWRULE: Topic.RULE,
     rtnetlink.DELRULE: Topic.RULE,
+    _NEWNETCONF: Topic.FORWARDING,
 }
 
 
@@ -208,6 +216,9 @@ class Watch:
         if topic is Topic.ROUTE:
             out = attributes(message.payload, rtnetlink.RTMSG.size).get(rtnetlink.RTA_OIF)
             return out is not None and as_number(out) in self._session_links
+        if topic is Topic.FORWARDING:  # each new device tells its own, tunnels among them
+            held = attributes(message.payload, _NETCONFMSG_SIZE)
+            return _NETCONFA_FORWARDING not in held or held.get(_NETCONFA_IFINDEX) != _ALL
         return False
 
     def _is_session_link(self, message: Message) -> bool:

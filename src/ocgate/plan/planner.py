@@ -56,6 +56,17 @@ COUNTERS = {
 }
 """Each counted reason for a drop or reject, and what it counts; one named counter each."""
 
+# Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
+# browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6
+# types but 1, destination unreachable, stay limited; packet too big (2) never was
+# (Documentation/networking/ip-sysctl, icmp/ratemask, since Linux 5.1).
+REJECTS_UNLIMITED = Sysctl(
+    "net.ipv6.icmp.ratemask",
+    "0,3-127",
+    "every packet of a client's IPv6 is rejected, not only the first few",
+    required=False,
+)
+
 FLAG_TCP_SYN = "tcp flags syn / syn,rst"
 REJECT = "reject with icmpx admin-prohibited"
 
@@ -310,6 +321,8 @@ def _blackholes(intent: Intent) -> Iterable[Route]:
 def _sysctls(intent: Intent) -> Iterable[Sysctl]:
     yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
     if intent.ipv6 is Ipv6Path.REJECTED:
+        if intent.subnets6:
+            yield REJECTS_UNLIMITED
         return
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,

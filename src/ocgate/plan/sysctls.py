@@ -16,11 +16,13 @@ class Sysctl:
             (`net.ipv4.conf.eth0/100.rp_filter` is the VLAN device eth0.100).
     value:  what it must read as, without white space around it.
     reason: one clause for the operator, why ocgate needs it.
+    required: False where ocgate does without it, less well, if it may not set it.
     """
 
     key: str
     value: str
     reason: str
+    required: bool = True
 
     @property
     def path(self) -> str:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ocgate.errors import MissingRequirement, ServerRefused
+from ocgate.errors import ConfigurationRefused, MissingRequirement, ServerRefused
 from ocgate.server.render import Effective
 
 OCSERV = ("ocserv",)
@@ -35,16 +35,16 @@ def dry_run(
     """`ocserv -t` on the file at `path`, which holds `effective.data`; gives ocserv's warnings.
 
     base: the directory in which ocserv will be started: relative paths in the file start there.
-    Raises `ServerRefused` with ocserv's words, whose line numbers are the operator's where the line
-    is the operator's; `MissingRequirement` if there is no ocserv.
+    Raises `ConfigurationRefused` with ocserv's words, whose line numbers are the operator's where
+    the line is the operator's; `MissingRequirement` if there is no ocserv.
     """
     code, said = _run([*command, "-t", "-c", str(path)], base)
     words = [_placed(line, path, effective) for line in said.splitlines() if line.strip()]
     if code != 0:
         refused = [line for line in words if not line.startswith(("note:", "warning:"))] or words
-        raise ServerRefused(
+        raise ConfigurationRefused(
             f"Loading {effective.source}: ocserv refused it (exit {code}): {'; '.join(refused)}",
-            hint=f"Correct {effective.source}; what ocserv was shown is in {path}",
+            hint=f"Correct {effective.source}; `ocgate plan --json` shows what ocserv was shown",
         )
     return tuple(line.removeprefix("warning: ") for line in words if not line.startswith("note:"))
 

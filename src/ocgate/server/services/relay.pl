@@ -1,6 +1,7 @@
 #!/usr/bin/perl -w
 # relay STAGE FORMAT: passes one service's output on to the container's stdout, a line an event.
-# STAGE `-` passes lines as they are (control writes its own format); else FORMAT is human or json.
+# FORMAT is human or json. STAGE `-` is control, which writes events by itself: these pass as they are,
+# and what else it says (a traceback, its finish script) becomes events of svc-control.
 #
 # The service must never stand still because someone does not read our stdout (`docker logs` of a
 # stopped daemon, Ctrl-S on a terminal): its pipe is always read, at most a mebibyte waits here, and
@@ -43,12 +44,18 @@ sub timestamp {
       $year + 1900, $month + 1, $day, $hour, $minute, $second;
 }
 
+sub is_event {
+    my ($line) = @_;
+    return $format eq 'json' ? $line =~ /\A\{"/ : $line =~ /\A(?:init|svc)-[a-z]+: /;
+}
+
 sub as_event {
     my ($line) = @_;
-    return "$line\n" if $stage eq '-';
-    return "$stage: $line\n" unless $format eq 'json';
+    return "$line\n" if $stage eq '-' and is_event($line);
+    my $said_by = $stage eq '-' ? 'svc-control' : $stage;
+    return "$said_by: $line\n" unless $format eq 'json';
     return sprintf qq({"timestamp":"%s","level":"info","stage":"%s","event":%s}\n),
-      timestamp(), $stage, json_string($line);
+      timestamp(), $said_by, json_string($line);
 }
 
 sub queue_line {

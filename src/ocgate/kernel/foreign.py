@@ -1,0 +1,25 @@
+"""Other programs' rules that stand in our clients' way: seen, told, and never touched.
+
+An accept of ours does not lift a drop of another's: nftables asks every base chain of a hook
+(nft(8), "verdict statements"). Docker sets iptables' FORWARD policy to drop on each host it runs
+on, which is the commonest "connected but no internet". Edges of the room `kernel` and the wiring
+may import it.
+"""
+
+from __future__ import annotations
+
+from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
+
+
+def dropping_forward_chains(nft: Nft) -> tuple[str, ...]:
+    """`FAMILY TABLE CHAIN` of foreign chains at the forward hook whose policy is drop."""
+    chains = [item["chain"] for item in nft.list_json("list chains")["nftables"] if "chain" in item]
+    return tuple(
+        f"{chain['family']} {chain['table']} {chain['name']}"
+        for chain in chains
+        if chain.get("hook") == "forward"
+        and chain.get("policy") == "drop"
+        and chain["family"] in ("ip", "ip6", "inet")
+        and chain["table"] not in (NFT_TABLE, NFT_TABLE_GATEWAY)
+    )

@@ -1,0 +1,94 @@
+"""Odd packets that a hostile client builds: fragments, extension headers, router discovery.
+
+Headers by RFC 791, 8200 (section 4), 4861 (sections 4.2, 4.5), 792 (redirect). Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv6Address
+
+from ocgate.lab.packet import build_icmp, build_udp, checksum
+
+_FRAGMENT = 44
+_HOP_BY_HOP, _ROUTING, _DESTINATION = 0, 43, 60
+
+# PadN over the 6 bytes after the two of the header.
+_PADDING = bytes((1, 4, 0, 0, 0, 0))
+
+
+def _routing(kind: int) -> bytes:
+    """A routing header with one address, ::1, still to visit (segments left 1)."""
+    return bytes((0, 2, kind, 1)) + bytes(4) + IPv6Address("2001:db8:28::77").packed
+
+
+# Header number -> its bytes with a next header of 0, which `with_extension` fills in.
+EXTENSIONS: tuple[tuple[int, bytes], ...] = (
+    (_HOP_BY_HOP, bytes((0, 0)) + _PADDING),
+    (_DESTINATION, bytes((0, 0)) + _PADDING),
+    *((_ROUTING, _routing(kind)) for kind in (0, 2, 3, 4)),
+    (_ROUTING, bytes((0, 0, 0, 0)) + bytes(4)),  # type 0 with no segment left: to be ignored
+)
+
+
+def with_extension(packet: bytes, extension: tuple[int, bytes]) -> bytes:
+    """The IPv6 packet with one extension header in front of its payload."""
+    number, header = extension
+    header = packet[6:7] + header[1:]
+    length = len(packet) - 40 + len(header)
+    return packet[:4] + struct.pack("!HB", length, number) + packet[7:40] + header + packet[40:]
+
+
+def fragments4(packet: bytes, size: int, *, overlap: int = 0) -> list[bytes]:
+    """Cut an IPv4 packet's payload into pieces of `size` bytes (multiple of 8), each beginning
+    `overlap` bytes (multiple of 8) before the end of the one before."""
+    head, body = packet[:20], packet[20:]
+    made = []
+    for offset in range(0, len(body), size):
+        start = max(0, offset - overlap)
+        more = 0x2000 if offset + size < len(body) else 0
+        piece = body[start : offset + size]
+        fields = struct.pack("!HHH", 20 + len(piece), 0x7A7A, more | start >> 3)
+        cut = head[:2] + fields + head[8:10] + bytes(2) + head[12:]
+        made.append(cut[:10] + struct.pack("!H", checksum(cut)) + cut[12:] + piece)
+    return made
+
+
+def fragments6(packet: bytes, size: int) -> list[bytes]:
+    """The same for IPv6, with fragment headers."""
+    head, body = packet[:40], packet[40:]
+    made = []
+    for offset in range(0, len(body), size):
+        piece = body[offset : offset + size]
+        more = 1 if offset + size < len(body) else 0
+        fragment = struct.pack("!BBHI", head[6], 0, offset | more, 0x7A7A7A7A)
+        sizes = struct.pack("!HB", 8 + len(piece), _FRAGMENT)
+        made.append(head[:4] + sizes + head[7:] + fragment + piece)
+    return made
+
+
+def advertisement(source: str, *, prefix: bool = False) -> bytes:
+    """A router advertisement to all nodes: a default route, or a prefix to make an address of."""
+    rest = struct.pack("!BBHII", 64, 0, 1800, 0, 0)
+    if prefix:
+        rest += struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 86400, 14400, 0)
+        rest += IPv6Address("2001:db8:bad::").packed
+    return _from_on_link(build_icmp(source, "ff02::1", (134, 0), rest))
+
+
+def redirect6(source: str) -> bytes:
+    """To all nodes: 2001:db8:51::10 is better reached by the sender."""
+    rest = bytes(4) + IPv6Address(source).packed + IPv6Address("2001:db8:51::10").packed
+    return _from_on_link(build_icmp(source, "ff02::1", (137, 0), rest))
+
+
+def redirect4(source: str, to: str) -> bytes:
+    """The sender is the better next hop to 198.51.100.10, about a packet that `to` has sent."""
+    inner = build_udp(to, "198.51.100.10", 40000, 7, b"?")
+    gateway = bytes(int(part) for part in source.split("."))
+    return build_icmp(source, to, (5, 1), gateway + inner[:28])
+
+
+def _from_on_link(packet: bytes) -> bytes:
+    """Hop limit 255, without which neighbour discovery ignores it."""
+    return packet[:7] + b"\xff" + packet[8:]
