@@ -41,6 +41,10 @@ class Series:
         pairs = zip(self.values, other.values, strict=True)
         return Series(tuple(own / base for own, base in pairs))
 
+    def inverse(self) -> Series:
+        """One over each."""
+        return Series(tuple(1 / value for value in self.values))
+
     def above(self, other: Series) -> Series:
         """Difference to `other`, round by round."""
         pairs = zip(self.values, other.values, strict=True)

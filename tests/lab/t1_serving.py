@@ -1,4 +1,4 @@
-"""A gateway with an operator's own ocserv.conf and lab services, in one call; for T1's lab tests."""
+"""A gateway on an operator's own ocserv.conf, and lab services, in one call; for lab tests."""
 
 from __future__ import annotations
 
@@ -113,6 +113,8 @@ def mss_of(packet: Packet) -> int | None:
 class _TcpReport(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.sendall(seen_peer(self.client_address))
+        while self.request.recv(65536):  # closing with unread data would be a reset
+            pass
 
 
 class _UdpReport(socketserver.BaseRequestHandler):

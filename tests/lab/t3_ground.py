@@ -172,7 +172,9 @@ def frozen(gateway: Gateway) -> Iterator[None]:
 
 def counters(gateway: Gateway, table: str) -> dict[str, int]:
     """Packets of each named counter of `table`; empty where it is gone."""
-    done = gateway.netns.run(["nft", "-j", "list", "counters", "table", *table.split()], check=False)
+    done = gateway.netns.run(
+        ["nft", "-j", "list", "counters", "table", *table.split()], check=False
+    )
     items = json.loads(done.stdout)["nftables"] if done.returncode == 0 else []
     return {i["counter"]["name"]: i["counter"]["packets"] for i in items if "counter" in i}
 
@@ -200,4 +202,3 @@ def quoting(packet: bytes) -> bytes:
 def pause(seconds: float) -> None:
     """Let traffic flow for that long: the time during which a leak would have shown."""
     time.sleep(seconds)
-

@@ -15,8 +15,8 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from t3_ground import (
@@ -32,7 +32,6 @@ from t3_ground import (
     packets,
     write_per_user,
 )
-
 from t3_packets import (
     EXTENSIONS,
     advertisement,
@@ -46,8 +45,8 @@ from t3_packets import (
 from ocgate.kernel import conntrack
 from ocgate.lab import client as vpn
 from ocgate.lab import gateway as gateways
-from ocgate.lab.capture import now
 from ocgate.lab.addresses import SECOND_NET
+from ocgate.lab.capture import now
 from ocgate.lab.client import Client
 from ocgate.lab.inject import into_tun, routed
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
@@ -68,7 +67,7 @@ from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream, new_marker
 from ocgate.lab.topology import SERVICE, SERVICE6, Options
 from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, ping
 from ocgate.lab.wait import wait_until
-from ocgate.names import BLACKHOLE_METRIC
+from ocgate.names import BLACKHOLE_METRIC, CONTROL_PID
 
 pytestmark = pytest.mark.lab
 
@@ -261,7 +260,6 @@ def test_each_lock_alone_holds_the_downloads_of_an_ended_session(lab: LabFactory
         else:
             for capture in g.captures:
                 capture.prove_sees(match(dst=alice.address), "a lost download", since=started)
-            print("LEAKED", g.wan.count(match(dst=alice.address), since=started), "of", g.wan.count(flow, since=started))
         g.wait_guarded()
         wait_until(lambda: not g.gateway.status()["sessions"], 5.0, "the end of the session")
 
@@ -328,6 +326,52 @@ def test_an_address_given_to_another_user_brings_no_flow_along(lab: LabFactory) 
     g.assert_no_client_address(left)
 
 
+def test_nothing_waits_in_a_new_tunnel_for_its_next_owner(lab: LabFactory) -> None:
+    """ocserv gives bob's tunnel alice's former address before control has said yes. What arrives
+    for alice until then must not be queued there, to be read by bob once he is in."""
+    g = ground(lab, Options(clients=2), per_user={})
+    write_per_user(g.gateway.config_dir, SAME_ADDRESS)
+    at_bob = g.lab.capture(g.lab.clients[1])
+    at_gw = g.lab.capture(g.lab.gw)
+    alice = g.connect(0, "alice")
+    with downloads(alice) as flow:
+        with frozen(g.gateway):
+            alice.disconnect()
+            bob = vpn.start(g.lab, g.lab.clients[1], g.login("bob"))
+            wait_until(lambda: "10.10.10.77" in addresses(g), 4.0, "bob's tunnel")
+            still_arrives(g, flow, now(), 100)
+        bob.wait_connected()
+        assert ask_udp(bob.netns, SERVICE)
+        at_bob.prove_sees(match(interface=vpn.TUN, outgoing=False), "what bob gets")
+    at_bob.assert_none(flow, "what was alice's")
+    assert at_gw.count(flow)
+
+
+def addresses(g: Ground) -> str:
+    return g.gateway.netns.run(["ip", "-o", "address", "show", "up"]).stdout
+
+
+def test_flows_of_a_session_that_ended_without_control_are_forgotten(lab: LabFactory) -> None:
+    """alice's session ends while control is down: the next control forgets her flows, or her
+    download would reach who gets her address next."""
+    g = ground(lab)
+    alice = g.connect(0)
+    with downloads(alice):
+        pid = g.gateway.pid()
+        with frozen(g.gateway):
+            worker_dies(g, alice)
+            alice.program.kill()
+            g.gateway.kill()
+        g.gateway.wait_replaced(CONTROL_PID, pid)
+        wait_until(lambda: g.gateway.status_or_none(), 5.0, "control")
+
+        def flows() -> str:
+            argv = ["conntrack", "-L", "-s", str(alice.address)]
+            return g.gateway.netns.run(argv).stdout
+
+        wait_until(lambda: not flows(), 6.0, "alice's flows to be forgotten")
+
+
 def test_bare_ocserv_gives_the_flow_to_the_next_user(lab: LabFactory) -> None:
     """The positive control of the test above: without ocgate bob receives alice's download."""
     built = lab(Options(clients=2))
@@ -352,7 +396,9 @@ def test_of_two_live_sessions_with_one_address_the_second_is_refused(lab: LabFac
     alice = g.connect(0, "alice")
     (first,) = g.gateway.status()["sessions"]
     with UdpStream(alice.netns, SERVICE, rate=200) as stream:
-        others = [vpn.start(g.lab, g.lab.clients[i], g.login(u)) for i, u in ((1, "bob"), (2, "alice"))]
+        others = [
+            vpn.start(g.lab, g.lab.clients[i], g.login(u)) for i, u in ((1, "bob"), (2, "alice"))
+        ]
         for other in others:
             assert other.program.wait(10.0) == 2
         stream.wait_for(len(stream.tally.received) + 20)
@@ -395,7 +441,10 @@ def test_an_explicit_address_outside_the_subnet_is_refused(lab: LabFactory) -> N
     assert g.gateway.status()["sessions"] == []
     (users / "bob").write_text("explicit-ipv4 = 10.99.0.6\n")
     argv = gateways.command("check")
-    environ = {"OCGATE_CONFIG_DIR": str(g.gateway.config_dir), "OCGATE_RUN_DIR": str(g.lab.path("r"))}
+    environ = {
+        "OCGATE_CONFIG_DIR": str(g.gateway.config_dir),
+        "OCGATE_RUN_DIR": str(g.lab.path("r")),
+    }
     checked = g.lab.spawn(g.lab.gw, argv, environ=environ)
     assert checked.wait(10.0) == 2
     assert "10.99.0.5" in checked.output
@@ -475,7 +524,14 @@ def test_flows_forgotten_in_their_middle_leave_nothing_untranslated(lab: LabFact
             udp.wait_for(60 * round_)
             conntrack_flush(g)
         udp6.wait_for(len(udp6.tally.received) + 50)
-        print("TCP", tcp.running(), tcp.bytes_received, "udp lost", udp.tally.lost, udp.tally.longest_gap())
+        print(
+            "TCP",
+            tcp.running(),
+            tcp.bytes_received,
+            "udp lost",
+            udp.tally.lost,
+            udp.tally.longest_gap(),
+        )
     g.assert_no_client_address(since)
     print(g.blocked())
 
@@ -685,35 +741,90 @@ def test_router_advertisements_and_redirects_of_a_client_change_nothing(lab: Lab
 
 # --- the guard is broken while clients send -----------------------------------------------------
 
-BREAKS = {
-    "table deleted": f"nft delete table {TABLE}",
-    "ruleset flushed": "nft flush ruleset",
-    "chains flushed": f"nft flush table {TABLE}",
-    "NAT flushed": f"nft flush chain {TABLE} nat",
-    "last look flushed": f"nft flush chain {TABLE} last",
-    "sessions flushed": f"nft flush map {TABLE} sessions4",
-    "blackhole deleted": f"ip route del blackhole {VPN_NET} metric {BLACKHOLE_METRIC}",
+
+@dataclass(frozen=True)
+class Break:
+    """One way to break the guard. shows, text: the command that shows it, and what it says again
+    when it is whole."""
+
+    command: str
+    shows: str
+    text: str
+
+
+_LAST = (f"nft list chain {TABLE} last", "not_translated")
+# What the rest of the table, or the table without the route, holds alone.
+PARTS = {
+    "NAT flushed": Break(
+        f"nft flush chain {TABLE} nat", f"nft list chain {TABLE} nat", "masquerade"
+    ),
+    "last look flushed": Break(f"nft flush chain {TABLE} last", *_LAST),
+    "forwarding flushed": Break(
+        f"nft flush chain {TABLE} forward", f"nft list chain {TABLE} forward", "default deny"
+    ),
+    "sessions flushed": Break(
+        f"nft flush map {TABLE} sessions4", f"nft list map {TABLE} sessions4", "10.10.10."
+    ),
+    "blackhole deleted": Break(
+        f"ip route del blackhole {VPN_NET} metric {BLACKHOLE_METRIC}",
+        "ip route show type blackhole",
+        str(VPN_NET),
+    ),
 }
+# Nothing of lock 1 is left.
+WHOLE = {
+    "table deleted": Break(f"nft delete table {TABLE}", *_LAST),
+    "ruleset flushed": Break("nft flush ruleset", *_LAST),
+    "chains flushed": Break(f"nft flush table {TABLE}", *_LAST),
+}
+REPAIRED_SECONDS = 1.0  # 30 to 60 ms on an idle machine; what is shown is that it isn't minutes
+LEAKING_SECONDS = 0.3
 
 
-@pytest.mark.parametrize("broken", BREAKS)
-def test_a_broken_guard_is_back_at_once(lab: LabFactory, broken: str) -> None:
-    """x"""
+def broken(g: Ground, client: Client, how: Break) -> tuple[float, float]:
+    """Break the guard under traffic of both families and wait until it is whole and traffic flows;
+    returns when it was broken (a capture's time) and how many seconds it took to be back."""
+    with (
+        UdpStream(client.netns, SERVICE, rate=1000) as udp,
+        UdpStream(client.netns, SERVICE6, rate=300) as udp6,
+        TcpDownload(client.netns, SERVICE, size=50_000_000, rate=2_000_000) as tcp,
+    ):
+        udp.wait_for(100)
+        udp6.wait_for(30)
+        wait_until(lambda: tcp.bytes_received > 100_000, 5.0, "the TCP download")
+        since = now()
+        g.gateway.netns.run(how.command.split())
+        wait_until(lambda: is_whole(g, how), REPAIRED_SECONDS, f"the end of {how.command!r}")
+        took = now() - since
+        for stream in (udp, udp6):
+            stream.wait_for(len(stream.tally.received) + 50)
+    return since, took
+
+
+def is_whole(g: Ground, how: Break) -> bool:
+    return how.text in g.gateway.netns.run(how.shows.split(), check=False).stdout
+
+
+def test_a_part_of_the_guard_that_is_broken_leaks_nothing_and_is_back(lab: LabFactory) -> None:
+    """Each part taken away under traffic: the others hold, and it is back within a second."""
     g = ground(lab)
     alice = g.connect(0)
     g.prove_leaks_are_seen(alice)
-    repairs = g.gateway.status()["network"]["repairs"]
-    with (
-        UdpStream(alice.netns, SERVICE, rate=1000) as stream,
-        TcpDownload(alice.netns, SERVICE, size=50_000_000, rate=2_000_000) as tcp,
-    ):
-        stream.wait_for(200)
-        since = now()
-        g.gateway.netns.run(BREAKS[broken].split())
-        wait_until(lambda: g.gateway.status()["network"]["repairs"] > repairs, 5.0, "a repair")
-        took = now() - since
-        got = len(stream.tally.received)
-        stream.wait_for(got + 300)
-    leaked = g.wan.packets(match(src=VPN_NET), since=since)
-    print("BROKEN", broken, "repaired by", round(took*1000), "ms; leaked", len(leaked), "last at", round((leaked[-1].at-since)*1000) if leaked else None, "kinds", {p.protocol for p in leaked}, "gap", stream.tally.longest_gap(), tcp.bytes_received, g.blocked()["not_translated"])
-    assert 0
+    for name, how in PARTS.items():
+        since, took = broken(g, alice, how)
+        print(f"{name}: back after {took * 1000:.0f} ms")
+        g.assert_no_client_address(since)
+
+
+def test_the_whole_guard_taken_away_is_back_at_once(lab: LabFactory) -> None:
+    """The table deleted, or everything flushed, under traffic: it is back within a second, and what
+    went out with a client's address did so before."""
+    g = ground(lab)
+    alice = g.connect(0)
+    g.prove_leaks_are_seen(alice)
+    for name, how in WHOLE.items():
+        since, took = broken(g, alice, how)
+        leaked = g.wan.packets(CLIENT_ADDRESS, since=since)
+        last = leaked[-1].at - since if leaked else 0.0
+        print(f"{name}: back after {took:.3f} s, {len(leaked)} leaked in {last:.3f} s")
+        assert last < LEAKING_SECONDS

@@ -68,6 +68,9 @@ class Control:
         self.journal = Journal(run_dir)
         self.gatekeeper = Gatekeeper(self.table, self.keeper.writer, self.journal, self._domain)
         self.egress = EgressWatch(self.keeper, run_dir)
+        self._observed = status.Observed(
+            run_dir, self.started_at, self.nft, self.keeper, self.table
+        )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "connect": self._connect,
             "disconnect": self._disconnect,
@@ -148,10 +151,10 @@ class Control:
         return b"ok\n"
 
     async def _status(self, _fields: Mapping[str, bytes]) -> bytes:
-        return json.dumps(await status.collect(self)).encode()
+        return json.dumps(await status.collect(self._observed)).encode()
 
     async def _health(self, _fields: Mapping[str, bytes]) -> bytes:
-        return json.dumps(await status.health(self)).encode()
+        return json.dumps(await status.health(self._observed)).encode()
 
     async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
         try:

@@ -228,7 +228,7 @@ def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
             line=0,
             key="ipv4-network" if session.address4 else "ipv6-network",
             got=", ".join(str(net) for net in new.subnets),
-            expected=f"networks that hold {session.networks[0]}, the address of the live session of "
+            expected=f"networks that hold {session.networks[0]}, which a live session has: "
             f"{session.user!r} on {session.device}",
             remedy="Keep that network until its sessions have ended, or restart ocgate",
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ocgate import __version__
+from ocgate.control.keeper import Keeper
 from ocgate.control.status_schema import (
     SCHEMA,
     BlockedStatus,
@@ -21,61 +22,71 @@ from ocgate.control.status_schema import (
 )
 from ocgate.errors import OcgateError
 from ocgate.kernel import apply, process, sysctl
+from ocgate.kernel.nft import Nft
 from ocgate.plan.planner import COUNTERS
 from ocgate.server import dryrun, services
 from ocgate.sessions.session import Session
-
-if TYPE_CHECKING:
-    from ocgate.control.daemon import Control
+from ocgate.sessions.table import SessionTable
 
 _STATISTICS = Path("/sys/class/net")
 
 
-async def collect(control: Control) -> Status:
+@dataclass(frozen=True)
+class Observed:
+    """What a control plane looks at to tell how it is. started_at: seconds since the epoch."""
+
+    run_dir: Path
+    started_at: float
+    nft: Nft
+    keeper: Keeper
+    table: SessionTable
+
+
+async def collect(seen: Observed) -> Status:
     """The whole status, read now."""
-    drift = await control.keeper.drift()
-    reasons = await _reasons(control, drift)
+    drift = await seen.keeper.drift()
+    reasons = await _reasons(seen, drift)
     return Status(
         schema=SCHEMA,
         at=_iso(time.time()),
         healthy=not reasons,
         reasons=reasons,
-        server=await asyncio.to_thread(_server, control),
-        network=_network(control, guard=not drift),
-        sessions=[_session(session) for session in control.table],
-        blocked=await asyncio.to_thread(_blocked, control),
+        server=await asyncio.to_thread(_server, seen),
+        network=_network(seen, guard=not drift),
+        sessions=[_session(session) for session in seen.table],
+        blocked=await asyncio.to_thread(_blocked, seen.nft),
     )
 
 
-async def health(control: Control) -> list[str]:
+async def health(seen: Observed) -> list[str]:
     """Why the server is unhealthy, a sentence each; empty if it is not.
 
     Liveness and the integrity of routing only: an upstream or an internet that is down is no
     reason to restart a server.
     """
-    return await _reasons(control, await control.keeper.drift())
+    return await _reasons(seen, await seen.keeper.drift())
 
 
-async def _reasons(control: Control, drift: Sequence[str]) -> list[str]:
+async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     found = [f"the kernel differs from the plan: {what}" for what in drift]
-    if await asyncio.to_thread(services.ocserv_pid, control.run_dir) is None:
+    if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
         found.append("ocserv does not run")
     return found
 
 
-def _server(control: Control) -> ServerStatus:
-    settings = control.keeper.prepared.sources.settings
-    view = control.keeper.prepared.sources.view
-    pid = services.ocserv_pid(control.run_dir)
+def _server(seen: Observed) -> ServerStatus:
+    settings = seen.keeper.prepared.sources.settings
+    view = seen.keeper.prepared.sources.view
+    pid = services.ocserv_pid(seen.run_dir)
     ports = (("tcp", view.tcp_port), ("udp", view.udp_port))
     return ServerStatus(
         version=__version__,
-        since=_iso(control.started_at),
+        since=_iso(seen.started_at),
         ocserv_version=_ocserv_version(),
-        ocserv_since=None if pid is None else _iso(process.started_at(pid) or control.started_at),
+        ocserv_since=None if pid is None else _iso(process.started_at(pid) or seen.started_at),
         listening=[f"{kind} {port}" for kind, port in ports if port] if pid else [],
         config_dir=str(settings.config_dir),
-        run_dir=str(control.run_dir),
+        run_dir=str(seen.run_dir),
         url=settings.url,
     )
 
@@ -88,8 +99,8 @@ def _ocserv_version() -> str:
         return ""
 
 
-def _network(control: Control, *, guard: bool) -> NetworkStatus:
-    prepared = control.keeper.prepared
+def _network(seen: Observed, *, guard: bool) -> NetworkStatus:
+    prepared = seen.keeper.prepared
     intent, decision = prepared.intent, prepared.decision
     way = intent.wan4 or intent.wan6
     return NetworkStatus(
@@ -102,7 +113,7 @@ def _network(control: Control, *, guard: bool) -> NetworkStatus:
         forwarding4=sysctl.read("net.ipv4.ip_forward") == "1",
         forwarding6=sysctl.read("net.ipv6.conf.all.forwarding") == "1",
         guard=guard,
-        repairs=control.keeper.repaired,
+        repairs=seen.keeper.repaired,
     )
 
 
@@ -129,8 +140,8 @@ def _counted(device: str, which: str) -> int:
         return 0
 
 
-def _blocked(control: Control) -> list[BlockedStatus]:
-    counted = apply.counters(control.nft)
+def _blocked(nft: Nft) -> list[BlockedStatus]:
+    counted = apply.counters(nft)
     return [
         BlockedStatus(
             reason=name, packets=counted[name][0], bytes=counted[name][1], explanation=why

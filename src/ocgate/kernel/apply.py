@@ -55,7 +55,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
             continue
         if fingerprint(held) != applied.fingerprints[table.name]:
             found.append(f"table {table.name}: {mismatch(table, held) or 'a rule was edited'}")
-        if table.maps and text.held_elements(held) != elements:
+        if table.maps and text.held_elements(held, table) != elements:
             found.append(f"table {table.name}: elements of sessions differ")
     found += routes.missing(applied.plan.routes, applied.plan.rules)
     found += sysctl.differing(applied.plan.sysctls)
@@ -129,7 +129,7 @@ def _replace(nft: Nft, table: Table, elements: text.Elements) -> None:
     if held is None:
         nft.run(text.replacement(table) + text.sync_elements(table.name, {}, wanted))
         return
-    sync = text.sync_elements(table.name, text.held_elements(held), wanted)
+    sync = text.sync_elements(table.name, text.held_elements(held, table), wanted)
     try:
         nft.run(text.replacement(table, stale_chains=stale_chains(table, held)) + sync)
     except KernelRefused:

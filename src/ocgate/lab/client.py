@@ -91,6 +91,7 @@ class Client:
 
     @property
     def address6(self) -> IPv6Address | None:
+        """Its IPv6 address in the tunnel."""
         text = self.pushed.get("INTERNAL_IP6_NETMASK") or self.pushed.get("INTERNAL_IP6_ADDRESS")
         address = ip_interface(text).ip if text else None
         return address if isinstance(address, IPv6Address) else None

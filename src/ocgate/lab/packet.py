@@ -158,6 +158,7 @@ def match(
 
 
 def any_of(*predicates: Predicate) -> Predicate:
+    """Whatever one of them matches."""
     return lambda packet: any(predicate(packet) for predicate in predicates)
 
 

@@ -39,6 +39,7 @@ class Mount:
     read_only: bool = False
 
     def commands(self) -> list[str]:
+        """Shell commands that mount it."""
         source, target = shlex.quote(str(self.source)), shlex.quote(str(self.target))
         bind = [f"mount --bind {source} {target}"]
         return bind + [f"mount -o remount,bind,ro {target}"] * self.read_only

@@ -129,6 +129,8 @@ class _Http(BaseHTTPRequestHandler):
 
 
 class Tcp(socketserver.ThreadingTCPServer):
+    """A thread per connection; quiet about peers that go away."""
+
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
@@ -138,14 +140,20 @@ class Tcp(socketserver.ThreadingTCPServer):
 
 
 class Tcp6(Tcp):
+    """The same for IPv6."""
+
     address_family = socket.AF_INET6
 
 
 class Udp(socketserver.UDPServer):
+    """Takes datagrams of any size."""
+
     max_packet_size = 65535
 
 
 class Udp6(Udp):
+    """The same for IPv6."""
+
     address_family = socket.AF_INET6
 
 

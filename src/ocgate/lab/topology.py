@@ -79,6 +79,8 @@ WORK_ROOT = Path(tempfile.gettempdir())
 
 
 class Closable(Protocol):
+    """What a lab closes at its end."""
+
     def close(self) -> None: ...
 
 

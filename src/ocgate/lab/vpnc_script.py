@@ -20,6 +20,7 @@ METRIC = 50
 
 
 def event_name(number: int, reason: str) -> str:
+    """File name of one call; sorts in the order of the calls."""
     return f"{number:04d}-{reason}.json"
 
 
@@ -79,6 +80,7 @@ def _write(path: str, text: str) -> None:
 
 
 def main(work: str) -> int:
+    """Do what openconnect asks for by its environment, and note it in `work`."""
     env = dict(os.environ)
     reason = env.get("reason", "none")
     status = 0

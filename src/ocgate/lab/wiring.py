@@ -12,6 +12,7 @@ CLIENT_METRIC = 100
 
 
 def veth(name: str, host: Host, peer_name: str, peer: Host) -> str:
+    """A pair, each end made in its host's namespace: one line for `ip -batch`."""
     return (
         f"link add {name} netns {host.netns.name} type veth "
         f"peer name {peer_name} netns {peer.netns.name}"
@@ -58,6 +59,7 @@ def router_nat(gw: Host) -> str:
 
 
 def router_ipv6(*, blocked: bool) -> str:
+    """The router's IPv6 rules: pass, or drop what comes from the docker networks."""
     rule = 'iifname { "docker", "docker2" } drop' if blocked else ""
     return f"""
     table ip6 provider

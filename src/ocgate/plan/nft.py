@@ -99,19 +99,23 @@ def sync_elements(table: str, held: Elements, wanted: Elements) -> str:
     return element_changes(table, add=add, remove=remove)
 
 
-def held_elements(listing: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The maps' elements in libnftables' JSON listing of a table: map -> key -> data."""
-    found: dict[str, dict[str, str]] = {}
-    for item in listing["nftables"]:
-        if "map" in item:
-            pairs = item["map"].get("elem", [])
-            found[item["map"]["name"]] = {_key(key): f"0x{data:08x}" for key, data in pairs}
-    return found
+def held_elements(listing: Mapping[str, Any], table: Table) -> dict[str, dict[str, str]]:
+    """The elements of this table's maps in libnftables' JSON listing: map -> key -> data. Another's
+    map in our table is left out, and so are elements of a shape that ours never have: a map of our
+    name and another type is refused by the kernel when ours are added, and is then made anew."""
+    ours = {nft_map.name for nft_map in table.maps}
+    return {
+        item["map"]["name"]: dict(_pairs(item["map"].get("elem", [])))
+        for item in listing["nftables"]
+        if "map" in item and item["map"]["name"] in ours
+    }
 
 
-def _key(key: Mapping[str, Any]) -> str:
-    device, address = key["concat"]
-    return f'"{device}" . {address}'
+def _pairs(elements: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for key, data in elements:
+        if isinstance(key, Mapping) and len(key.get("concat", ())) == 2 and isinstance(data, int):
+            device, address = key["concat"]
+            yield f'"{device}" . {address}', f"0x{data:08x}"
 
 
 def removal(names: Iterable[str]) -> str:

@@ -1,0 +1,427 @@
+"""Who is let in and out, against real maps and conntrack, with a process table of the test's own.
+
+    test ── Gatekeeper ── ElementWriter ── libnftables ── table inet ocserv (maps sessions4/6)
+               └── Journal (tmp_path)        processes: a dict pid -> start time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocgate.control import gatekeeper as gatekeeper_module
+from ocgate.control import log as logs
+from ocgate.control.elements import ElementWriter
+from ocgate.control.gatekeeper import Domain, Gatekeeper
+from ocgate.control.journal import Journal
+from ocgate.errors import KernelRefused
+from ocgate.kernel.nft import Nft
+from ocgate.plan import nft as text
+from ocgate.plan.model import NftMap, Table
+from ocgate.sessions import elements
+from ocgate.sessions.session import Session
+from ocgate.sessions.table import SessionTable
+
+pytestmark = pytest.mark.kernel
+
+TABLE = Table(
+    "ocserv",
+    (),
+    (
+        NftMap("sessions4", "iifname . ip saddr", "meta mark"),
+        NftMap("sessions6", "iifname . ip6 saddr", "meta mark"),
+    ),
+)
+DOMAIN = Domain(
+    "vpns", (IPv4Network("10.10.0.0/16"), IPv6Network("fda9:4efe:7e3b:3ea::/64")), prefix6_bits=128
+)
+GRACE = 0.1  # seconds; long enough for ten looks at the rival
+
+
+class Room:
+    """A gatekeeper with its table, maps, journal and a process table that the test writes."""
+
+    def __init__(self, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.processes: dict[int, int] = {}
+        self.forgotten: list[str] = []
+        self.run_dir = run_dir
+        self.nft = Nft()
+        self.nft.run(text.replacement(TABLE))
+        self.table = SessionTable()
+        self.resyncs = 0
+        self.transactions = 0
+        self.writer = ElementWriter(self.nft, self.resync)
+        self.gate = self.another()
+        module = gatekeeper_module
+        monkeypatch.setattr(module, "RIVAL_GRACE", GRACE)
+        monkeypatch.setattr(module.process, "start_time", self.processes.get)
+        monkeypatch.setattr(module.process, "alive", self.alive)
+        forget = module._forget
+
+        def note(networks: Any) -> None:
+            self.forgotten += [str(net.network_address) for net in networks]
+            forget(networks)
+
+        monkeypatch.setattr(module, "_forget", note)
+        really = self.nft.run
+
+        def counted(commands: str) -> None:
+            self.transactions += 1
+            really(commands)
+
+        monkeypatch.setattr(self.nft, "run", counted)
+
+    def another(self) -> Gatekeeper:
+        return Gatekeeper(self.table, self.writer, Journal(self.run_dir), lambda: DOMAIN)
+
+    def alive(self, pid: int, started: int) -> bool:
+        return self.processes.get(pid) == started
+
+    async def resync(self) -> None:
+        """What the keeper does: all of the table put right from the session table."""
+        self.resyncs += 1
+        wanted = elements.wanted(self.table)
+        async with self.writer.lock:
+            self.nft.run(text.recreation(TABLE) + text.sync_elements("ocserv", {}, wanted))
+            self.writer.now_holds(wanted)
+
+    def held(self) -> set[tuple[str, str]]:
+        """(device, address) of both maps, as the kernel has them."""
+        found = set()
+        for name in ("sessions4", "sessions6"):
+            listing = self.nft.list_json(f"list map inet ocserv {name}")["nftables"]
+            for item in listing:
+                for key, _mark in item.get("map", {}).get("elem", []):
+                    found.add(tuple(key["concat"]))
+        return found
+
+    def journal(self) -> list[str]:
+        return sorted(path.stem for path in (self.run_dir / "sessions").iterdir())
+
+    async def connect(self, worker: int, started: int = 1, **fields: str) -> str | None:
+        self.processes[worker] = started
+        return await self.gate.connect(hook(worker, **fields))
+
+
+def hook(worker: int, **changed: str) -> dict[str, bytes]:
+    """A connect or disconnect request as ocserv's hook makes it."""
+    said = {
+        "ID": str(worker),
+        "USERNAME": "alice",
+        "VHOST": "default",
+        "DEVICE": "vpns0",
+        "IP_REMOTE": "10.10.10.2",
+        "IP_REAL": "192.0.2.10",
+        **changed,
+    }
+    return {key: value.encode("utf-8", "surrogateescape") for key, value in said.items()}
+
+
+@pytest.fixture
+def room(
+    netns: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object
+) -> Iterator[Room]:
+    logs.configure("human", "error")
+    made = Room(tmp_path, monkeypatch)
+    yield made
+    made.nft.close()
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(scenario, 30))
+
+
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+# --- the ordinary life ---------------------------------------------------------------------------
+
+
+def test_admitted_means_the_kernel_holds_it_and_ended_that_it_does_not(room: Room) -> None:
+    async def scenario() -> None:
+        six = "fda9:4efe:7e3b:3ea::2"
+        assert await room.connect(7, IPV6_REMOTE=six) is None
+        assert room.held() == {("vpns0", "10.10.10.2"), ("vpns0", six)}
+        assert room.journal() == ["7-1"]
+        await room.gate.disconnect(hook(7))
+        assert (room.held(), room.journal(), len(room.table)) == (set(), [], 0)
+        assert room.forgotten == ["10.10.10.2", six]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"IP_REMOTE": "10.11.0.2"}, "outside the client subnets"),
+        ({"IPV6_REMOTE": "2001:db8::2"}, "outside the client subnets"),
+        ({"DEVICE": "tun0"}, "not one of vpns*"),
+        ({"DEVICE": 'vpns0" . 10.10.10.9'}, "expected a device name"),
+        ({"IP_REMOTE": ""}, "no address"),
+        ({"IP_REMOTE": "10.10.10.2; flush ruleset"}, "expected an IP address"),
+        ({"IP_REMOTE": "fda9:4efe:7e3b:3ea::2"}, "wrong family"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(
+    room: Room, fields: dict[str, str], why: str
+) -> None:
+    async def scenario() -> None:
+        said = await room.connect(7, **fields)
+        assert said is not None
+        assert why in said
+        assert (room.held(), room.journal(), len(room.table)) == (set(), [], 0)
+
+    run(scenario())
+
+
+def test_a_worker_that_is_gone_already_is_refused(room: Room) -> None:
+    async def scenario() -> None:
+        assert await room.gate.connect(hook(7)) == "its worker is gone already"
+
+    run(scenario())
+
+
+def test_a_disconnect_of_somebody_unknown_is_no_error(room: Room) -> None:
+    async def scenario() -> None:
+        await room.connect(7)
+        await room.gate.disconnect(hook(8))
+        await room.gate.disconnect(hook(7, USERNAME="mallory"))
+        await room.gate.disconnect(hook(7, DEVICE="vpns1"))
+        await room.gate.disconnect({"ID": b"banana"})
+        await room.gate.disconnect({})
+        assert len(room.table) == 1
+        for _ in range(2):
+            await room.gate.disconnect(hook(7))
+        assert room.held() == set()
+
+    run(scenario())
+
+
+# --- rivals --------------------------------------------------------------------------------------
+
+
+def test_roaming_takes_over_and_keeps_the_flows(room: Room) -> None:
+    """connect(new, vpns1) before disconnect(old, vpns0), the same address: as soon as the old worker
+    is dead the new one has it, flows are kept, and the late disconnect changes nothing."""
+
+    async def scenario() -> None:
+        await room.connect(7)
+        asyncio.get_running_loop().call_later(GRACE / 3, room.processes.pop, 7)
+        assert await room.connect(8, DEVICE="vpns1", IP_REAL="192.0.2.11") is None
+        assert room.held() == {("vpns1", "10.10.10.2")}
+        assert (room.journal(), room.forgotten) == (["8-1"], [])
+        await room.gate.disconnect(hook(7))
+        await room.gate.device_gone("vpns0")
+        assert room.held() == {("vpns1", "10.10.10.2")}
+        assert room.forgotten == []
+
+    run(scenario())
+
+
+def test_a_dead_strangers_flows_are_cut(room: Room) -> None:
+    """The address of alice's dead session goes to bob: her flows must not become his."""
+
+    async def scenario() -> None:
+        await room.connect(7)
+        del room.processes[7]
+        assert await room.connect(8, DEVICE="vpns1", USERNAME="bob") is None
+        assert room.forgotten == ["10.10.10.2"]
+        assert room.held() == {("vpns1", "10.10.10.2")}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("user", ["alice", "bob"])
+def test_a_living_rival_keeps_its_address(room: Room, user: str) -> None:
+    """Two leases of one explicit-ipv4: after the grace the newcomer is refused, whoever it is, and
+    the first is as before."""
+
+    async def scenario() -> None:
+        await room.connect(7)
+        began = time.monotonic()
+        said = await room.connect(8, DEVICE="vpns1", USERNAME=user)
+        assert said is not None
+        assert "belongs to another live session (alice on vpns0)" in said
+        assert GRACE <= time.monotonic() - began < GRACE + 2
+        assert room.held() == {("vpns0", "10.10.10.2")}
+        assert room.journal() == ["7-1"]
+
+    run(scenario())
+
+
+def test_a_reused_pid_is_another_session(room: Room) -> None:
+    """Worker 7 died and another process is 7 now: the old one makes way, and a late disconnect of
+    the old one, which lasted longer than the new one has lived, does not end the new one."""
+
+    async def scenario() -> None:
+        await room.connect(7, 1)
+        assert await room.connect(7, 2) is None
+        assert room.journal() == ["7-2"]
+        await room.gate.disconnect(hook(7, STATS_DURATION="3600"))
+        assert room.journal() == ["7-2"]
+        await room.gate.disconnect(hook(7, STATS_DURATION="0"))
+        assert (room.journal(), room.held()) == ([], set())
+
+    run(scenario())
+
+
+def test_a_device_given_away_is_its_new_owners(room: Room) -> None:
+    """vpns0 is reused before alice's end was heard of: her session is over, and the news of her
+    tunnel's end is about the new one's device only if that has gone."""
+
+    async def scenario() -> None:
+        await room.connect(7)
+        assert await room.connect(8, USERNAME="bob", IP_REMOTE="10.10.10.3") is None
+        assert room.held() == {("vpns0", "10.10.10.3")}
+        assert room.forgotten == ["10.10.10.2"]
+        await room.gate.disconnect(hook(7))
+        assert room.held() == {("vpns0", "10.10.10.3")}
+        await room.gate.device_gone("vpns9")
+        assert len(room.table) == 1
+        await room.gate.device_gone("vpns0")
+        assert (room.held(), len(room.table)) == (set(), 0)
+
+    run(scenario())
+
+
+def test_sweep_ends_whose_worker_died(room: Room) -> None:
+    async def scenario() -> None:
+        await room.connect(7)
+        await room.connect(8, DEVICE="vpns1", IP_REMOTE="10.10.10.3")
+        del room.processes[7]
+        await room.gate.sweep()
+        assert room.held() == {("vpns1", "10.10.10.3")}
+
+    run(scenario())
+
+
+# --- the kernel says no, others meddle -----------------------------------------------------------
+
+
+def test_refused_by_the_kernel_is_refused(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If neither the element nor the whole table can be written, nobody comes in."""
+
+    async def scenario() -> None:
+        async def in_vain() -> None:
+            raise KernelRefused("no", request="", reply="")
+
+        monkeypatch.setattr(room.writer, "_resync", in_vain)
+        room.nft.run("delete table inet ocserv")
+        said = await room.connect(7)
+        assert said is not None
+        assert "its kernel state can't be set" in said
+        assert (len(room.table), room.journal()) == (0, [])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "meddling",
+    ["delete table inet ocserv", "flush map inet ocserv sessions4",
+     'add element inet ocserv sessions4 { "vpns1" . 10.10.10.3 : 0x02000000 }'],
+)  # fmt: skip
+def test_the_writer_recovers_from_meddling(room: Room, meddling: str) -> None:
+    """Somebody changed our maps: the next change finds out and puts all of it right."""
+
+    async def scenario() -> None:
+        await room.connect(7)
+        room.nft.run(meddling)
+        assert await room.connect(8, DEVICE="vpns1", IP_REMOTE="10.10.10.3") is None
+        await room.gate.disconnect(hook(7))
+        assert room.held() == {("vpns1", "10.10.10.3")}
+        assert room.resyncs == 1
+
+    run(scenario())
+
+
+def test_a_thousand_at_once_melt_into_few_transactions(room: Room) -> None:
+    """1,000 simultaneous connects, then as many ends: all right in the kernel, in few commits."""
+
+    def fields(number: int) -> dict[str, str]:
+        address = f"10.10.{number // 250}.{number % 250 + 1}"
+        return {"DEVICE": f"vpns{number}", "IP_REMOTE": address, "USERNAME": f"user{number}"}
+
+    async def scenario() -> None:
+        before = room.transactions
+        began = time.monotonic()
+        verdicts = await asyncio.gather(*(room.connect(n + 1, **fields(n)) for n in range(1000)))
+        seconds = time.monotonic() - began
+        print(f"{room.transactions - before} transactions in {seconds:.2f} s")
+        assert set(verdicts) == {None}
+        assert len(room.held()) == len(room.journal()) == 1000
+        assert room.transactions - before < 20
+        await asyncio.gather(*(room.gate.disconnect(hook(n + 1, **fields(n))) for n in range(1000)))
+        assert room.held() == set()
+        assert room.journal() == []
+
+    run(scenario())
+
+
+def test_a_connect_and_its_end_at_the_same_time_leave_nothing(room: Room) -> None:
+    """The hook gave up while its connect was waiting: whichever is done first, nothing stays."""
+
+    async def scenario() -> None:
+        for started in range(1, 20):
+            await asyncio.gather(room.connect(7, started), room.gate.disconnect(hook(7)))
+            await room.gate.disconnect(hook(7))
+            assert (room.held(), len(room.table)) == (set(), 0)
+
+    run(scenario())
+
+
+# --- the journal ---------------------------------------------------------------------------------
+
+
+def test_the_journal_brings_sessions_back_as_they_were(room: Room) -> None:
+    """A new control plane adopts whose worker lives, byte for byte; others' files are removed."""
+
+    async def scenario() -> None:
+        name = "a\udcff b$(x)\t\u00e9"
+        await room.connect(7, USERNAME=name, IPV6_REMOTE="fda9:4efe:7e3b:3ea::2")
+        await room.connect(8, DEVICE="vpns1", IP_REMOTE="10.10.10.3")
+        await room.connect(9, 5, DEVICE="vpns2", IP_REMOTE="10.10.10.4")
+
+    run(scenario())
+    before = {session.worker: session for session in room.table}
+    del room.processes[8]
+    room.processes[9] = 6  # reused
+    directory = room.run_dir / "sessions"
+    (directory / "garbage.json").write_text("{")
+    (directory / "1-1.new").write_text("half a file")
+    found: list[Session] = list(Journal(room.run_dir).live(room.alive))
+    assert found == [before[7]]
+    assert room.journal() == ["7-1"]
+    assert json.loads((directory / "7-1.json").read_text())["device"] == "vpns0"
+    assert (directory / "7-1.json").stat().st_mode & 0o077 == 0 or not _readable(directory)
+
+
+def _readable(directory: Path) -> bool:
+    return bool(directory.stat().st_mode & 0o077)
+
+
+def test_flows_of_an_ended_session_are_gone(room: Room, sh: Callable[[str], str]) -> None:
+    """End to end with the real conntrack table: hers go, another's stay."""
+    for address in ("10.10.10.2", "10.10.10.3"):
+        subprocess.run(
+            ["conntrack", "-I", "-p", "udp", "-s", address, "-d", "198.51.100.10",
+             "--sport", "1", "--dport", "2", "-t", "60"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+    async def scenario() -> None:
+        await room.connect(7)
+        await room.connect(8, DEVICE="vpns1", IP_REMOTE="10.10.10.3")
+        await room.gate.disconnect(hook(7))
+
+    run(scenario())
+    left = sh("conntrack -L 2>/dev/null")
+    assert "10.10.10.2" not in left
+    assert "10.10.10.3" in left
