@@ -53,7 +53,7 @@ def measure(size: Size) -> Found:
             sides[_name("control", station)] = functools.partial(_asked, station)
             sides[_name("nft", station)] = functools.partial(_written, nft, station.count)
         in_turn(size.of(1, 5, 20), sides)  # warm up: caches, the interpreter's first calls
-        found = in_turn(size.of(5, 100, 500), sides)
+        found = in_turn(size.of(5, 100, 400), sides)
         return _found(found, [station.count for station in made])
 
 

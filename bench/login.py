@@ -27,7 +27,7 @@ def measure(size: Size) -> Found:
     with pair() as sides:
         logins = {name: functools.partial(_login, side) for name, side in sides.items()}
         in_turn(size.of(1, 1, 3), logins)
-        return _found(in_turn(size.of(2, 12, 100), logins))
+        return _found(in_turn(size.of(2, 12, 60), logins))
 
 
 def _login(side: Side) -> float:

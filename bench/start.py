@@ -38,13 +38,13 @@ BARE, SET_UP, FIRST = "bare ocserv", "ocgate run", "ocgate run, first start"
 def measure(size: Size) -> Found:
     """Starts, the launcher, restarts of control and memory, one after the other."""
     taken: dict[str, list[float]] = {}
-    starts = in_turn(size.of(1, 1, 10), _starts(taken))
+    starts = in_turn(size.of(1, 1, 7), _starts(taken))
     stages = {stage: Series(tuple(values)) for stage, values in taken.items()}
     launchers = _launchers()
     in_turn(1, launchers)
     launched = in_turn(size.of(2, 10, 60), launchers)
     with stations(size.sessions) as made:
-        restarts = _restarts(made, size.of(0, 0, 5))
+        restarts = _restarts(made, size.of(0, 0, 4))
         weights = [_weigh(station) for station in made]
     counts = [station.count for station in made]
     return _found(starts, stages, launched, restarts, dict(zip(counts, weights, strict=True)))

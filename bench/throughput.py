@@ -8,7 +8,6 @@ bounds Mbit/s on cores that are full, as here, and hardly moves; the aim is judg
 from __future__ import annotations
 
 import contextlib
-import functools
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,7 +89,7 @@ def _measured(sides: Mapping[str, Side], transport: str, size: Size) -> dict[str
         for direction, options in DIRECTIONS.items()
         for name, side in sides.items()
     }
-    rates = in_turn(size.of(1, 1, 12), {name: flow.run for name, flow in flows.items()})
+    rates = in_turn(size.of(1, 1, 10), {name: flow.run for name, flow in flows.items()})
     for each in clients:
         each.disconnect()
     return {name: Measured(rates[name], Series(tuple(f.cpu))) for name, f in flows.items()}

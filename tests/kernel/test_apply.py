@@ -256,7 +256,9 @@ def test_counting_is_no_drift(nft: Nft, sh: Shell, tmp_path: Path) -> None:
     state = applied(nft, tmp_path)
     held = read_table(nft, NFT_TABLE)
     assert held is not None
-    sh("nft 'add rule inet ocserv nat counter name \"spoofed\"' && nft -a list chain inet ocserv nat")
+    sh(
+        "nft 'add rule inet ocserv nat counter name \"spoofed\"' && nft -a list chain inet ocserv nat"
+    )
     assert drift(nft, state, ELEMENTS)
     applied(nft, tmp_path)
     sh("ping -c1 -W1 192.0.2.2 >/dev/null")
@@ -280,9 +282,7 @@ def test_remove_leaves_nothing(nft: Nft, tmp_path: Path, netns: Namespace) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_guards_are_removed_last(
-    nft: Nft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guards_are_removed_last(nft: Nft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forwarding goes first; while routes and flows are removed the table still stands."""
     applied(nft, tmp_path)
     seen: list[tuple[str, bool, str | None]] = []

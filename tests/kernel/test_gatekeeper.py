@@ -1,7 +1,7 @@
 """Who is let in and out, against real maps and conntrack, with a process table of the test's own.
 
-    test ── Gatekeeper ── ElementWriter ── libnftables ── table inet ocserv (maps sessions4/6)
-               └── Journal (tmp_path)        processes: a dict pid -> start time
+test ── Gatekeeper ── ElementWriter ── libnftables ── table inet ocserv (maps sessions4/6)
+           └── Journal (tmp_path)        processes: a dict pid -> start time
 """
 
 from __future__ import annotations

@@ -164,7 +164,9 @@ class Terminal:
         return self.returncode() is None
 
     def wait(self, timeout: float) -> int:
-        wait_until(lambda: not self.running(), timeout, f"ocgate's end in the terminal:\n{self.output}")
+        wait_until(
+            lambda: not self.running(), timeout, f"ocgate's end in the terminal:\n{self.output}"
+        )
         return self._process.returncode
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ DAMAGE = {
     "rule edited, same comment": (
         "h=$(nft -a list chain inet ocserv forward_to_client"
         " | sed -n '/answers to a client/s/.*handle //p');"
-        'nft replace rule inet ocserv forward_to_client handle $h accept'
+        "nft replace rule inet ocserv forward_to_client handle $h accept"
         ' comment \\"answers to a client\\"',
         "a rule was edited",
     ),
@@ -37,7 +37,7 @@ DAMAGE = {
         "elements of sessions differ",
     ),
     "element added": (
-        'nft add element inet ocserv sessions4 \'{ "vpns7" . 10.10.10.99 : 0x01000000 }\'',
+        "nft add element inet ocserv sessions4 '{ \"vpns7\" . 10.10.10.99 : 0x01000000 }'",
         "elements of sessions differ",
     ),
     "blackhole deleted": ("ip route del blackhole 10.10.10.0/24", "10.10.10.0/24"),
@@ -47,9 +47,7 @@ DAMAGE = {
 
 def kernel(gw: Gateway) -> tuple[str, ...]:
     """What the damage is done to, as text; read by one process, so that 10 ms are seen."""
-    script = (
-        "nft -s list table inet ocserv; ip route show type blackhole; cat /proc/sys/net/ipv4/ip_forward"
-    )
+    script = "nft -s list table inet ocserv; ip route show type blackhole; cat /proc/sys/net/ipv4/ip_forward"
     done = gw.netns.run(["sh", "-c", script], check=False)
     return tuple(line.split("expires")[0] for line in done.stdout.splitlines())
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 import time
 
 import pytest
-from t3_ground import CLIENT_ADDRESS, Ground, LabFactory, ground
+from t3_ground import CLIENT_ADDRESS, TABLE, Ground, LabFactory, frozen, ground
 
 from ocgate.lab.addresses import SECOND_NET
 from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import Client
-from ocgate.lab.packet import match
+from ocgate.lab.client import TUN, Client
+from ocgate.lab.inject import into_tun
+from ocgate.lab.packet import build_udp, match
 from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, SERVICE6, Options
+from ocgate.lab.topology import RESOLVER, SERVICE, SERVICE6, Options
 from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp
 from ocgate.lab.wait import wait_until
 
@@ -30,7 +31,10 @@ pytestmark = pytest.mark.lab
 TRY_SECONDS = 0.2
 
 # No route: network unreachable (3, 0); a way that is not the exit's: admin-prohibited (3, 13).
-TOLD = (Verdict.REJECTED, Verdict.NO_ROUTE)
+TOLD = (Verdict.REFUSED, Verdict.REJECTED, Verdict.NO_ROUTE)
+# The kernel sends a client one ICMP error a second after the first six (icmp_ratelimit), and UDP
+# has taken them; a SYN is repeated after 1, 3 and 7 seconds.
+TOLD_SECONDS = 8.0
 
 
 def two_uplinks(lab: LabFactory, **environ: str) -> tuple[Ground, Client, Capture]:
@@ -48,10 +52,21 @@ def two_uplinks(lab: LabFactory, **environ: str) -> tuple[Ground, Client, Captur
     second = g.lab.capture(g.lab.gw, "eth1")
     alice = g.connect(0)
     g.prove_leaks_are_seen(alice)
-    # The same positive control for eth1, which no packet of a client has passed until now.
-    ask_udp(g.lab.gw.netns, SECOND_NET[1], timeout=0.05, source=g.lab.gw.second)
-    second.prove_sees(match(dst=SECOND_NET[1]), "what leaves by eth1")
+    prove_leaks_are_seen_by_eth1(g, alice, second)
     return g, alice, second
+
+
+def prove_leaks_are_seen_by_eth1(g: Ground, client: Client, second: Capture) -> None:
+    """Positive control: without the table, by a route to eth1, the client's own source goes by."""
+    gw = g.gateway.netns
+    with frozen(g.gateway):
+        gw.nft(f"delete table {TABLE}")
+        gw.ip(f"route add {RESOLVER} via {SECOND_NET[1]} dev eth1")
+        assert client.address
+        into_tun(client.netns, TUN, build_udp(client.address, RESOLVER, 4000, 9, b"?"))
+        second.prove_sees(match(src=client.address), "a client's address")
+        gw.ip(f"route del {RESOLVER}")
+    g.wait_guarded()
 
 
 def wan_if(g: Ground) -> str | None:
@@ -103,8 +118,8 @@ def test_new_flows_follow_the_default_route(lab: LabFactory) -> None:
 
 
 def test_without_a_default_route_clients_are_told(lab: LabFactory) -> None:
-    """The default route goes: clients get an ICMP error at once, for old flows and new ones; it
-    comes back, and all is well without anybody's help."""
+    """The default route goes: clients get ICMP errors, for old flows and new ones; it comes back,
+    and all is well without anybody's help."""
     g, alice, second = two_uplinks(lab)
     since = now()
     with UdpStream(alice.netns, SERVICE, rate=100) as stream:
@@ -112,7 +127,7 @@ def test_without_a_default_route_clients_are_told(lab: LabFactory) -> None:
         g.lab.gw.netns.ip("route del default")
         wait_until(lambda: stream.tally.rejected, 5.0, "an ICMP error")
     assert set(stream.tally.rejected) <= {(3, 0), (3, 13)}
-    assert ask_tcp(alice.netns, SERVICE).verdict in (Verdict.REFUSED, *TOLD)
+    assert ask_tcp(alice.netns, SERVICE, timeout=TOLD_SECONDS).verdict in TOLD
     assert ask_udp(alice.netns, SERVICE6), "the other family goes on"
     started = time.monotonic()
     g.lab.gw.netns.ip(f"route add default via {g.lab.gw.next_hop} dev eth0")
@@ -162,7 +177,7 @@ def test_an_explicit_wan_if_does_not_follow(lab: LabFactory) -> None:
         g.lab.move_wan()
         wait_until(lambda: stream.tally.rejected, 5.0, "an ICMP error")
     assert set(stream.tally.rejected) == {(3, 13)}
-    assert ask_tcp(alice.netns, SERVICE).verdict in (Verdict.REFUSED, *TOLD)
+    assert ask_tcp(alice.netns, SERVICE, timeout=TOLD_SECONDS).verdict in TOLD
     assert wan_if(g) == "eth0"
     assert_no_leak(g, second, since)
     second.assert_none(match(marker=stream.marker), "the client's packets", since=since)

@@ -118,11 +118,9 @@ WRONG_ONES: Mapping[str, Wrong] = {
     "subnet-wider": subnet("10.10.0.0/16", "wider"),
     "subnet-host-bits": subnet("10.10.10.5/24", "without host bits"),
     "subnet-no-mask": subnet("10.10.10.0", "Add the mask: write 10.10.10.0/24"),
-    "subnet-garbage": subnet("banana/24", "expected"),
+    "subnet-garbage": subnet("banana/24", "Write a network such as 10.10.10.0/24"),
     "subnet-in-toml": Wrong(
-        (
-            "^ocgate: TOML:2: VPN_SUBNET: got '10.20.30.0/24'; .*CONF:\\d+.*another network",
-        ),
+        ("^ocgate: TOML:2: VPN_SUBNET: got '10.20.30.0/24'; .*CONF:\\d+.*another network",),
         spoil=in_file("ocgate.toml", '# mine\nvpn_subnet = "10.20.30.0/24"\n'),
     ),
     "toml-host-bits": Wrong(

@@ -8,6 +8,7 @@ that nothing new can be born in between.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,9 +115,10 @@ class Gatekeeper:
         return self._turns.setdefault(worker, asyncio.Lock())
 
     async def device_gone(self, device: str) -> None:
-        """The kernel says a tunnel is gone; with it went its session, hook or no hook."""
+        """The kernel says a tunnel is gone; with it went its session, hook or no hook. One of that
+        name that is there again is a later session's; its connect displaces the old one."""
         session = self._table.on_device(device)
-        if session is not None:
+        if session is not None and not _exists(device):
             await self.end(session, "disconnected")
 
     async def sweep(self) -> None:
@@ -235,6 +237,14 @@ def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
         for session in table
         if not covers(new.subnets, session)
     ]
+
+
+def _exists(device: str) -> bool:
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        return False
+    return True
 
 
 def _forget(networks: tuple[Network, ...]) -> None:

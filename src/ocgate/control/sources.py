@@ -24,7 +24,7 @@ from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.server import files
 from ocgate.server.checks import check
 from ocgate.server.file_checks import check_files
-from ocgate.server.inih import Document, parse
+from ocgate.server.inih import BOM, Document, parse
 from ocgate.server.reading import Supplement, read_view
 from ocgate.server.sync import Synced, sync
 from ocgate.server.view import ScopeKind, ServerView
@@ -173,8 +173,9 @@ def configure_log(run_dir: Path) -> None:
 
 
 def _text(document: Document) -> str:
-    """Bytes of any kind as JSON text; latin-1 maps each byte to one character and back."""
-    return b"\n".join(document.lines).decode("latin-1")
+    """Bytes of any kind as JSON text; latin-1 maps each byte to one character and back. With the
+    mark and the line ends that reading takes off, so that what they protect comes back as it is."""
+    return (BOM + b"".join(line + b"\r\n" for line in document.lines)).decode("latin-1")
 
 
 def _document(source: str, text: str) -> Document:

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
+from typing import Self
 
 from ocgate.lab.namespace import CommandFailed, Namespace
 from ocgate.lab.services import DOWNLOAD_PORT, ECHO_PORT, HTTP_PORT
@@ -94,7 +95,7 @@ class _Flow:
         self._closing.set()
         self._thread.join()
 
-    def __enter__(self) -> _Flow:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

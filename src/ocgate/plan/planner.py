@@ -111,7 +111,7 @@ def _prerouting(intent: Intent) -> Chain:
     ]
     rules += [
         NftRule(
-            f'iifname != "lo" {match} {_count("claimed")} drop', "client sources come by a tunnel"
+            f'{match} iifname != "lo" {_count("claimed")} drop', "client sources come by a tunnel"
         )
         for match in _each_subnet(intent, "saddr")
     ]
@@ -176,7 +176,7 @@ def _input(intent: Intent) -> Chain:
     rules = [NftRule(f"iifname {_tun(intent)} goto input_from_client", "clients")]
     rules += [
         NftRule(
-            f'iifname != "lo" {match} {_count("client_address")} drop',
+            f'{match} iifname != "lo" {_count("client_address")} drop',
             "the tunnel's addresses answer in the tunnel only",
         )
         for match in _each_subnet(intent, "daddr")
@@ -288,21 +288,21 @@ def _nat(intent: Intent) -> Chain:
 
 
 def _last(intent: Intent) -> Chain:
-    rules = [
-        NftRule(f"oifname {_tun(intent)} accept", "to a client by its tunnel"),
-        NftRule('oifname "lo" accept', "stays here"),
-    ]
+    """Addresses before names in every rule: most packets fail the first, and comparing a name costs
+    three times as much (bench/packets: 0.78 of the masquerade's rate otherwise, 0.80 so)."""
+    elsewhere = f'oifname != {_tun(intent)} oifname != "lo"'
+    rules: list[NftRule] = []
     if intent.wan6 and intent.ipv6 is Ipv6Path.ROUTED:
         rules += [
-            NftRule(f'oifname "{intent.wan6.name}" ip6 saddr {net} accept', "routed IPv6, no NAT")
+            NftRule(f'ip6 saddr {net} oifname "{intent.wan6.name}" accept', "routed IPv6, no NAT")
             for net in intent.subnets6
         ]
     rules += [
-        NftRule(f"{match} {_count('not_translated')} drop", COUNTERS["not_translated"])
+        NftRule(f"{match} {elsewhere} {_count('not_translated')} drop", COUNTERS["not_translated"])
         for match in _each_subnet(intent, "saddr")
     ]
     rules += [
-        NftRule(f"{match} {_count('ended_session')} drop", COUNTERS["ended_session"])
+        NftRule(f"{match} {elsewhere} {_count('ended_session')} drop", COUNTERS["ended_session"])
         for match in _each_subnet(intent, "daddr")
     ]
     return Chain("last", tuple(rules), Hook("filter", "postrouting", LAST))

@@ -203,6 +203,10 @@ def _main_lines(view: ServerView, choices: EffectiveChoices) -> Iterable[tuple[s
 def _scope_lines(
     scope: Scope, view: ServerView, choices: EffectiveChoices
 ) -> Iterable[tuple[str, str, str]]:
+    if scope is not view.main and view.device:
+        # It has main's tunnels in any case. Without the line 1.1.6 admits a client, and its worker
+        # then says "no networks are configured; rejecting client".
+        yield "ocserv turns away clients of a virtual host without it", "device", view.device
     if not _names(scope, "ipv4-network") and _needs_ipv4(scope, view, choices):
         network = next(iter(view.networks4), None) if scope is not view.main else None
         value = choices.ipv4_network if network is None else network.value
