@@ -46,7 +46,12 @@ def _arguments() -> argparse.Namespace:
         "benchmarks", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)}; default: all"
     )
     parser.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="--size quick, < 90 s"
+        "--quick",
+        dest="size",
+        action="store_const",
+        const="quick",
+        default="full",
+        help="--size quick, below 90 s",
     )
     parser.add_argument("--size", choices=[size.value for size in Size], default="full")
     parser.add_argument("--out", type=Path, help="where to write; default, if full: bench/results")

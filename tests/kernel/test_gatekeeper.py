@@ -209,8 +209,8 @@ def test_a_disconnect_of_somebody_unknown_is_no_error(room: Room) -> None:
 
 
 def test_roaming_takes_over_and_keeps_the_flows(room: Room) -> None:
-    """connect(new, vpns1) before disconnect(old, vpns0), the same address: as soon as the old worker
-    is dead the new one has it, flows are kept, and the late disconnect changes nothing."""
+    """connect(new, vpns1) before disconnect(old, vpns0), one address: as soon as the old worker is
+    dead the new one has it, flows are kept, and the late disconnect changes nothing."""
 
     async def scenario() -> None:
         await room.connect(7)

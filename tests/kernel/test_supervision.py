@@ -446,7 +446,13 @@ def test_noexec_run_dir_is_named_with_the_flag_that_mends_it(
 def test_lines_are_prefixed_by_stage_or_become_json(supervised: Supervised) -> None:
     supervised.start()
     wait_until(lambda: 'svc-ocserv: ocserv is "up"\n' in supervised.log, 3, "ocserv's line")
-    wait_until(lambda: '\ncontrol is "up"\n' in "\n" + supervised.log, 3, "control's own line")
+    wait_until(lambda: 'svc-control: control is "up"\n' in supervised.log, 3, "control's line")
+    assert _run_relay("-", "human", b"init-nat: as it is\nTraceback\n") == (
+        b"init-nat: as it is\nsvc-control: Traceback\n"
+    )
+    event, stray = _run_relay("-", "json", b'{"stage": "init-nat"}\nTraceback\n').splitlines()
+    assert event == b'{"stage": "init-nat"}'
+    assert json.loads(stray)["stage"] == "svc-control"
     _relay = _run_relay("svc-ocserv", "json", b'user "\xff\x01" \\ J\xc3\xbcrgen\n\npartial')
     first, second = [json.loads(line) for line in _relay.splitlines()]
     assert first["event"] == 'user "?\x01" \\ J??rgen' and first["stage"] == "svc-ocserv"

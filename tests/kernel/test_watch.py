@@ -61,6 +61,8 @@ def topics(looks: list[Look]) -> set[Topic]:
         ("ip route add blackhole 10.0.0.0/8", Topic.ROUTE),
         ("ip -6 route add 2001:db8:5::/64 dev wan0", Topic.ROUTE),
         ("ip rule add from 10.0.0.0/8 lookup 100", Topic.RULE),
+        ("sysctl -qw net.ipv4.ip_forward=1", Topic.FORWARDING),
+        ("sysctl -qw net.ipv6.conf.all.forwarding=1", Topic.FORWARDING),
         ("ip -6 rule add from fda9::/64 lookup 100", Topic.RULE),
         ("nft add table inet other", Topic.NFT),
     ],

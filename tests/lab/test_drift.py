@@ -47,7 +47,10 @@ DAMAGE = {
 
 def kernel(gw: Gateway) -> tuple[str, ...]:
     """What the damage is done to, as text; read by one process, so that 10 ms are seen."""
-    script = "nft -s list table inet ocserv; ip route show type blackhole; cat /proc/sys/net/ipv4/ip_forward"
+    script = (
+        "nft -s list table inet ocserv; ip route show type blackhole;"
+        "cat /proc/sys/net/ipv4/ip_forward"
+    )
     done = gw.netns.run(["sh", "-c", script], check=False)
     return tuple(line.split("expires")[0] for line in done.stdout.splitlines())
 

@@ -6,7 +6,6 @@ client1 --- inet --- router --- gw (ocgate, ocserv, vpns0)    lab/topology.py
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import stat
@@ -167,8 +166,8 @@ def leaks_of(gw: Gateway, secret: str) -> list[str]:
 
 
 def test_a_given_password_is_nowhere_to_be_read(lab: LabFactory) -> None:
-    """OCGATE_PASSWORD of a first start: in no log, argv, environment of ocserv or its hooks, or file
-    of the run dir, with a session of that user running."""
+    """OCGATE_PASSWORD of a first start: in no log, argv, environment of ocserv or its hooks, or
+    file of the run dir, with a session of that user running."""
     secret = "correct-horse-battery-staple"
     built = with_services(lab())
     gw = gateway.run(built, {"OCGATE_USER": "carol", "OCGATE_PASSWORD": secret})
@@ -221,7 +220,7 @@ def test_the_control_socket_turns_others_away(lab: LabFactory) -> None:
     about the peer still decides."""
     gw = serve(with_services(lab()))
     assert "PermissionError" in as_nobody(gw)
-    os.chmod(gw.run_dir / names.CONTROL_SOCKET, 0o666)
+    (gw.run_dir / names.CONTROL_SOCKET).chmod(0o666)
     answer = as_nobody(gw)
     assert "b''" in answer or "ConnectionResetError" in answer or "BrokenPipeError" in answer
     assert "peer turned away uid=65534" in gw.output
@@ -240,8 +239,8 @@ def first_start_card(lab: Lab) -> tuple[Gateway, str]:
 
 
 def test_the_random_password_is_shown_once_and_kept_nowhere(lab: LabFactory) -> None:
-    """A first start's random password stands in the card on stdout (as a word, and in the line to be
-    pasted), never in a log line, argv or file."""
+    """A first start's random password stands in the card on stdout (as a word, and in the line to
+    be pasted), never in a log line, argv or file."""
     gw, password = first_start_card(with_services(lab()))
     connect(gw.lab, gw.lab.clients[0], gw.login("vpn", password)).disconnect()
     assert not [line for line in gw.output.splitlines() if password in line and is_log(line)]

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from t4_lab import (
@@ -191,7 +192,7 @@ def test_a_stop_under_load_is_ordered_and_leaves_nothing(lab: LabFactory) -> Non
         wan.prove_sees(match(marker=stream.marker, src=gw.host.address), "her stream, translated")
         began = time.monotonic()
         gw.program.send(signal.SIGTERM)
-        wait_until(lambda: not os.path.exists(f"/proc/{ocserv}"), 5.0, "ocserv's end")
+        wait_until(lambda: not Path(f"/proc/{ocserv}").exists(), 5.0, "ocserv's end")
         gone = time.time()
         assert gw.program.wait(10.0) == 0
         seconds = time.monotonic() - began

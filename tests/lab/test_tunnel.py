@@ -417,3 +417,15 @@ def test_user_names_are_data(lab: LabFactory) -> None:
     admitted = [line for line in served.gateway.lines() if "session admitted" in line]
     assert len(admitted) == len(names)
     assert not list((served.gateway.run_dir / "sessions").iterdir())
+
+
+def test_user_name_beyond_ocservs_limit_is_turned_away(lab: LabFactory) -> None:
+    """ocserv 1.1.6 cuts names to 63 bytes: a longer one finds no such user, and leaves nothing."""
+    built = lab()
+    name = "u" * 100
+    served = serve(built, [name, "alice"])
+    with pytest.raises(Refused) as refused:
+        served.connect(user=name, dtls=False)
+    assert refused.value.returncode == 1
+    assert served.sessions() == []
+    assert served.connect(dtls=False).address

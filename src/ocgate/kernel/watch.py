@@ -218,7 +218,8 @@ class Watch:
             return out is not None and as_number(out) in self._session_links
         if topic is Topic.FORWARDING:  # each new device tells its own, tunnels among them
             held = attributes(message.payload, _NETCONFMSG_SIZE)
-            return _NETCONFA_FORWARDING not in held or held.get(_NETCONFA_IFINDEX) != _ALL
+            of_all = bytes(held.get(_NETCONFA_IFINDEX, b"")) == _ALL
+            return not (of_all and _NETCONFA_FORWARDING in held)
         return False
 
     def _is_session_link(self, message: Message) -> bool:
