@@ -31,8 +31,8 @@ from ocgate.lab.services import Services
 from ocgate.lab.streams import new_marker
 from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
 from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
-from ocgate.names import CONTROL_PID, NFT_TABLE
+from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.names import CONTROL_PID, NFT_TABLE, ROUTE_PROTOCOL
 
 Address = IPv4Address | IPv6Address
 LabFactory = Callable[..., Lab]
@@ -79,7 +79,7 @@ class Ground:
     def prove_leaks_are_seen(self, client: Client) -> None:
         """Positive control: without the table each capture sees the client's own source go by."""
         with frozen(self.gateway):
-            self.gateway.netns.nft(f"delete table {TABLE}")
+            take_guard_away(self.gateway)
             started = now()
             source = client.address
             assert source is not None
@@ -90,7 +90,10 @@ class Ground:
 
     def wait_guarded(self) -> None:
         """Wait until the kernel holds the plan again."""
-        wait_until(self._guarded, REPAIR_SECONDS, "the guard to be back")
+        try:
+            wait_until(self._guarded, REPAIR_SECONDS, "the guard to be back")
+        except TimedOut as error:
+            raise TimedOut(f"{error}; {self.gateway.status()['reasons']}") from error
 
     def _guarded(self) -> bool:
         status = self.gateway.status_or_none()
@@ -177,6 +180,13 @@ def frozen(gateway: Gateway) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def take_guard_away(gateway: Gateway) -> None:
+    """Remove our table and our policy rules, all that keeps a client's address from leaving."""
+    gateway.netns.nft(f"delete table {TABLE}")
+    for family in ("-4", "-6"):
+        gateway.netns.run(["ip", family, "rule", "flush", "protocol", str(ROUTE_PROTOCOL)])
 
 
 def counters(gateway: Gateway, table: str) -> dict[str, int]:

@@ -30,6 +30,7 @@ from t3_ground import (
     frozen,
     ground,
     packets,
+    take_guard_away,
     write_per_user,
 )
 from t3_packets import (
@@ -121,7 +122,7 @@ def watch_input(g: Ground) -> None:
 def prove_forged_leave_without_the_table(g: Ground, client: Client) -> None:
     """Positive control: it is our table, and nothing else, that stops a forged source."""
     with frozen(g.gateway):
-        g.gateway.netns.nft(f"delete table {TABLE}")
+        take_guard_away(g.gateway)
         since, marker = now(), new_marker()
         for source, to in (("198.51.100.200", SERVICE), ("2001:db8:28::77", SERVICE6)):
             into_tun(client.netns, vpn.TUN, *packets(ip_address(source), to, marker))
@@ -568,7 +569,7 @@ def test_nobody_else_reaches_a_client_or_speaks_in_its_name(lab: LabFactory) -> 
     strangers = ((neighbour.netns, neighbour.address), (g.lab.inet.netns, SERVICE))
 
     with frozen(g.gateway):
-        g.gateway.netns.nft(f"delete table {TABLE}")
+        take_guard_away(g.gateway)
         for netns, address in strangers:
             marker = new_marker()
             routed(netns, *packets(address, alice.address, marker))
@@ -628,7 +629,7 @@ def test_a_client_gets_out_by_the_wan_interface_only(lab: LabFactory) -> None:
     assert alice.address
     g.prove_leaks_are_seen(alice)
     with frozen(g.gateway):
-        g.gateway.netns.nft(f"delete table {TABLE}")
+        take_guard_away(g.gateway)
         into_tun(alice.netns, vpn.TUN, *packets(alice.address, SECOND_NET[1], new_marker()))
         second.prove_sees(match(src=alice.address), "a client's address")
     g.wait_guarded()
@@ -637,7 +638,7 @@ def test_a_client_gets_out_by_the_wan_interface_only(lab: LabFactory) -> None:
     for closed in (SECOND_NET[1], METADATA):
         for ask in (ask_udp, ask_tcp):
             answer = ask(alice.netns, closed)
-            assert answer.verdict is Verdict.REJECTED
+            assert answer.verdict in (Verdict.REJECTED, Verdict.REFUSED)
             assert answer.seconds < 0.3
     marker = new_marker()
     for to in ("224.0.0.251", "239.1.2.3", "10.10.10.255", "172.28.0.255", "255.255.255.255"):
@@ -741,7 +742,7 @@ def test_router_advertisements_and_redirects_of_a_client_change_nothing(lab: Lab
     made = [advertisement("fe80::1"), advertisement("fe80::1", prefix=True)]
     made += [redirect6("fe80::1"), redirect4(str(alice.address), str(g.lab.gw.address))]
     with frozen(g.gateway):
-        gw.nft(f"delete table {TABLE}")
+        take_guard_away(g.gateway)
         into_tun(alice.netns, vpn.TUN, *made)
         wait_until(lambda: advertised in routes(), 5.0, "a route that the client advertised")
         gw.ip("route flush dev vpns0 proto ra", v6=True)

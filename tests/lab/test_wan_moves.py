@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from t3_ground import CLIENT_ADDRESS, TABLE, Ground, LabFactory, frozen, ground
+from t3_ground import CLIENT_ADDRESS, Ground, LabFactory, frozen, ground, take_guard_away
 
 from ocgate.lab.addresses import SECOND_NET
 from ocgate.lab.capture import Capture, now
@@ -60,7 +60,7 @@ def prove_leaks_are_seen_by_eth1(g: Ground, client: Client, second: Capture) -> 
     """Positive control: without the table, by a route to eth1, the client's own source goes by."""
     gw = g.gateway.netns
     with frozen(g.gateway):
-        gw.nft(f"delete table {TABLE}")
+        take_guard_away(g.gateway)
         gw.ip(f"route add {RESOLVER} via {SECOND_NET[1]} dev eth1")
         assert client.address
         into_tun(client.netns, TUN, build_udp(client.address, RESOLVER, 4000, 9, b"?"))

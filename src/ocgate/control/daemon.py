@@ -122,7 +122,7 @@ class Control:
                 await self.gatekeeper.device_gone(device)
             if look.topics:
                 self.egress.nudge()
-                await self._look()
+                await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
 
     async def _unprompted(self) -> None:
         while True:
@@ -130,9 +130,9 @@ class Control:
             await self.gatekeeper.sweep()
             await self._look()
 
-    async def _look(self) -> None:
+    async def _look(self, *, by: str = "") -> None:
         try:
-            await self.keeper.look()
+            await self.keeper.look(by=by)
         except OcgateError as error:
             log.error("the kernel's state can't be brought to the plan", why=str(error))
 

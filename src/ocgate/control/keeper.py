@@ -76,8 +76,13 @@ class Keeper:
         async with self._busy:
             await self._apply(prepared)
 
-    async def look(self, *, sources: Sources | None = None, egress: Egress | None = None) -> None:
-        """Observe, plan, compare, apply where needed. New sources or egress replace the old."""
+    async def look(
+        self, *, sources: Sources | None = None, egress: Egress | None = None, by: str = ""
+    ) -> None:
+        """Observe, plan, compare, apply where needed. New sources or egress replace the old.
+
+        by: names of programs that have just changed nftables, for the log.
+        """
         async with self._busy:
             old = self.prepared
             facts = await asyncio.to_thread(observe, session_prefix=old.intent.device)
@@ -88,7 +93,7 @@ class Keeper:
                 await self._after_change(old, new)
             else:
                 self._prepared = new
-                await self._repair()
+                await self._repair(by)
             await self._effective.follow(new)
 
     async def restore(self) -> None:
@@ -102,7 +107,7 @@ class Keeper:
             assert self._applied is not None
             return await asyncio.to_thread(drift, self._nft, self._applied, self.writer.held())
 
-    async def _repair(self) -> None:
+    async def _repair(self, by: str) -> None:
         found = await self.drift()
         if not found:
             return
@@ -116,7 +121,7 @@ class Keeper:
             return
         self.repaired += 1
         self.last_repair = "; ".join(found)
-        log.warning("drift repaired", found=self.last_repair)
+        log.warning("drift repaired", found=self.last_repair, **({"by": by} if by else {}))
 
     async def _patience(self) -> None:
         """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""

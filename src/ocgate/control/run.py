@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from ocgate.config.table import SECRETS
 from ocgate.control import effective, run_dir
 from ocgate.control import log as logs
 from ocgate.control.first_start import initialise_if_empty
@@ -61,6 +62,9 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
     _write_run_dir(directory, prepared)
     log.info("configuration checked", conf=sources.document.source, run_dir=str(directory))
     _init_nat(directory, prepared)
+    for line in SECRETS:  # used up by now; what follows, and `ps e` by root, need not have them
+        for name in (line.setting.name, f"{line.setting.name}_FILE"):
+            os.environ.pop(name, None)
     services.exec_supervisor(directory)
 
 

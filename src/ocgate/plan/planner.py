@@ -60,15 +60,25 @@ COUNTERS = {
 # browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6
 # types but 1, destination unreachable, stay limited; packet too big (2) never was
 # (Documentation/networking/ip-sysctl, icmp/ratemask, since Linux 5.1).
-REJECTS_UNLIMITED = Sysctl(
+REJECTS6_UNLIMITED = Sysctl(
     "net.ipv6.icmp.ratemask",
     "0,3-127",
     "every packet of a client's IPv6 is rejected, not only the first few",
     required=False,
 )
 
+# The same for IPv4: the kernel's default 6168 without bit 3, destination unreachable
+# (Documentation/networking/ip-sysctl, icmp_ratemask).
+REJECTS4_UNLIMITED = Sysctl(
+    "net.ipv4.icmp_ratemask",
+    "6160",
+    "every packet that is rejected says so, not only the first few",
+    required=False,
+)
+
 FLAG_TCP_SYN = "tcp flags syn / syn,rst"
-REJECT = "reject with icmpx admin-prohibited"
+RESET = "reject with tcp reset"
+PROHIBITED = "reject with icmpx admin-prohibited"
 
 
 def plan(intent: Intent) -> Plan:
@@ -139,8 +149,7 @@ def _from_client(intent: Intent) -> Chain:
 def _rejected6(intent: Intent, owner6: str) -> list[NftRule]:
     """Reject a session's IPv6 at once, ping of the gateway apart.
 
-    TCP gets a RST because Windows ignores ICMP errors while it connects; the rest gets
-    admin-prohibited. Here and not in forward: a packet that has no route or no forwarding never
+    Here and not in forward: a packet that has no route or no forwarding never
     reaches that hook, and would be dropped without a word.
     """
     echo = [
@@ -150,14 +159,7 @@ def _rejected6(intent: Intent, owner6: str) -> list[NftRule]:
     return [
         *echo,
         NftRule(f"ip6 daddr ff00::/8 {_count('link_local')} drop", "multicast gets no errors"),
-        NftRule(
-            f"{owner6} meta l4proto tcp {_count('ipv6_rejected')} reject with tcp reset",
-            "no way out for IPv6",
-        ),
-        NftRule(
-            f"{owner6} {_count('ipv6_rejected')} reject with icmpv6 admin-prohibited",
-            "no way out for IPv6",
-        ),
+        *_reject(owner6, "ipv6_rejected", "no way out for IPv6"),
     ]
 
 
@@ -196,7 +198,7 @@ def _input_from_client(intent: Intent) -> Chain:
     ]
     rules += [
         NftRule("ct state established,related accept", "answers to this host"),
-        NftRule(f"{_count('input_closed')} {REJECT}", COUNTERS["input_closed"]),
+        *_reject("", "input_closed", COUNTERS["input_closed"]),
     ]
     return Chain("input_from_client", tuple(rules))
 
@@ -237,13 +239,10 @@ def _forward(intent: Intent) -> Chain:
 def _forward_from_client(intent: Intent) -> Chain:
     rules = [
         NftRule(f"ct state invalid {_count('invalid')} drop", "would not be translated"),
-        NftRule(
-            f"ip daddr 169.254.0.0/16 {_count('link_local_destination')} {REJECT}",
-            "cloud metadata is not for clients",
+        *_reject(
+            "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
-        NftRule(
-            f"oifname {_tun(intent)} {_count('between_clients')} {REJECT}", "clients are apart"
-        ),
+        *_reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart"),
     ]
     rules += [
         NftRule(
@@ -252,7 +251,7 @@ def _forward_from_client(intent: Intent) -> Chain:
         )
         for family, wan in _ways_out(intent)
     ]
-    rules.append(NftRule(f"{_count('no_exit')} {REJECT}", COUNTERS["no_exit"]))
+    rules += _reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
 
 
@@ -320,9 +319,10 @@ def _blackholes(intent: Intent) -> Iterable[Route]:
 
 def _sysctls(intent: Intent) -> Iterable[Sysctl]:
     yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
+    yield REJECTS4_UNLIMITED
     if intent.ipv6 is Ipv6Path.REJECTED:
         if intent.subnets6:
-            yield REJECTS_UNLIMITED
+            yield REJECTS6_UNLIMITED
         return
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,
@@ -366,6 +366,16 @@ def _ip(value: IPAddress | IPv4Network | IPv6Network) -> str:
 
 def _icmp(address: IPAddress) -> str:
     return "icmp" if address.version == 4 else "icmpv6"
+
+
+def _reject(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
+    """A block that is noticed at once. TCP gets a RST, because Windows ignores ICMP errors while it
+    connects; all else gets admin-prohibited."""
+    words = f"{match} " if match else ""
+    return (
+        NftRule(f"{words}meta l4proto tcp {_count(reason)} {RESET}", why),
+        NftRule(f"{words}{_count(reason)} {PROHIBITED}", why),
+    )
 
 
 def _count(reason: str) -> str:

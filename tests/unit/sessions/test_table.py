@@ -96,7 +96,8 @@ def test_hook_fields_become_a_session() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"ID": b""}, {"ID": b"-1"}, {"ID": b"99999999999"}, {"DEVICE": b'vpns0" }'}, {"DEVICE": b""},
+        {"ID": b""}, {"ID": b"-1"}, {"ID": b"99999999999"},
+        {"DEVICE": b'vpns0" }'}, {"DEVICE": b""},
         {"IP_REMOTE": b"banana"}, {"IP_REMOTE": b"fd00::1"}, {"IPV6_REMOTE": b"10.0.0.1"},
         {"IP_REMOTE": b"", "IPV6_REMOTE": b""},
     ],
