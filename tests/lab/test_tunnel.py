@@ -167,7 +167,7 @@ def test_two_users_work_at_once_and_cannot_reach_each_other(lab: LabFactory) -> 
     for answer in (udp, icmp):
         assert (answer.verdict, answer.kind) == (Verdict.REJECTED, ADMIN_PROHIBITED)
         assert answer.by == GATEWAY
-    assert tcp.verdict is Verdict.REJECTED
+    assert tcp.verdict is Verdict.REFUSED
     assert max(udp.seconds, icmp.seconds, tcp.seconds) < AT_ONCE_SECONDS
     assert served.blocked("between_clients") == before + 3
     arriving.assert_none(match(src=alice.address), "alice at bob's")
@@ -241,7 +241,7 @@ def test_gateway_answers_ping_and_nothing_else(lab: LabFactory) -> None:
     for address in (GATEWAY, built.gw.address):
         for port in (7, 22, 53, PORT):
             tcp, udp = ask_tcp(client.netns, address, port), ask_udp(client.netns, address, port)
-            assert tcp.verdict is Verdict.REJECTED, (address, port, tcp)
+            assert tcp.verdict is Verdict.REFUSED, (address, port, tcp)
             assert (udp.verdict, udp.kind) == (Verdict.REJECTED, ADMIN_PROHIBITED), (address, port)
             assert max(tcp.seconds, udp.seconds) < AT_ONCE_SECONDS
             asked += 2
@@ -293,7 +293,7 @@ def test_resolver_in_the_container_answers_by_the_tunnel(lab: LabFactory, dtls: 
     assert ask_udp(built.gw.netns, GATEWAY, 54) and ask_tcp(built.gw.netns, GATEWAY, 8053)
     before = served.blocked("input_closed")
     assert ask_udp(client.netns, GATEWAY, 54).kind == ADMIN_PROHIBITED
-    assert ask_tcp(client.netns, GATEWAY, 8053).verdict is Verdict.REJECTED
+    assert ask_tcp(client.netns, GATEWAY, 8053).verdict is Verdict.REFUSED
     assert served.blocked("input_closed") >= before + 2
 
 
@@ -315,7 +315,7 @@ def test_cloud_metadata_is_rejected(lab: LabFactory) -> None:
     since = now()
     answer, tcp = ask_udp(client.netns, METADATA), ask_tcp(client.netns, METADATA, 80)
     assert (answer.verdict, answer.kind) == (Verdict.REJECTED, ADMIN_PROHIBITED)
-    assert tcp.verdict is Verdict.REJECTED
+    assert tcp.verdict is Verdict.REFUSED
     assert max(answer.seconds, tcp.seconds) < AT_ONCE_SECONDS
     wan.assert_none(touches(METADATA), "the metadata service", since=since)
     assert served.blocked("link_local_destination") == 2
