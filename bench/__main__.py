@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,8 @@ def main() -> None:
     chosen = _arguments()
     size = Size(chosen.size)
     kept = chosen.out or (report.RESULTS if size is Size.FULL else None)
-    console = Console()
+    # A file or pipe has no width of its own; 80 columns would break the headings.
+    console = Console(width=None if sys.stdout.isatty() else 120)
     for name in chosen.benchmarks or BENCHMARKS:
         result = _run(name, size, chosen.patience if size is Size.FULL else 0.0)
         report.show(result, console)

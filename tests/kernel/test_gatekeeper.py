@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ocgate.control import flows as flows_module
 from ocgate.control import gatekeeper as gatekeeper_module
 from ocgate.control import log as logs
 from ocgate.control.elements import ElementWriter
@@ -64,13 +65,14 @@ class Room:
         monkeypatch.setattr(module, "RIVAL_GRACE", GRACE)
         monkeypatch.setattr(module.process, "start_time", self.processes.get)
         monkeypatch.setattr(module.process, "alive", self.alive)
-        forget = module._forget
+        forget = flows_module.forget
 
         def note(networks: Any) -> None:
             self.forgotten += [str(net.network_address) for net in networks]
             forget(networks)
 
-        monkeypatch.setattr(module, "_forget", note)
+        monkeypatch.setattr(flows_module, "forget", note)
+        monkeypatch.setattr(flows_module, "FLOW_GRACE", GRACE)
         really = self.nft.run
 
         def counted(commands: str) -> None:
@@ -136,7 +138,19 @@ def room(
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 30))
+    """To its end, and to that of what it left to be done (flows are forgotten later)."""
+
+    async def whole() -> None:
+        async with asyncio.timeout(30):
+            await scenario
+            await settled()
+
+    asyncio.run(whole())
+
+
+async def settled() -> None:
+    """Until what is done later (flows are forgotten) has been done."""
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
 
 
 Scenario = Callable[[], Coroutine[Any, Any, None]]
@@ -152,7 +166,9 @@ def test_admitted_means_the_kernel_holds_it_and_ended_that_it_does_not(room: Roo
         assert room.held() == {("vpns0", "10.10.10.2"), ("vpns0", six)}
         assert room.journal() == ["7-1"]
         await room.gate.disconnect(hook(7))
-        assert (room.held(), room.journal(), len(room.table)) == (set(), [], 0)
+        assert (room.held(), len(room.table)) == (set(), 0)
+        await settled()
+        assert room.journal() == []
         assert room.forgotten == ["10.10.10.2", six]
 
     run(scenario())
@@ -268,6 +284,7 @@ def test_a_reused_pid_is_another_session(room: Room) -> None:
         await room.gate.disconnect(hook(7, STATS_DURATION="3600"))
         assert room.journal() == ["7-2"]
         await room.gate.disconnect(hook(7, STATS_DURATION="0"))
+        await settled()
         assert (room.journal(), room.held()) == ([], set())
 
     run(scenario())
@@ -360,6 +377,7 @@ def test_a_thousand_at_once_melt_into_few_transactions(room: Room) -> None:
         assert room.transactions - before < 20
         await asyncio.gather(*(room.gate.disconnect(hook(n + 1, **fields(n))) for n in range(1000)))
         assert room.held() == set()
+        await settled()
         assert room.journal() == []
 
     run(scenario())
@@ -396,9 +414,10 @@ def test_the_journal_brings_sessions_back_as_they_were(room: Room) -> None:
     directory = room.run_dir / "sessions"
     (directory / "garbage.json").write_text("{")
     (directory / "1-1.new").write_text("half a file")
-    found: list[Session] = list(Journal(room.run_dir).live(room.alive))
-    assert found == [before[7]]
-    assert room.journal() == ["7-1"]
+    found: list[Session] = list(Journal(room.run_dir).read())
+    assert {session.worker: session for session in found} == before
+    assert [s.worker for s in found if room.alive(s.worker, s.started)] == [7]
+    assert "garbage" not in room.journal()
     assert json.loads((directory / "7-1.json").read_text())["device"] == "vpns0"
     assert (directory / "7-1.json").stat().st_mode & 0o077 == 0 or not _readable(directory)
 

@@ -38,7 +38,6 @@ from ocgate.control.sources import (
     write_snapshot,
 )
 from ocgate.errors import ConfigurationError, OcgateError
-from ocgate.kernel import process
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Watch
@@ -101,7 +100,7 @@ class Control:
         await self.doorway.close()
 
     async def _start(self) -> None:
-        for session in self.journal.live(process.alive):
+        for session in self.journal.read():
             self.gatekeeper.adopt(session)
         await self.keeper.start(await self._prepared(self.snapshot, self.keeper.egress))
         await self.doorway.open()

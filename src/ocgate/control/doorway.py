@@ -23,6 +23,9 @@ Handler = Callable[[Mapping[str, bytes]], Awaitable[bytes]]
 REQUEST_TIMEOUT = 5.0  # seconds for a whole request to arrive: the hook's own limit
 BACKLOG = 4096  # a reconnect storm of thousands must queue, not fail (net.core.somaxconn caps it)
 
+# Added to a request's fields: who asks, by the kernel's word. Not a name that a request can carry.
+HOOK_PID = "hook pid"
+
 log = stage("svc-control")
 
 
@@ -53,22 +56,22 @@ class Doorway:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._may_ask(writer):
-                writer.write(await self._answer(reader))
+            peer = process.peer(writer.get_extra_info("socket"))
+            if self._may_ask(peer):
+                writer.write(await self._answer(reader, peer))
                 await writer.drain()
         except (ConnectionError, TimeoutError):
             pass  # the peer gave up; for a hook that is a refusal, and its worker's end frees all
         finally:
             writer.close()
 
-    def _may_ask(self, writer: asyncio.StreamWriter) -> bool:
-        peer = process.peer(writer.get_extra_info("socket"))
+    def _may_ask(self, peer: process.Peer) -> bool:
         allowed = peer.uid in (0, os.geteuid())
         if not allowed:
             log.warning("control socket: peer turned away", uid=peer.uid, pid=peer.pid)
         return allowed
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _answer(self, reader: asyncio.StreamReader, peer: process.Peer) -> bytes:
         try:
             request = await asyncio.wait_for(_read(reader), REQUEST_TIMEOUT)
         except ProtocolError as bad:
@@ -77,7 +80,7 @@ class Doorway:
         if handler is None:
             return error_reply(f"unknown verb {request.verb}")
         try:
-            return await handler(request.fields)
+            return await handler({**request.fields, HOOK_PID: str(peer.pid).encode()})
         except OcgateError as error:
             log.error(f"{request.verb} not answered", why=str(error))
             return error_reply(str(error))

@@ -2,7 +2,7 @@
 
 A session is admitted only when its kernel state is in place; ocserv's worker waits for the verdict
 before it gets the tun's descriptor. On the way out the order is: element gone, then conntrack, so
-that nothing new can be born in between.
+that nothing new can be born in between. Conntrack waits a little, for a client that comes back.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from ocgate.control.doorway import HOOK_PID
 from ocgate.control.elements import ElementWriter
+from ocgate.control.flows import Flows
 from ocgate.control.journal import Journal
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError, Problem
-from ocgate.kernel import conntrack, process
+from ocgate.kernel import process
 from ocgate.plan.facts import Network
 from ocgate.sessions import elements
 from ocgate.sessions.session import BadHook, Session, from_hook, worker_of
@@ -30,6 +32,12 @@ from ocgate.sessions.table import Admit, Contested, Ending, Refuse, SessionTable
 # same address. Below the hook's own limit of 5 s.
 RIVAL_GRACE = 3.0  # seconds
 RIVAL_POLL = 0.01  # seconds
+# A look at a worker takes 0.02 ms: 10,000 of them in one go would keep a login waiting for 0.2 s.
+SWEEP_SLICE = 100  # sessions between two turns of the loop
+
+# ocserv makes the tunnel, then starts the hook: whatever held the address until less than this
+# before the hook began may have left packets in the tunnel's queue. A clock tick is 0.01 s.
+QUEUE_MARGIN = 0.1  # seconds
 
 log = stage("svc-control")
 
@@ -58,6 +66,7 @@ class Gatekeeper:
         self._journal = journal
         self._domain = domain
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        self._flows = Flows(table, journal)
 
     async def connect(self, fields: Mapping[str, bytes]) -> str | None:
         """None: admitted, the kernel holds it. Otherwise why not, in one line."""
@@ -76,6 +85,11 @@ class Gatekeeper:
         verdict = await self._decided(session)
         if isinstance(verdict, Refuse):
             return self._refused(fields, verdict.why)
+        if self._may_hold_a_strangers(session, verdict.displaced, fields):
+            for old in verdict.displaced:
+                await self.end(old, "its tunnel was given away")
+            why = "its tunnel may hold packets of the address' last owner; connect again"
+            return self._refused(fields, why)
         try:
             await self._let_in(session, verdict.displaced)
         except OcgateError as error:
@@ -123,17 +137,19 @@ class Gatekeeper:
 
     async def sweep(self) -> None:
         """End every session whose worker does not live any more."""
-        for session in self._table:
+        for number, session in enumerate(self._table, 1):
             if not process.alive(session.worker, session.started):
                 await self.end(session, "its worker is gone")
+            if number % SWEEP_SLICE == 0:
+                await asyncio.sleep(0)
 
     async def end(self, session: Session, why: str, **words: str) -> None:
-        """Close it: elements first, then its flows."""
+        """Close it: elements first, then, after FLOW_GRACE, its flows."""
         if not self._table.end(session):
             return
+        self._flows.leave(session)
         await self._writer.change(drop=elements.keys(session))
-        self._journal.remove(session)
-        await self._forget_flows(session)
+        self._flows.closed(session)
         seconds = round(time.time() - session.connected_at)
         log.info(
             "session ended",
@@ -145,9 +161,26 @@ class Gatekeeper:
         )
 
     def adopt(self, session: Session) -> None:
-        """Take over a session that a former control plane admitted; its elements are written with
-        the whole table."""
-        self._table.add(session)
+        """Take over what a former control plane admitted: a live session's elements are written
+        with the whole table; of one that has ended since, the flows are left to forget."""
+        if process.alive(session.worker, session.started):
+            self._table.add(session)
+        else:
+            self._flows.leave(session)
+            self._flows.closed(session)
+
+    def _may_hold_a_strangers(
+        self, session: Session, displaced: tuple[Session, ...], fields: Mapping[str, bytes]
+    ) -> bool:
+        """Whether packets for another user may wait in this session's tunnel: where control lags
+        behind ocserv, he still held tunnel name and address when the tunnel was made. They would be
+        read with its descriptor; only ocserv's closing the tunnel throws them away."""
+        mine = set(session.networks)
+        if any(old.owner != session.owner and mine & set(old.networks) for old in displaced):
+            return True
+        hook = _number(fields.get(HOOK_PID, b""))
+        began = None if hook is None else process.started_since_boot(hook)
+        return began is not None and self._flows.strangers_until(session) > began - QUEUE_MARGIN
 
     def _described(self, fields: Mapping[str, bytes]) -> Session:
         started = process.start_time(worker_of(fields))
@@ -191,21 +224,15 @@ class Gatekeeper:
                 "session ended", user=old.user, device=old.device, why="its tunnel was given away"
             )
         self._table.add(session)
+        await self._flows.pass_to(session)
         drop = [key for old in displaced for key in elements.keys(old)]
         if strangers:
             await self._writer.change(drop=drop)
             for old in strangers:
-                await self._forget_flows(old)
+                free = [n for n in old.networks if self._table.owner_of(n) in (None, session)]
+                await self._flows.cut(free)
         await self._writer.change(put=elements.elements(session), drop=drop)
         self._journal.write(session)
-
-    async def _forget_flows(self, session: Session) -> None:
-        """Delete conntrack entries of addresses that nobody owns now."""
-        free = tuple(
-            net for net in session.networks if self._table.owner_of(net) in (None, session)
-        )
-        if free:
-            await asyncio.to_thread(_forget, free)
 
     def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
@@ -245,15 +272,6 @@ def _exists(device: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _forget(networks: tuple[Network, ...]) -> None:
-    """Whole addresses the kernel can filter by itself; for prefixes every entry is read."""
-    single = [net for net in networks if net.num_addresses == 1]
-    if single:
-        conntrack.delete_of_clients(net.network_address for net in single)
-    if len(single) < len(networks):
-        conntrack.delete_of_networks(net for net in networks if net.num_addresses > 1)
 
 
 def _taken(rivals: tuple[Session, ...]) -> str:

@@ -8,7 +8,7 @@ the sessions too, but mangles names that are not ASCII (shared/ocserv.md), and t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
@@ -36,11 +36,11 @@ class Journal:
         """Forget it; no error if it was not there."""
         self._path(session).unlink(missing_ok=True)
 
-    def live(self, alive: Callable[[int, int], bool]) -> Iterator[Session]:
-        """Sessions whose worker still runs; files of others, and unreadable ones, are removed."""
+    def read(self) -> Iterator[Session]:
+        """All sessions remembered, dead or alive; unreadable files are removed."""
         for path in sorted(self._dir.iterdir()):
             session = _read(path)
-            if session is not None and alive(session.worker, session.started):
+            if session is not None:
                 yield session
             else:
                 path.unlink(missing_ok=True)

@@ -42,11 +42,17 @@ def start_time(pid: int) -> int | None:
 
 def started_at(pid: int) -> float | None:
     """When the process started, in seconds since the epoch, or None if there is none."""
-    ticks = start_time(pid)
-    if ticks is None:
+    since_boot = started_since_boot(pid)
+    if since_boot is None:
         return None
-    since_boot = ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
+
+
+def started_since_boot(pid: int) -> float | None:
+    """When the process started, in seconds since boot (CLOCK_BOOTTIME), or None if there is none;
+    in steps of a clock tick, 0.01 s."""
+    ticks = start_time(pid)
+    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int, started: int) -> bool:

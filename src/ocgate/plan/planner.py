@@ -256,10 +256,18 @@ def _forward_from_client(intent: Intent) -> Chain:
 
 
 def _forward_to_client(intent: Intent) -> Chain:
+    """ocserv gives a tunnel its address before the session is admitted: what still arrives for
+    that address' last owner must not be queued in it. Hence the look-up, whose mark nobody asks."""
+    owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
+    receiver = {
+        "ipv4": "oifname . ip daddr map @sessions4",
+        "ipv6": f"{owner6} map @sessions6",
+    }
     rules = [
         NftRule(
-            f'meta nfproto {family} iifname "{wan.name}" ct state established,related accept',
-            "answers to a client",
+            f'iifname "{wan.name}" ct state established,related '
+            f"meta mark set {receiver[family]} accept",
+            "answers to an admitted client",
         )
         for family, wan in _ways_out(intent)
     ]
