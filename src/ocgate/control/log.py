@@ -1,6 +1,6 @@
 """Logs: one line an event, for people by default, JSON on request.
 
-    init-nat: table inet ocserv verified chains=11 rules=41
+    init-nat: table inet ocserv verified chains=10 rules=40
     {"stage": "init-nat", "event": "table inet ocserv verified", "chains": 11, …}
 
 The stage comes first, because people grep for it (names from the reference image). Values may hold

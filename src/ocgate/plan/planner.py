@@ -97,8 +97,7 @@ def _table(intent: Intent) -> Table:
         _from_client(intent),
         _input(intent),
         _input_from_client(intent),
-        _listener("listener_in", "input", intent),
-        _listener("listener_out", "output", intent),
+        *_listener(intent),
         _forward(intent),
         _forward_from_client(intent),
         _forward_to_client(intent),
@@ -203,20 +202,25 @@ def _input_from_client(intent: Intent) -> Chain:
     return Chain("input_from_client", tuple(rules))
 
 
-def _listener(name: str, hook: str, intent: Intent) -> Chain:
+def _listener(intent: Intent) -> Iterable[Chain]:
     """MSS of connections to ocserv itself. The kernel's maxseg only ever lowers (nft_exthdr.c).
 
     A cap is written to both directions. Without one, what we announce is clamped to the route's
-    MTU; what the client announced needs no help, because TCP never sends above its own route.
+    MTU; what the client announced needs no help, because TCP never sends above its own route, and
+    so there is no chain that every packet from clients would have to pass.
     """
-    if hook == "input":
-        port, clamp = "dport", f"tcp option maxseg size set {intent.mss}"
-    else:
-        port, clamp = "sport", f"tcp option maxseg size set {intent.mss or 'rt mtu'}"
-    ports = sorted(set(intent.tcp_ports)) if (intent.mss or hook == "output") else []
+    if intent.mss:
+        yield _clamp("listener_in", "input", "dport", intent.mss, intent)
+    yield _clamp("listener_out", "output", "sport", intent.mss or "rt mtu", intent)
+
+
+def _clamp(name: str, hook: str, port: str, size: int | str, intent: Intent) -> Chain:
     rules = [
-        NftRule(f"tcp {port} {number} {FLAG_TCP_SYN} {clamp}", "listener: lowers MSS only")
-        for number in ports
+        NftRule(
+            f"tcp {port} {number} {FLAG_TCP_SYN} tcp option maxseg size set {size}",
+            "listener: lowers MSS only",
+        )
+        for number in sorted(set(intent.tcp_ports))
     ]
     return Chain(name, tuple(rules), Hook("filter", hook, MANGLE))
 
@@ -237,12 +241,12 @@ def _forward(intent: Intent) -> Chain:
 
 
 def _forward_from_client(intent: Intent) -> Chain:
+    """The accept names its interface, so what is refused by interface may stand behind it."""
     rules = [
         NftRule(f"ct state invalid {_count('invalid')} drop", "would not be translated"),
         *_reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
-        *_reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart"),
     ]
     rules += [
         NftRule(
@@ -251,6 +255,7 @@ def _forward_from_client(intent: Intent) -> Chain:
         )
         for family, wan in _ways_out(intent)
     ]
+    rules += _reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += _reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
 
@@ -295,8 +300,10 @@ def _nat(intent: Intent) -> Chain:
 
 
 def _last(intent: Intent) -> Chain:
-    """Addresses before names in every rule: most packets fail the first, and comparing a name costs
-    three times as much (bench/packets: 0.78 of the masquerade's rate otherwise, 0.80 so)."""
+    """Addresses before names in every rule: most packets fail the first, and a name is copied
+    before it is compared (nft_meta_store_ifname). Here and in prerouting it gained 50 to 70 ns,
+    0.01 to 0.02 of the masquerade's rate, both orders measured in one run.
+    """
     elsewhere = f'oifname != {_tun(intent)} oifname != "lo"'
     rules: list[NftRule] = []
     if intent.wan6 and intent.ipv6 is Ipv6Path.ROUTED:
