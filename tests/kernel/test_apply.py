@@ -25,7 +25,8 @@ from ocgate.plan.fingerprint import fingerprint
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Plan
-from ocgate.plan.planner import COUNTERS, plan
+from ocgate.plan.planner import plan
+from ocgate.plan.reasons import COUNTERS
 from ocgate.plan.routing import Route, RouteKind, Rule
 
 pytestmark = pytest.mark.kernel
@@ -233,11 +234,11 @@ def test_drift_tells_a_rule_edited_in_place(nft: Nft, sh: Shell, tmp_path: Path)
     """The comment kept and the rest changed: only the fingerprint can tell."""
     state = applied(nft, tmp_path)
     listing = sh("nft -a list chain inet ocserv forward_to_client")
-    handle = re.search(r'comment "answers to a client" # handle (\d+)', listing)
+    handle = re.search(r'comment "answers to an admitted client" # handle (\d+)', listing)
     assert handle
     sh(
         f"nft 'replace rule inet ocserv forward_to_client handle {handle[1]} accept"
-        ' comment "answers to a client"\''
+        ' comment "answers to an admitted client"\''
     )
     assert drift(nft, state, ELEMENTS) == (f"table {NFT_TABLE}: a rule was edited",)
 

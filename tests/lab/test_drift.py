@@ -27,9 +27,9 @@ DAMAGE = {
     "ruleset flushed": ("nft flush ruleset", "table ocserv is gone"),
     "rule edited, same comment": (
         "h=$(nft -a list chain inet ocserv forward_to_client"
-        " | sed -n '/answers to a client/s/.*handle //p');"
+        " | sed -n '/answers to an admitted client/s/.*handle //p');"
         "nft replace rule inet ocserv forward_to_client handle $h accept"
-        ' comment \\"answers to a client\\"',
+        ' comment \\"answers to an admitted client\\"',
         "a rule was edited",
     ),
     "element deleted": (

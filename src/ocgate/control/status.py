@@ -23,7 +23,7 @@ from ocgate.control.status_schema import (
 from ocgate.errors import OcgateError
 from ocgate.kernel import apply, process, sysctl
 from ocgate.kernel.nft import Nft
-from ocgate.plan.planner import COUNTERS
+from ocgate.plan.reasons import COUNTERS
 from ocgate.server import dryrun, services
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable

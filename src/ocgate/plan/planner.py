@@ -29,6 +29,13 @@ from ocgate.names import BLACKHOLE_METRIC, MARK_DIRECT, NFT_TABLE
 from ocgate.plan.intent import Intent, IPAddress, Wan, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
+from ocgate.plan.reasons import (
+    COUNTERS,
+    REJECTS4_UNLIMITED,
+    REJECTS6_UNLIMITED,
+    count,
+    reject,
+)
 from ocgate.plan.routing import Route, RouteKind
 from ocgate.plan.sysctls import Sysctl
 
@@ -39,46 +46,7 @@ FILTER = 0
 SRCNAT = 100
 LAST = 300  # behind every NAT, ours or another's
 
-COUNTERS = {
-    "spoofed": "from a tunnel, with a source that is not this session's",
-    "link_local": "link-local chatter of a client's own system (router solicitations, MLD, mDNS)",
-    "ipv6_rejected": "a client's IPv6, which has no way out now",
-    "claimed": "from outside a tunnel, with a client's source",
-    "input_closed": "from a client to this host, other than ping and the resolver",
-    "client_address": "from outside to the server's address in the tunnel",
-    "invalid": "of no known flow (conntrack state INVALID)",
-    "between_clients": "from one client to another",
-    "link_local_destination": "from a client to link-local addresses (cloud metadata)",
-    "no_exit": "from a client by a way that its exit does not allow",
-    "unsolicited": "to a client, of no flow that it began",
-    "ended_session": "to the client subnet, with no such session",
-    "not_translated": "leaving with a client's source by anything but a tunnel",
-}
-"""Each counted reason for a drop or reject, and what it counts; one named counter each."""
-
-# Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
-# browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6
-# types but 1, destination unreachable, stay limited; packet too big (2) never was
-# (Documentation/networking/ip-sysctl, icmp/ratemask, since Linux 5.1).
-REJECTS6_UNLIMITED = Sysctl(
-    "net.ipv6.icmp.ratemask",
-    "0,3-127",
-    "every packet of a client's IPv6 is rejected, not only the first few",
-    required=False,
-)
-
-# The same for IPv4: the kernel's default 6168 without bit 3, destination unreachable
-# (Documentation/networking/ip-sysctl, icmp_ratemask).
-REJECTS4_UNLIMITED = Sysctl(
-    "net.ipv4.icmp_ratemask",
-    "6160",
-    "every packet that is rejected says so, not only the first few",
-    required=False,
-)
-
 FLAG_TCP_SYN = "tcp flags syn / syn,rst"
-RESET = "reject with tcp reset"
-PROHIBITED = "reject with icmpx admin-prohibited"
 
 
 def plan(intent: Intent) -> Plan:
@@ -120,7 +88,7 @@ def _prerouting(intent: Intent) -> Chain:
     ]
     rules += [
         NftRule(
-            f'{match} iifname != "lo" {_count("claimed")} drop', "client sources come by a tunnel"
+            f'{match} iifname != "lo" {count("claimed")} drop', "client sources come by a tunnel"
         )
         for match in _each_subnet(intent, "saddr")
     ]
@@ -131,17 +99,15 @@ def _from_client(intent: Intent) -> Chain:
     owner6 = f"meta mark set {_owner6(intent.prefix6)} map @sessions6"
     rules = [
         NftRule("meta mark set iifname . ip saddr map @sessions4 accept", "own IPv4 source"),
-        NftRule(f"meta nfproto ipv4 {_count('spoofed')} drop", COUNTERS["spoofed"]),
-        NftRule(
-            f"ip6 saddr fe80::/10 {_count('link_local')} drop", "not an address of the session"
-        ),
-        NftRule(f"ip6 saddr :: {_count('link_local')} drop", "duplicate address detection and MLD"),
+        NftRule(f"meta nfproto ipv4 {count('spoofed')} drop", COUNTERS["spoofed"]),
+        NftRule(f"ip6 saddr fe80::/10 {count('link_local')} drop", "not an address of the session"),
+        NftRule(f"ip6 saddr :: {count('link_local')} drop", "duplicate address detection and MLD"),
     ]
     if intent.ipv6 is Ipv6Path.REJECTED:
         rules += _rejected6(intent, owner6)
     else:
         rules.append(NftRule(f"{owner6} accept", "own IPv6 source"))
-    rules.append(NftRule(f"{_count('spoofed')} drop", COUNTERS["spoofed"]))
+    rules.append(NftRule(f"{count('spoofed')} drop", COUNTERS["spoofed"]))
     return Chain("from_client", tuple(rules))
 
 
@@ -157,8 +123,8 @@ def _rejected6(intent: Intent, owner6: str) -> list[NftRule]:
     ]
     return [
         *echo,
-        NftRule(f"ip6 daddr ff00::/8 {_count('link_local')} drop", "multicast gets no errors"),
-        *_reject(owner6, "ipv6_rejected", "no way out for IPv6"),
+        NftRule(f"ip6 daddr ff00::/8 {count('link_local')} drop", "multicast gets no errors"),
+        *reject(owner6, "ipv6_rejected", "no way out for IPv6"),
     ]
 
 
@@ -177,7 +143,7 @@ def _input(intent: Intent) -> Chain:
     rules = [NftRule(f"iifname {_tun(intent)} goto input_from_client", "clients")]
     rules += [
         NftRule(
-            f'{match} iifname != "lo" {_count("client_address")} drop',
+            f'{match} iifname != "lo" {count("client_address")} drop',
             "the tunnel's addresses answer in the tunnel only",
         )
         for match in _each_subnet(intent, "daddr")
@@ -197,7 +163,7 @@ def _input_from_client(intent: Intent) -> Chain:
     ]
     rules += [
         NftRule("ct state established,related accept", "answers to this host"),
-        *_reject("", "input_closed", COUNTERS["input_closed"]),
+        *reject("", "input_closed", COUNTERS["input_closed"]),
     ]
     return Chain("input_from_client", tuple(rules))
 
@@ -234,7 +200,7 @@ def _forward(intent: Intent) -> Chain:
         NftRule(f"oifname {_tun(intent)} goto forward_to_client", "default deny to tunnels"),
     ]
     rules += [
-        NftRule(f"{match} {_count('ended_session')} drop", COUNTERS["ended_session"])
+        NftRule(f"{match} {count('ended_session')} drop", COUNTERS["ended_session"])
         for match in _each_subnet(intent, "daddr")
     ]
     return Chain("forward", tuple(rules), Hook("filter", "forward", FILTER))
@@ -243,8 +209,8 @@ def _forward(intent: Intent) -> Chain:
 def _forward_from_client(intent: Intent) -> Chain:
     """The accept names its interface, so what is refused by interface may stand behind it."""
     rules = [
-        NftRule(f"ct state invalid {_count('invalid')} drop", "would not be translated"),
-        *_reject(
+        NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated"),
+        *reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
@@ -255,8 +221,8 @@ def _forward_from_client(intent: Intent) -> Chain:
         )
         for family, wan in _ways_out(intent)
     ]
-    rules += _reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
-    rules += _reject("", "no_exit", COUNTERS["no_exit"])
+    rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
+    rules += reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
 
 
@@ -276,7 +242,7 @@ def _forward_to_client(intent: Intent) -> Chain:
         )
         for family, wan in _ways_out(intent)
     ]
-    rules.append(NftRule(f"{_count('unsolicited')} drop", COUNTERS["unsolicited"]))
+    rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
 
 
@@ -312,11 +278,11 @@ def _last(intent: Intent) -> Chain:
             for net in intent.subnets6
         ]
     rules += [
-        NftRule(f"{match} {elsewhere} {_count('not_translated')} drop", COUNTERS["not_translated"])
+        NftRule(f"{match} {elsewhere} {count('not_translated')} drop", COUNTERS["not_translated"])
         for match in _each_subnet(intent, "saddr")
     ]
     rules += [
-        NftRule(f"{match} {elsewhere} {_count('ended_session')} drop", COUNTERS["ended_session"])
+        NftRule(f"{match} {elsewhere} {count('ended_session')} drop", COUNTERS["ended_session"])
         for match in _each_subnet(intent, "daddr")
     ]
     return Chain("last", tuple(rules), Hook("filter", "postrouting", LAST))
@@ -381,20 +347,6 @@ def _ip(value: IPAddress | IPv4Network | IPv6Network) -> str:
 
 def _icmp(address: IPAddress) -> str:
     return "icmp" if address.version == 4 else "icmpv6"
-
-
-def _reject(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
-    """A block that is noticed at once. TCP gets a RST, because Windows ignores ICMP errors while it
-    connects; all else gets admin-prohibited."""
-    words = f"{match} " if match else ""
-    return (
-        NftRule(f"{words}meta l4proto tcp {_count(reason)} {RESET}", why),
-        NftRule(f"{words}{_count(reason)} {PROHIBITED}", why),
-    )
-
-
-def _count(reason: str) -> str:
-    return f'counter name "{reason}"'
 
 
 def _hex(mark: int) -> str:

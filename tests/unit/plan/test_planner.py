@@ -12,7 +12,8 @@ import pytest
 from ocgate.plan import nft
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
-from ocgate.plan.planner import COUNTERS, plan
+from ocgate.plan.planner import plan
+from ocgate.plan.reasons import COUNTERS
 from ocgate.plan.routing import render
 
 GOLDEN = Path(__file__).parent / "golden"

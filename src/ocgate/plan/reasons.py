@@ -1,0 +1,65 @@
+"""Why a packet is blocked, and how it is told: one counter a reason, a reject that is noticed.
+
+Pure. A deliberate block rejects; what should never have been sent is dropped. Every one of them is
+counted by its reason: `nft list counters table inet ocserv`, `ocgate status`.
+"""
+
+from __future__ import annotations
+
+from ocgate.plan.model import NftRule
+from ocgate.plan.sysctls import Sysctl
+
+COUNTERS = {
+    "spoofed": "from a tunnel, with a source that is not this session's",
+    "link_local": "link-local chatter of a client's own system (router solicitations, MLD, mDNS)",
+    "ipv6_rejected": "a client's IPv6, which has no way out now",
+    "claimed": "from outside a tunnel, with a client's source",
+    "input_closed": "from a client to this host, other than ping and the resolver",
+    "client_address": "from outside to the server's address in the tunnel",
+    "invalid": "of no known flow (conntrack state INVALID)",
+    "between_clients": "from one client to another",
+    "link_local_destination": "from a client to link-local addresses (cloud metadata)",
+    "no_exit": "from a client by a way that its exit does not allow",
+    "unsolicited": "to a client, of no flow that it began",
+    "ended_session": "to the client subnet, with no such session",
+    "not_translated": "leaving with a client's source by anything but a tunnel",
+}
+"""Each counted reason for a drop or reject, and what it counts; one named counter each."""
+
+# Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
+# browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6
+# types but 1, destination unreachable, stay limited; packet too big (2) never was
+# (Documentation/networking/ip-sysctl, icmp/ratemask, since Linux 5.1).
+REJECTS6_UNLIMITED = Sysctl(
+    "net.ipv6.icmp.ratemask",
+    "0,3-127",
+    "every packet of a client's IPv6 is rejected, not only the first few",
+    required=False,
+)
+
+# The same for IPv4: the kernel's default 6168 without bit 3, destination unreachable
+# (Documentation/networking/ip-sysctl, icmp_ratemask).
+REJECTS4_UNLIMITED = Sysctl(
+    "net.ipv4.icmp_ratemask",
+    "6160",
+    "every packet that is rejected says so, not only the first few",
+    required=False,
+)
+
+RESET = "reject with tcp reset"
+PROHIBITED = "reject with icmpx admin-prohibited"
+
+
+def reject(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
+    """A block that is noticed at once. TCP gets a RST, because Windows ignores ICMP errors while it
+    connects; all else gets admin-prohibited."""
+    words = f"{match} " if match else ""
+    return (
+        NftRule(f"{words}meta l4proto tcp {count(reason)} {RESET}", why),
+        NftRule(f"{words}{count(reason)} {PROHIBITED}", why),
+    )
+
+
+def count(reason: str) -> str:
+    """The statement that counts it."""
+    return f'counter name "{reason}"'
