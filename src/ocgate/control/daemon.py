@@ -24,7 +24,7 @@ from ocgate.control import status
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
 from ocgate.control.egress import EgressWatch, probed
-from ocgate.control.gatekeeper import Domain, Gatekeeper, covers, left_out
+from ocgate.control.gatekeeper import Domain, Gatekeeper, left_out
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
 from ocgate.control.prepared import Egress, Prepared, ipv6_wish, prepare, problems
@@ -181,7 +181,7 @@ class Control:
             await self.conf.replace(former)
             raise
         for session in tuple(self.table):  # let in while the above was being done
-            if not covers(prepared.subnets, session):
+            if session.outside(prepared.subnets):
                 await self.gatekeeper.end(session, "its subnet was taken away by a reload")
         write_snapshot(self.run_dir, sources)
         write_egress(self.run_dir, egress.failure)

@@ -95,7 +95,7 @@ class Gatekeeper:
         except OcgateError as error:
             self._table.end(session)
             return self._refused(fields, f"its kernel state can't be set: {error.message}")
-        if not covers(self._domain().subnets, session):  # a reload overtook it
+        if session.outside(self._domain().subnets):  # a reload overtook it
             await self.end(session, "its subnet was taken away by a reload")
             return self._refused(fields, "its subnet was taken away by a reload")
         if not process.alive(session.worker, session.started):
@@ -240,14 +240,6 @@ class Gatekeeper:
         return why
 
 
-def covers(subnets: tuple[Network, ...], session: Session) -> bool:
-    """Whether all of a session's addresses lie in these client subnets."""
-    return all(
-        any(net.version == s.version and net.subnet_of(s) for s in subnets)  # type: ignore[arg-type]
-        for net in session.networks
-    )
-
-
 def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
     """Live sessions that the new subnets no longer cover, one problem each: the rules would neither
     guard nor translate what they send. ocserv can't move them, so the reload must wait for them."""
@@ -262,7 +254,7 @@ def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
             remedy="Keep that network until its sessions have ended, or restart ocgate",
         )
         for session in table
-        if not covers(new.subnets, session)
+        if session.outside(new.subnets)
     ]
 
 

@@ -55,6 +55,14 @@ class Session:
         own4 = () if self.address4 is None else (IPv4Network(self.address4),)
         return own4 if self.prefix6 is None else (*own4, self.prefix6)
 
+    def outside(self, subnets: tuple[Network, ...]) -> tuple[Network, ...]:
+        """Those of its networks that lie in none of these client subnets."""
+        return tuple(net for net in self.networks if not _inside(net, subnets))
+
+
+def _inside(net: Network, subnets: tuple[Network, ...]) -> bool:
+    return any(net.version == s.version and net.subnet_of(s) for s in subnets)  # type: ignore[arg-type]
+
 
 def from_hook(
     fields: Mapping[str, bytes], *, started: int, now: float, prefix6_bits: int

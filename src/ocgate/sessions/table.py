@@ -63,7 +63,7 @@ class SessionTable:
         """Whether `new` may come in. device: ocserv's prefix; subnets: the clients'."""
         if not new.device.startswith(device):
             return Refuse(f"its device {new.device} is not one of {device}*, which the rules guard")
-        outside = [net for net in new.networks if not _inside(net, subnets)]
+        outside = new.outside(subnets)
         if outside:
             return Refuse(
                 f"its address {outside[0].network_address} lies outside the client subnets"
@@ -147,7 +147,3 @@ def ended_by(candidates: tuple[Session, ...], ending: Ending, *, now: float) -> 
         ):
             return session
     return None
-
-
-def _inside(net: Network, subnets: tuple[Network, ...]) -> bool:
-    return any(net.version == s.version and net.subnet_of(s) for s in subnets)  # type: ignore[arg-type]
