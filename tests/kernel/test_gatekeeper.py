@@ -11,6 +11,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -233,11 +234,40 @@ def test_roaming_takes_over_and_keeps_the_flows(room: Room) -> None:
         asyncio.get_running_loop().call_later(GRACE / 3, room.processes.pop, 7)
         assert await room.connect(8, DEVICE="vpns1", IP_REAL="192.0.2.11") is None
         assert room.held() == {("vpns1", "10.10.10.2")}
+        await settled()
         assert (room.journal(), room.forgotten) == (["8-1"], [])
         await room.gate.disconnect(hook(7))
         await room.gate.device_gone("vpns0")
         assert room.held() == {("vpns1", "10.10.10.2")}
         assert room.forgotten == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_rival_that_hangs_is_ended_if_its_lease_was_taken_over(
+    room: Room, monkeypatch: pytest.MonkeyPatch, explicit: bool
+) -> None:
+    """alice's old worker does not end (it hangs in sending): her new session has the lease, so the
+    old one is killed. Where a per-user file names the address, both may be meant: refused."""
+    monkeypatch.setattr(gatekeeper_module, "SUPERSEDED_AFTER", GRACE / 3)
+    killed: list[int] = []
+
+    def kill(pid: int, _started: int) -> bool:
+        killed.append(pid)
+        return room.processes.pop(pid, None) is not None
+
+    monkeypatch.setattr(gatekeeper_module.process, "kill", kill)
+    named = frozenset({IPv4Network("10.10.10.2")}) if explicit else frozenset[IPv4Network]()
+    domain = replace(DOMAIN, explicit=lambda: named)
+    room.gate = Gatekeeper(room.table, room.writer, Journal(room.run_dir), lambda: domain)
+
+    async def scenario() -> None:
+        await room.connect(7)
+        verdict = await room.connect(8, DEVICE="vpns1")
+        assert (verdict is None, killed) == ((False, []) if explicit else (True, [7]))
+        owner = "vpns0" if explicit else "vpns1"
+        assert room.held() == {(owner, "10.10.10.2")}
 
     run(scenario())
 
@@ -280,6 +310,7 @@ def test_a_reused_pid_is_another_session(room: Room) -> None:
     async def scenario() -> None:
         await room.connect(7, 1)
         assert await room.connect(7, 2) is None
+        await settled()
         assert room.journal() == ["7-2"]
         await room.gate.disconnect(hook(7, STATS_DURATION="3600"))
         assert room.journal() == ["7-2"]
@@ -298,6 +329,7 @@ def test_a_device_given_away_is_its_new_owners(room: Room) -> None:
         await room.connect(7)
         assert await room.connect(8, USERNAME="bob", IP_REMOTE="10.10.10.3") is None
         assert room.held() == {("vpns0", "10.10.10.3")}
+        await settled()
         assert room.forgotten == ["10.10.10.2"]
         await room.gate.disconnect(hook(7))
         assert room.held() == {("vpns0", "10.10.10.3")}

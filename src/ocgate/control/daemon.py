@@ -137,7 +137,8 @@ class Control:
 
     def _domain(self) -> Domain:
         prepared = self.keeper.prepared
-        return Domain(prepared.intent.device, prepared.subnets, prepared.intent.prefix6)
+        intent, sources = prepared.intent, prepared.sources
+        return Domain(intent.device, prepared.subnets, intent.prefix6, sources.explicit_now)
 
     async def _connect(self, fields: Mapping[str, bytes]) -> bytes:
         why = await self.gatekeeper.connect(fields)

@@ -32,6 +32,10 @@ from ocgate.sessions.table import Admit, Contested, Ending, Refuse, SessionTable
 # same address. Below the hook's own limit of 5 s.
 RIVAL_GRACE = 3.0  # seconds
 RIVAL_POLL = 0.01  # seconds
+# ... unless it hangs in sending to where the client no longer is (TLS only, a download in flight):
+# then SIGTERM does not end it for minutes. ocserv's leases never name an address twice, so a rival
+# of the same user is one whose lease was taken over, and is ended for good.
+SUPERSEDED_AFTER = 1.0  # seconds
 # A look at a worker takes 0.02 ms: 10,000 of them in one go would keep a login waiting for 0.2 s.
 SWEEP_SLICE = 100  # sessions between two turns of the loop
 
@@ -44,11 +48,16 @@ log = stage("svc-control")
 
 @dataclass(frozen=True)
 class Domain:
-    """What a session may be: on `device`*, within `subnets`, owning /prefix6_bits of IPv6."""
+    """What a session may be: on `device`*, within `subnets`, owning /prefix6_bits of IPv6.
+
+    explicit: addresses that per-user files hand out by name, beside ocserv's leases; asked when it
+    matters, because ocserv reads those files at each login.
+    """
 
     device: str
     subnets: tuple[Network, ...]
     prefix6_bits: int
+    explicit: Callable[[], frozenset[Network]] = frozenset
 
 
 class Gatekeeper:
@@ -197,47 +206,51 @@ class Gatekeeper:
             if not isinstance(verdict, Contested):
                 return verdict
             dead = [r for r in verdict.rivals if not process.alive(r.worker, r.started)]
-            for rival in dead:
-                await self._make_way(rival, session)
+            for rival in dead:  # its flows wait: the same person's go on, another's are cut
+                await self.end(rival, f"its address went on to {session.device}")
+            if time.monotonic() > deadline - RIVAL_GRACE + SUPERSEDED_AFTER:
+                for rival in _superseded(verdict.rivals, session, domain.explicit()):
+                    if process.kill(rival.worker, rival.started):
+                        log.warning(
+                            "a worker that hung was ended",
+                            user=rival.user,
+                            device=rival.device,
+                            successor=session.device,
+                        )
             if not dead and time.monotonic() > deadline:
                 return Refuse(_taken(verdict.rivals))
             if not dead:
                 await asyncio.sleep(RIVAL_POLL)
 
-    async def _make_way(self, rival: Session, successor: Session) -> None:
-        """The rival's worker is dead. Flows of the same person live on (roaming): they keep their
-        translation, and the download goes on. Flows of another person are cut."""
-        if rival.owner != successor.owner:
-            await self.end(rival, "its worker is gone, and its address was given away")
-            return
-        self._table.end(rival)
-        await self._writer.change(drop=elements.keys(rival))
-        self._journal.remove(rival)
-        log.info("session roamed", user=rival.user, device=rival.device, to=successor.device)
-
     async def _let_in(self, session: Session, displaced: tuple[Session, ...]) -> None:
-        strangers = [old for old in displaced if old.owner != session.owner]
         for old in displaced:
             self._table.end(old)
-            self._journal.remove(old)
             log.info(
                 "session ended", user=old.user, device=old.device, why="its tunnel was given away"
             )
         self._table.add(session)
+        for old in displaced:
+            self._flows.leave(old)
         await self._flows.pass_to(session)
         drop = [key for old in displaced for key in elements.keys(old)]
-        if strangers:
-            await self._writer.change(drop=drop)
-            for old in strangers:
-                free = [n for n in old.networks if self._table.owner_of(n) in (None, session)]
-                await self._flows.cut(free)
         await self._writer.change(put=elements.elements(session), drop=drop)
+        for old in displaced:
+            self._flows.closed(old)
         self._journal.write(session)
 
     def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
         log.warning("session refused", user=user, why=why)
         return why
+
+
+def _superseded(
+    rivals: tuple[Session, ...], session: Session, explicit: frozenset[Network]
+) -> list[Session]:
+    """Those of the same user whose address is a lease: ocserv has given it to the newcomer."""
+    if explicit & set(session.networks):
+        return []
+    return [rival for rival in rivals if rival.owner == session.owner]
 
 
 def left_out(table: SessionTable, new: Prepared) -> list[Problem]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ class Sources:
         settings = self.settings
         asked = settings.ipv6_sink or settings.ipv6_nat is not Ipv6Nat.OFF
         return asked or bool(self.view.networks6)
+
+    def explicit_now(self) -> frozenset[IPv4Network | IPv6Network]:
+        """Addresses that per-user files hand out by name (explicit-ipv4, explicit-ipv6), as these
+        files are now: the one thing that is read anew, as ocserv does at each login."""
+        view = read_view(
+            self.document, files.read_supplements(self.document, self.settings.config_dir)
+        )
+        four = {IPv4Network(placed.value) for scope in view.scopes for placed in scope.explicit4}
+        six = {IPv6Network(placed.value) for scope in view.scopes for placed in scope.explicit6}
+        return frozenset({*four, *six})
 
     def origin(self, name: str) -> Origin:
         """Where the variable `name` was set."""

@@ -7,6 +7,7 @@ wiring may import this.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import time
@@ -58,6 +59,23 @@ def started_since_boot(pid: int) -> float | None:
 def alive(pid: int, started: int) -> bool:
     """Whether the process that was `pid` at `started` ticks still runs (a zombie doesn't)."""
     return start_time(pid) == started
+
+
+def kill(pid: int, started: int) -> bool:
+    """SIGKILL that very process, never one that has its pid by now; False if it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if start_time(pid) != started:
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def name(pid: int) -> str | None:
