@@ -199,7 +199,7 @@ class Gatekeeper:
         return from_hook(fields, started=started, now=time.time(), prefix6_bits=bits)
 
     async def _decided(self, session: Session) -> Admit | Refuse:
-        deadline = time.monotonic() + RIVAL_GRACE
+        began = time.monotonic()
         while True:
             domain = self._domain()
             verdict = self._table.judge(session, device=domain.device, subnets=domain.subnets)
@@ -208,19 +208,25 @@ class Gatekeeper:
             dead = [r for r in verdict.rivals if not process.alive(r.worker, r.started)]
             for rival in dead:  # its flows wait: the same person's go on, another's are cut
                 await self.end(rival, f"its address went on to {session.device}")
-            if time.monotonic() > deadline - RIVAL_GRACE + SUPERSEDED_AFTER:
-                for rival in _superseded(verdict.rivals, session, domain.explicit()):
-                    if process.kill(rival.worker, rival.started):
-                        log.warning(
-                            "a worker that hung was ended",
-                            user=rival.user,
-                            device=rival.device,
-                            successor=session.device,
-                        )
-            if not dead and time.monotonic() > deadline:
+            if dead:
+                continue
+            waited = time.monotonic() - began
+            if waited > RIVAL_GRACE:
                 return Refuse(_taken(verdict.rivals))
-            if not dead:
-                await asyncio.sleep(RIVAL_POLL)
+            if waited > SUPERSEDED_AFTER:
+                self._end_superseded(verdict.rivals, session, domain)
+            await asyncio.sleep(RIVAL_POLL)
+
+    def _end_superseded(
+        self, rivals: tuple[Session, ...], session: Session, domain: Domain
+    ) -> None:
+        """Kill workers of the same user whose lease ocserv has given to the newcomer. An address
+        that a per-user file names is no lease: there both may be meant."""
+        if domain.explicit() & set(session.networks):
+            return
+        for rival in rivals:
+            if rival.owner == session.owner and process.kill(rival.worker, rival.started):
+                log.warning("a worker that hung was ended", user=rival.user, device=rival.device)
 
     async def _let_in(self, session: Session, displaced: tuple[Session, ...]) -> None:
         for old in displaced:
@@ -242,15 +248,6 @@ class Gatekeeper:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
         log.warning("session refused", user=user, why=why)
         return why
-
-
-def _superseded(
-    rivals: tuple[Session, ...], session: Session, explicit: frozenset[Network]
-) -> list[Session]:
-    """Those of the same user whose address is a lease: ocserv has given it to the newcomer."""
-    if explicit & set(session.networks):
-        return []
-    return [rival for rival in rivals if rival.owner == session.owner]
 
 
 def left_out(table: SessionTable, new: Prepared) -> list[Problem]:
