@@ -215,7 +215,7 @@ def downloads(client: Client, rate: int = RATE, count: int = COUNT) -> Iterator[
 
 def still_arrives(g: Ground, flow: Predicate, since: float, count: int = 1000) -> None:
     """Wait until that many packets of the downloads have come to gw after `since`."""
-    wait_until(lambda: g.wan.count(flow, since=since) > count, 5.0, "late packets of a download")
+    wait_until(lambda: g.wan.count(flow, since=since) > count, 20.0, "late packets of a download")
 
 
 @pytest.mark.parametrize("end", [disconnects, worker_dies])

@@ -18,7 +18,7 @@ from ocgate.errors import MissingRequirement, OcgateError
 # Milliseconds from SIGTERM to SIGKILL, chosen so that both together and the teardown (0.5 s) stay
 # below 5 s. ocserv 1.1.6 itself waits up to 5 s for disconnect hooks; ours take milliseconds, and
 # workers end with main, however it ends. Control has nothing to do but to close its sockets.
-_KILL_OCSERV_AFTER = 2500
+_KILL_OCSERV_AFTER = 1500
 _KILL_CONTROL_AFTER = 1000
 
 # A finish script here only prints; s6's own default.

@@ -52,7 +52,7 @@ def start_ocserv(run_dir: Path) -> None:
 
 
 def stop_ocserv(run_dir: Path, timeout: float) -> None:
-    """Stop ocserv and wait for its end, up to `timeout` seconds; s6 kills it after 2.5.
+    """Stop ocserv and wait for its end, up to `timeout` seconds; s6 kills it after 1.5.
 
     Raises ServerRefused if it is not down by then.
     """
