@@ -7,6 +7,7 @@ lists in a bare Debian: setup/fresh-machine.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -97,6 +98,15 @@ class Done:
 def finished(process: subprocess.Popen[str]) -> Done:
     out, err = process.communicate(timeout=60)
     return Done(process.returncode, out, err)
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time() -> Iterator[None]:
+    """The set-up under test puts a policy-rc.d of its own into this machine's /usr/sbin for a
+    moment; a test in another process of this run must not meet it there."""
+    with (Path(tempfile.gettempdir()) / "ocgate-launcher-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
