@@ -22,6 +22,7 @@ BLACKHOLE_METRIC = 4294967295
 # (kube-proxy 0x4000/0x8000, tailscale 0xff0000, the reference's VPN_BYPASS_MARK from 0xbc).
 MARK_MASK = 0x3F00_0000
 MARK_DIRECT = 0x0100_0000  # exit `direct`: by WAN_IF
+MARK_GATEWAY = 0x0200_0000  # the default gateway, both families; named ones take the next numbers
 
 # Device pattern of client tunnels as ocserv names them (`device = vpns`).
 DEFAULT_DEVICE = "vpns"

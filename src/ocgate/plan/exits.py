@@ -1,0 +1,113 @@
+"""The exits of the clients as values: which way each family leaves, and whether it can now.
+
+Pure; any room may import it. What is known of a gateway (its address, whether it answers) comes in
+from `control.exit_watch`; the planner makes routes, rules and the guard of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ocgate.names import MARK_DIRECT, MARK_GATEWAY
+from ocgate.plan.facts import Address, Family, Network
+
+
+@dataclass(frozen=True)
+class ExitState:
+    """What is known now of the gateway of one family.
+
+    address: None while its name has not resolved.
+    down:    '' while it can be used, else why clients are rejected, one clause.
+    """
+
+    address: Address | None
+    down: str = ""
+
+
+@dataclass(frozen=True)
+class Exits:
+    """The gateways of both families; None where that family's exit is no gateway."""
+
+    exit4: ExitState | None = None
+    exit6: ExitState | None = None
+
+    def of(self, family: Family) -> ExitState | None:
+        """That family's."""
+        return self.exit4 if family == 4 else self.exit6
+
+
+NO_GATEWAYS = Exits()
+
+
+class ExitKind(Enum):
+    """What an exit is; the value is the operator's word where there is one."""
+
+    DIRECT = "direct"
+    BLOCK = "block"
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The way out of one family's clients, as it can be put into the kernel now.
+
+    kind:    GATEWAY and DIRECT forward, BLOCK rejects.
+    device:  the interface it leaves by: None while there is none.
+    gateway: next hop of GATEWAY, None for the others or while it is not on an attached network.
+    closed:  '' while clients may use it, else why they are rejected.
+    own:     this host's addresses on `device`, which clients are translated to: what the host
+             itself sends from these, in answer to flows it no longer knows, must not leave by main.
+    """
+
+    family: Family
+    kind: ExitKind
+    device: str | None = None
+    gateway: Address | None = None
+    closed: str = ""
+    own: tuple[Address, ...] = ()
+
+    @property
+    def mark(self) -> int:
+        """What the packets of its clients are marked with."""
+        return MARK_GATEWAY if self.kind is ExitKind.GATEWAY else MARK_DIRECT
+
+    @property
+    def usable(self) -> bool:
+        """Whether clients' packets are forwarded by it now."""
+        return not self.closed and self.device is not None
+
+
+@dataclass(frozen=True)
+class Steering:
+    """How gateway mode sends clients to their exits: tables, priorities, translated ports.
+
+    table:     VPN_GATEWAY_TABLE, the table of the default gateway.
+    priority:  VPN_GATEWAY_RULE_PRIO, of `from SUBNET lookup TABLE`; others stand around it.
+    exclusive: nothing but clients is forwarded in this network namespace.
+    ports:     first and last port that clients' flows are translated to: no socket of this host
+               sends from these, so an answer that the host itself gives from one is a stray.
+    """
+
+    exit4: Exit
+    exit6: Exit
+    table: int
+    priority: int
+    exclusive: bool
+    ports: tuple[int, int]
+
+    def of(self, family: Family) -> Exit:
+        """That family's exit."""
+        return self.exit4 if family == 4 else self.exit6
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The mark that each family of a session's packets gets: its exit's."""
+
+    four: int = MARK_DIRECT
+    six: int = MARK_DIRECT
+
+    def of(self, network: Network) -> int:
+        """The mark of packets from this address."""
+        return self.four if network.version == 4 else self.six
