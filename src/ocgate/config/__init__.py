@@ -3,15 +3,18 @@
 Everything here but `load` is pure. The settings are declared once, in `model`.
 """
 
+from ocgate.config.choices import Forwarding, Ipv6Nat, LogFormat, LogLevel
+from ocgate.config.endpoints import Endpoint
+from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.load import Loaded, load
-from ocgate.config.model import Ipv6Nat, LogFormat, LogLevel, Settings
-from ocgate.config.networks import Endpoint
+from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
 from ocgate.config.page import reference_markdown
 from ocgate.config.table import Row, table_rows
 
 __all__ = [
     "Endpoint",
+    "Forwarding",
     "Ipv6Nat",
     "Loaded",
     "LogFormat",
@@ -19,6 +22,8 @@ __all__ = [
     "Origin",
     "Row",
     "Settings",
+    "Upstream",
+    "UpstreamKind",
     "load",
     "reference_markdown",
     "table_rows",

@@ -30,3 +30,14 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Forwarding(StrEnum):
+    """Whether anybody but the clients may forward through this network namespace."""
+
+    AUTO = "auto"
+    """Exclusive in a network namespace of its own (a container), shared in the machine's."""
+    EXCLUSIVE = "exclusive"
+    """Nobody: what is forwarded never sees the main table's default route."""
+    SHARED = "shared"
+    """Others too, a docker host's containers say: what is not of clients is left alone."""

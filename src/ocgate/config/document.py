@@ -20,7 +20,13 @@ _AT_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 # TOML integers have 64 bits (TOML 1.0, Integer); tomllib takes longer ones.
 _LARGEST = 1 << 63
 
-_WORDS = {bool: "true or false", int: "an integer", list: "a list of texts", str: "text in quotes"}
+_WORDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a decimal number",
+    list: "a list of texts",
+    str: "text in quotes",
+}
 
 
 def from_toml(data: bytes, source: str) -> Found:

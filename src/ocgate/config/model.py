@@ -1,36 +1,29 @@
 """The settings: every variable declared once, with type, default, form, example and meaning.
 
-Pure. `table` turns this class into the settings table that feeds `--help` and docs/reference.md;
-pydantic validates by it. Nothing here looks anything up: what stays None is decided by the rooms
-that hold the facts (ocserv.conf, the default route).
+Pure. What is known of gateway mode's stands in `gateway_settings`. `table` turns this class into
+the settings table that feeds `--help` and docs/reference.md; pydantic validates by it. Nothing here
+looks anything up: what stays None is decided by the rooms that hold the facts (ocserv.conf, the
+default route).
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from ocgate.config import devices, networks, texts, values
+from ocgate.config import devices, endpoints, gateway_settings, gateways, networks, texts, values
 from ocgate.config.agreement import contradictions
-from ocgate.config.choices import Ipv6Nat, LogFormat, LogLevel
-from ocgate.config.networks import Endpoint
+from ocgate.config.choices import Forwarding, Ipv6Nat, LogFormat, LogLevel
+from ocgate.config.endpoints import Endpoint
+from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.setting import Setting
 from ocgate.config.values import Rejected
 
-__all__ = ["Endpoint", "Ipv6Nat", "LogFormat", "LogLevel", "Settings"]
-
-
 # Booleans are taken too, because IPV6_NAT was one in the reference image.
 _NAT_WORDS = dict.fromkeys(values.TRUE_WORDS, "1") | dict.fromkeys(values.FALSE_WORDS, "0")
-
-# Two operators, so that one of them being down or blocked does not take IPv6 from the clients.
-_DEFAULT_PROBE = (
-    Endpoint(IPv6Address("2606:4700:4700::1111"), networks.DEFAULT_PROBE_PORT),
-    Endpoint(IPv6Address("2001:4860:4860::8888"), networks.DEFAULT_PROBE_PORT),
-)
 
 # Lowest MSS of IPv4: 576-byte datagram less two 20-byte headers (RFC 9293 section 3.7.1).
 # Highest: the field has 16 bits.
@@ -129,13 +122,13 @@ class Settings(BaseModel):
         tuple[Endpoint, ...],
         Setting(
             "IPV6_PROBE",
-            networks.ENDPOINTS6,
+            endpoints.ENDPOINTS6,
             IPV6,
             "Where the probe connects by TCP to see whether IPv6 egress works; one that answers "
             "is enough. The port is 443 unless written.",
             "[2606:4700:4700::1111]:443, 2620:fe::fe",
         ),
-    ] = _DEFAULT_PROBE
+    ] = endpoints.EGRESS6_TARGETS
     ipv6_probe_interval: Annotated[
         int,
         Setting(
@@ -158,6 +151,22 @@ class Settings(BaseModel):
             "1",
         ),
     ] = False
+
+    vpn_gateway: Annotated[Upstream | None, gateway_settings.VPN_GATEWAY] = None
+    vpn_gateway6: Annotated[Upstream | None, gateway_settings.VPN_GATEWAY6] = None
+    vpn_gateway_table: Annotated[int, gateway_settings.VPN_GATEWAY_TABLE] = 100
+    vpn_gateway_rule_prio: Annotated[int, gateway_settings.VPN_GATEWAY_RULE_PRIO] = 1000
+    vpn_gateways_resolve_interval: Annotated[
+        int, gateway_settings.VPN_GATEWAYS_RESOLVE_INTERVAL
+    ] = 0
+    vpn_gateways_resolve_timeout: Annotated[int, gateway_settings.VPN_GATEWAYS_RESOLVE_TIMEOUT] = 10
+    exit_probe: Annotated[tuple[Endpoint, ...], gateway_settings.EXIT_PROBE] = (
+        endpoints.EXIT_TARGETS
+    )
+    exit_probe_interval: Annotated[float, gateway_settings.EXIT_PROBE_INTERVAL] = 1.0
+    exit_probe_failures: Annotated[int, gateway_settings.EXIT_PROBE_FAILURES] = 3
+    exit_probe_successes: Annotated[int, gateway_settings.EXIT_PROBE_SUCCESSES] = 2
+    forwarding: Annotated[Forwarding, gateway_settings.OCGATE_FORWARDING] = Forwarding.AUTO
 
     config_dir: Annotated[
         Path,
@@ -244,3 +253,22 @@ class Settings(BaseModel):
         if found:
             raise Rejected(*found)
         return self
+
+    @property
+    def gateway_mode(self) -> bool:
+        """Whether an exit is written for either family, be it `direct`."""
+        return self.vpn_gateway is not None or self.vpn_gateway6 is not None
+
+    @property
+    def exit4(self) -> Upstream:
+        """By what the clients' IPv4 leaves in gateway mode."""
+        return self.vpn_gateway or gateways.DIRECT
+
+    @property
+    def exit6(self) -> Upstream | None:
+        """By what the clients' IPv6 leaves in gateway mode; None: as without gateway mode."""
+        if self.vpn_gateway6 is not None:
+            return self.vpn_gateway6
+        if self.vpn_gateway is None or self.vpn_gateway.kind is UpstreamKind.DIRECT:
+            return None
+        return gateways.BLOCK

@@ -1,4 +1,4 @@
-"""Forms of networks and of probe targets. Pure; only config uses it.
+"""Forms of networks. Pure; only config uses it.
 
 Host bits, missing masks and overlaps are refused, never repaired: the reference image took such a
 subnet silently, masqueraded another one than ocserv handed out, and clients' packets left in clear.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
-from typing import NamedTuple
 
 from ocgate.config.values import Fault, Form, Rejected, items, reject
 
@@ -23,40 +22,26 @@ LONGEST_IPV4 = 30
 SHORTEST_IPV6 = 48
 LONGEST_IPV6 = 126
 
-# A resolver that answers DNS over HTTPS on its address; egress filters let this port through.
-DEFAULT_PROBE_PORT = 443
-
 IPV4_ACCEPTS = (
     f"IPv4 networks with /{SHORTEST_IPV4} to /{LONGEST_IPV4} or a netmask, separated by commas"
 )
 IPV6_ACCEPTS = f"one IPv6 network from /{SHORTEST_IPV6} to /{LONGEST_IPV6}"
-PROBE_ACCEPTS = "IPv6 addresses as [address]:port or address, separated by commas"
 
 _ALL_ONES = 0xFFFF_FFFF
 _PREFIX = re.compile(r"[0-9]{1,3}")
 
-_UNUSABLE_IPV4 = (
+UNUSABLE_IPV4 = (
     (IPv4Network("0.0.0.0/8"), "this host's own network (RFC 1122)"),
     (IPv4Network("127.0.0.0/8"), "loopback"),
     (IPv4Network("169.254.0.0/16"), "link-local"),
     (IPv4Network("224.0.0.0/4"), "multicast"),
     (IPv4Network("240.0.0.0/4"), "reserved (RFC 1112)"),
 )
-_UNUSABLE_IPV6 = (
+UNUSABLE_IPV6 = (
     (IPv6Network("::/64"), "unspecified, loopback or IPv4-mapped"),
     (IPv6Network("fe80::/10"), "link-local"),
     (IPv6Network("ff00::/8"), "multicast"),
 )
-
-
-class Endpoint(NamedTuple):
-    """Where a probe connects by TCP."""
-
-    address: IPv6Address
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}"
 
 
 def ipv4_networks(text: str) -> tuple[IPv4Network, ...]:
@@ -88,7 +73,7 @@ def ipv4_network(item: str) -> IPv4Network:
     network = _network(address, prefix)
     if network.network_address != address:
         raise reject(item, "a network without host bits", f"write {network}")
-    for unusable, what in _UNUSABLE_IPV4:
+    for unusable, what in UNUSABLE_IPV4:
         if network.overlaps(unusable):
             raise reject(item, "a unicast network", f"take another one: {unusable} is {what}")
     return network
@@ -97,7 +82,7 @@ def ipv4_network(item: str) -> IPv4Network:
 def ipv6_subnet(text: str) -> IPv6Network:
     """One network such as `fd00:1:2:3::/64`; raises `Rejected`."""
     address_text, slash, mask = text.partition("/")
-    address = _ipv6_address(
+    address = ipv6_address(
         address_text, text, IPV6_ACCEPTS, "an IPv4 network belongs into VPN_SUBNET"
     )
     if not slash:
@@ -108,39 +93,8 @@ def ipv6_subnet(text: str) -> IPv6Network:
     network = _subnet(address, prefix)
     if network.network_address != address:
         raise reject(text, "a network without host bits", f"write {network}")
-    _require_unicast(network, text)
+    require_unicast6(network, text)
     return network
-
-
-def ipv6_endpoints(text: str) -> tuple[Endpoint, ...]:
-    """Probe targets in the order written; raises `Rejected`."""
-    targets: list[Endpoint] = []
-    faults: list[Fault] = []
-    for item in items(text):
-        try:
-            targets.append(ipv6_endpoint(item))
-        except Rejected as rejected:
-            faults += rejected.faults
-    if not targets and not faults:
-        faults.append(Fault(text, PROBE_ACCEPTS, "write an address such as [2001:db8::1]:443"))
-    if faults:
-        raise Rejected(*faults)
-    return tuple(targets)
-
-
-def ipv6_endpoint(item: str) -> Endpoint:
-    """`[address]:port`, `[address]` or `address`; the port is 443 unless written."""
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", item)
-    address_text, port_text = bracketed.groups() if bracketed else (item, None)
-    address = _ipv6_address(
-        address_text, item, PROBE_ACCEPTS, "only IPv6 egress is probed: name an IPv6 address"
-    )
-    _require_unicast(IPv6Network(address), item)
-    if port_text is None:
-        return Endpoint(address, DEFAULT_PROBE_PORT)
-    if not re.fullmatch(r"[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
-        raise reject(item, "a port from 1 to 65535", f"write [{address}]:{DEFAULT_PROBE_PORT}")
-    return Endpoint(address, int(port_text))
 
 
 def _joined_masks(parts: list[str]) -> list[str]:
@@ -214,19 +168,24 @@ def _mask_bits(text: str) -> int | None:
     return None if zeros & (zeros + 1) else mask.bit_count()
 
 
-def _ipv6_address(text: str, item: str, accepts: str, if_ipv4: str) -> IPv6Address:
+def ipv6_address(
+    text: str, item: str, accepts: str, if_ipv4: str, such_as: str = "fd00:1:2:3::"
+) -> IPv6Address:
+    """`text`, a part of `item`, as an address; raises `Rejected`, with `if_ipv4` for the other
+    family."""
     if "%" in text:
         raise reject(item, accepts, "leave the zone (what follows %) out")
     try:
         return IPv6Address(text)
     except ValueError:
         is_ipv4 = re.match(r"[0-9]+\.[0-9.]+", text) is not None
-        remedy = if_ipv4 if is_ipv4 else "write the address itself, such as fd00:1:2:3::"
+        remedy = if_ipv4 if is_ipv4 else f"write the address itself, such as {such_as}"
         raise reject(item, accepts, remedy) from None
 
 
-def _require_unicast(network: IPv6Network, item: str) -> None:
-    for unusable, what in _UNUSABLE_IPV6:
+def require_unicast6(network: IPv6Network, item: str) -> None:
+    """Raises `Rejected` where `network`, which `item` means, holds no host's addresses."""
+    for unusable, what in UNUSABLE_IPV6:
         if network.overlaps(unusable):
             raise reject(item, "a unicast address", f"take another one: {unusable} is {what}")
 
@@ -241,4 +200,3 @@ def _subnet(address: IPv6Address, prefix: int) -> IPv6Network:
 
 SUBNETS4 = Form("list of IPv4 networks", IPV4_ACCEPTS, ipv4_networks, natives=(list,))
 SUBNET6 = Form("IPv6 network", IPV6_ACCEPTS, ipv6_subnet)
-ENDPOINTS6 = Form("list of IPv6 targets", PROBE_ACCEPTS, ipv6_endpoints, natives=(list,))

@@ -1,8 +1,9 @@
 """Variables of the reference image that this version knows but does not serve yet. Pure.
 
 Two kinds, and the difference is the whole point: what steers or guards clients' packets is refused
-(running without it would send them by the host), what is only comfort is accepted with a notice.
-When a release serves a variable, its line moves from here to `model`.
+(running without it would send them by another exit), what is only comfort is accepted with a
+notice. When a release serves a variable, its line moves from here to
+`model`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GATEWAYS = (
-    "the gateway mode is not in this version and running without it would send clients by the host"
+    "named gateways, per-user exits and bypass pools are not in this version and running without "
+    "them would send clients by another exit than the one meant for them"
 )
 
 _OFF = frozenset({"0", "false", "no", "off"})
@@ -41,14 +43,9 @@ def _comfort(name: str, about: str, inert: frozenset[str] = _OFF) -> Unserved:
 
 # `inert` holds the reference's defaults (compatibility table of azinchen/ocserv-server).
 _TABLE = (
-    _steering("VPN_GATEWAY", "direct"),
-    _steering("VPN_GATEWAY6", "direct"),
-    _steering("VPN_GATEWAY_TABLE", "100"),
-    _steering("VPN_GATEWAY_RULE_PRIO", "1000"),
     _steering("VPN_GATEWAYS"),
     _steering("VPN_GATEWAYS6"),
     _steering("VPN_GATEWAYS_FILE"),
-    _steering("VPN_GATEWAYS_RESOLVE_INTERVAL", "0"),
     _steering("VPN_USER_GATEWAY"),
     _steering("VPN_USER_GATEWAY_FILE"),
     _steering("VPN_USER_GATEWAY_WATCH", *_OFF),

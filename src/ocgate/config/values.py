@@ -14,12 +14,18 @@ from typing import Any
 
 TRUE_WORDS = ("1", "true", "yes", "on")
 FALSE_WORDS = ("0", "false", "no", "off")
+NOTHING = "off"  # a list that is meant to be empty: "" would be unset, and that has a default
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _DECIMAL = re.compile(r"[0-9]+")
 
+_FRACTION = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+
 # Ten digits hold every 32-bit number; int() refuses over 4,300 in its own words.
 _MOST_DIGITS = 10
+
+# A float has at most 17 significant digits, behind "0." and the zeros of small ones.
+_LONGEST_FRACTION = 24
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def written(value: object) -> str:
     if isinstance(value, Enum):
         return str(value.value)
     if type(value) is tuple:  # a NamedTuple knows its own text
-        return ", ".join(written(item) for item in value)
+        return ", ".join(written(item) for item in value) or NOTHING
     return str(value)
 
 
@@ -112,6 +118,19 @@ def integer(low: int, high: int, unit: str, *, outside: str) -> Form:
         return int(text)
 
     return Form("integer", accepts, parse, natives=(int,))
+
+
+def decimal(low: float, high: float, unit: str, *, outside: str) -> Form:
+    """A number from `low` to `high` with or without decimal places; `outside` is the remedy."""
+    accepts = f"a number from {low:g} to {high:g} ({unit})"
+
+    def parse(text: str) -> float:
+        plain = _FRACTION.fullmatch(text) is not None and len(text) <= _LONGEST_FRACTION
+        if not plain or not low <= float(text) <= high:
+            raise reject(text, accepts, outside)
+        return float(text)
+
+    return Form("number", accepts, parse, natives=(int, float))
 
 
 def choice(members: type[StrEnum], *, also: dict[str, str] | None = None) -> Form:

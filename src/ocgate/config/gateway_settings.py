@@ -1,0 +1,110 @@
+"""The settings of gateway mode, as `model` annotates its attributes with them. Pure."""
+
+from __future__ import annotations
+
+from ocgate.config import endpoints, gateways, values
+from ocgate.config.choices import Forwarding
+from ocgate.config.setting import Setting
+
+GROUP = "Gateway mode"
+
+# An hour between two looks is the most that still finds anything; 50 ms is a fast probe's answer.
+_LONGEST_INTERVAL = 3600
+_SHORTEST_INTERVAL = 0.05
+
+# A start that waits longer for a name looks like one that hangs.
+_LONGEST_WAIT = 300
+
+# DNS's own limit of a TTL is 2**31 - 1 (RFC 2181); nobody means more than a day.
+_LONGEST_RESOLVE = 86400
+
+VPN_GATEWAY = Setting(
+    "VPN_GATEWAY",
+    gateways.UPSTREAM4,
+    GROUP,
+    "By what the clients' IPv4 leaves: an upstream on an attached network, by address or DNS name, "
+    "and by nothing else whatever breaks; `direct`: by this host, as without gateway mode; "
+    "`block`: rejected at once. An upstream that is not there yet, or fails, is no error: clients "
+    "are rejected until it is back.",
+    "172.28.0.2",
+    unset="IPv4 by this host; no gateway mode unless VPN_GATEWAY6 is set",
+)
+VPN_GATEWAY6 = Setting(
+    "VPN_GATEWAY6",
+    gateways.UPSTREAM6,
+    GROUP,
+    "The same for IPv6. `direct` beside a gateway shows the host's own IPv6 network to every "
+    "server that clients reach by IPv6.",
+    "fd00:28::2",
+    unset="`block` while VPN_GATEWAY is a gateway or `block`, else IPv6 as without gateway mode",
+)
+VPN_GATEWAY_TABLE = Setting(
+    "VPN_GATEWAY_TABLE",
+    gateways.TABLE,
+    GROUP,
+    "The routing table that holds the gateway's route. It must be nobody else's.",
+    "100",
+)
+VPN_GATEWAY_RULE_PRIO = Setting(
+    "VPN_GATEWAY_RULE_PRIO",
+    gateways.RULE_PRIO,
+    GROUP,
+    "The priority of the rule `from VPN_SUBNET lookup VPN_GATEWAY_TABLE`. Its companions stand "
+    "from 4 before it to 101 behind it.",
+    "1000",
+)
+VPN_GATEWAYS_RESOLVE_INTERVAL = Setting(
+    "VPN_GATEWAYS_RESOLVE_INTERVAL",
+    values.integer(0, _LONGEST_RESOLVE, "seconds", outside="write 300, say, or 0 for the TTL"),
+    GROUP,
+    "Seconds until the name of a gateway is resolved again. `0`: when the answer's TTL ends. In "
+    "either case also when the gateway fails. A look-up that fails keeps the last address.",
+    "300",
+)
+VPN_GATEWAYS_RESOLVE_TIMEOUT = Setting(
+    "VPN_GATEWAYS_RESOLVE_TIMEOUT",
+    values.integer(1, _LONGEST_WAIT, "seconds", outside="write 10, say"),
+    GROUP,
+    "Seconds that a start waits for the name of a gateway to resolve before it gives up.",
+    "30",
+)
+EXIT_PROBE = Setting(
+    "EXIT_PROBE",
+    endpoints.ENDPOINTS,
+    GROUP,
+    "Where probes connect by TCP through a gateway to see whether it leads out; of each family one "
+    "that answers is enough. The port is 443 unless written. `off`: the gateway counts as working "
+    "as long as it answers as a neighbour.",
+    "1.1.1.1:443, [2606:4700:4700::1111]:443",
+)
+EXIT_PROBE_INTERVAL = Setting(
+    "EXIT_PROBE_INTERVAL",
+    values.decimal(_SHORTEST_INTERVAL, _LONGEST_INTERVAL, "seconds", outside="write 1, say"),
+    GROUP,
+    "Seconds between two probes of a gateway.",
+    "0.5",
+)
+EXIT_PROBE_FAILURES = Setting(
+    "EXIT_PROBE_FAILURES",
+    values.integer(1, 100, "probes", outside="write 3, say"),
+    GROUP,
+    "After how many failed probes in a row a gateway counts as down and clients are rejected.",
+    "5",
+)
+EXIT_PROBE_SUCCESSES = Setting(
+    "EXIT_PROBE_SUCCESSES",
+    values.integer(1, 100, "probes", outside="write 2, say"),
+    GROUP,
+    "After how many answered probes in a row a gateway that was down counts as up again.",
+    "1",
+)
+OCGATE_FORWARDING = Setting(
+    "OCGATE_FORWARDING",
+    values.choice(Forwarding),
+    GROUP,
+    "Whether in gateway mode anything but clients is forwarded through this network namespace. "
+    "`exclusive`: nothing is, so that what is forwarded never takes the host's default route, "
+    "whatever source it claims. `shared`: others forward here too, and are left alone. `auto`: "
+    "exclusive in a network namespace of its own (a container), shared in the machine's.",
+    "exclusive",
+)
