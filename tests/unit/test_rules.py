@@ -1,7 +1,7 @@
 """The shape of the code, held by reading it: who may import whom, what stays pure, what is banned.
 
-    names, errors   <-  config  plan  sessions  server  kernel  lab
-                                  ^------'----------------'          plans and facts
+    names, errors   <-  config  plan  sessions  exits  server  kernel  lab
+                                  ^------'--------'--------------'          plans and facts
                         control                                      wires all but lab and cli
                         cli                                          faces; the only door to lab
 
@@ -27,11 +27,12 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "config": ({"errors", "names"}, "what the operator asked is read without asking the machine"),
     "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
+    "exits": ({"errors", "names", "plan"}, "what is known of gateways; control puts it in force"),
     "server": ({"errors", "names"}, "ocserv is one edge; it meets the kernel in control only"),
     "kernel": ({"errors", "names", "plan"}, "the kernel applies plans; it knows no ocserv"),
     "lab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
     "control": (
-        {"config", "errors", "kernel", "names", "plan", "server", "sessions"},
+        {"config", "errors", "exits", "kernel", "names", "plan", "server", "sessions"},
         "the wiring serves any face, and never runs on lab code",
     ),
     "cli": (
@@ -48,6 +49,7 @@ PURE = {
     "ocgate.config",
     "ocgate.plan",
     "ocgate.sessions",
+    "ocgate.exits",
     "ocgate.server.inih",
     "ocgate.server.view",
     "ocgate.server.fields",
@@ -57,7 +59,12 @@ PURE = {
     "ocgate.server.warnings",
 }
 # The edges inside those packages.
-NOT_PURE = {"ocgate.config", "ocgate.config.load", "ocgate.config.reference"}
+NOT_PURE = {
+    "ocgate.config",
+    "ocgate.config.load",
+    "ocgate.config.reference",
+    "ocgate.exits.resolver",
+}
 
 IMPURE_IMPORTS = {
     "os": "the environment and files are an edge's; pass the values in",

@@ -1,0 +1,33 @@
+"""Which addresses can't be a gateway for clients, and why. Pure.
+
+An answer of DNS decides where clients leave: what it must never be is this host itself, the ISP's
+router, a client, or something that only a router (so: the ISP's) reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ocgate.plan.facts import Address, Facts, Network
+
+
+def refusal(address: Address, facts: Facts, subnets: Iterable[Network]) -> str:
+    """Why `address` can't be the next hop of clients, one clause; '' if it can.
+
+    subnets: the clients'. Routers of every default route in table main count as the ISP's.
+    """
+    if address.is_multicast or address.is_unspecified:
+        return f"{address} is no host's address"
+    if address.version == 6 and address.is_link_local:
+        return f"{address} is link-local, and may be another host on every network"
+    if facts.is_local(address):
+        return f"{address} is this host itself"
+    for net in subnets:
+        if address.version == net.version and address in net:
+            return f"{address} lies in the client subnet {net}"
+    for route in (*facts.routes4, *facts.routes6):
+        if route.gateway == address:
+            return f"{address} is the router of this host's default route on {route.device}"
+    if facts.connected_network_of(address) is None:
+        return f"{address} is on none of the attached networks"
+    return ""
