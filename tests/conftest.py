@@ -19,7 +19,16 @@ from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
 
 KERNEL_PROGRAMS = ("ip", "nft")
-LAB_PROGRAMS = (*KERNEL_PROGRAMS, "ocserv", "ocpasswd", "occtl", "openconnect", "iperf3", "unshare")
+LAB_PROGRAMS = (
+    *KERNEL_PROGRAMS,
+    "ocserv",
+    "ocpasswd",
+    "occtl",
+    "openconnect",
+    "openvpn",
+    "iperf3",
+    "unshare",
+)
 
 
 @functools.cache

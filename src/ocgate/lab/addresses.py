@@ -21,8 +21,19 @@ SERVICE = IPv4Address("198.51.100.10")
 SERVICE6 = IPv6Address("2001:db8:51::10")
 RESOLVER = IPv4Address("198.51.100.53")
 RESOLVER6 = IPv6Address("2001:db8:51::53")
+PROVIDER_NET = IPv4Network("198.51.100.192/28")
+PROVIDER_NET6 = IPv6Network("2001:db8:c8::/64")
+EXIT_NET = IPv4Network("172.30.0.0/24")
+EXIT_NET6 = IPv6Network("2001:db8:30::/64")
 CLIENT_NET = IPv4Network("192.0.2.0/24")
 CLIENT_NET6 = IPv6Network("2001:db8:c::/48")
+
+UPSTREAM = DOCKER_NET[3]
+UPSTREAM6 = DOCKER_NET6[3]
+EXIT_UPSTREAM = EXIT_NET[3]
+EXIT_UPSTREAM6 = EXIT_NET6[3]
+PROVIDER = PROVIDER_NET[8]  # by which the internet sees whoever leaves through the upstream
+PROVIDER6 = PROVIDER_NET6[8]
 
 PORT = 443  # of the server, TCP and UDP
 MAX_CLIENTS = 31  # CLIENT_NET cut in /29s (two addresses each), without the first
@@ -46,6 +57,8 @@ class Options:
     docker_nat:    True: router masquerades and publishes 203.0.113.1:443. False: it only routes,
                    and clients reach gw by its own address.
     second_uplink: gw has eth1 to `docker2`, without a default route: see `Lab.move_wan`.
+    upstream:      an upstream VPN container and its provider are there (see `lab.upstream`).
+    exit_net:      upstream and gw also share a network of their own (gw's `exit0`).
     mtu:           bytes, 1280..65535; of gw's docker link and its neighbours'.
     """
 
@@ -54,6 +67,8 @@ class Options:
     ipv6: Ipv6 = Ipv6.WORKS
     docker_nat: bool = True
     second_uplink: bool = False
+    upstream: bool = False
+    exit_net: bool = False
     mtu: int = 1500
 
     def __post_init__(self) -> None:
@@ -61,13 +76,16 @@ class Options:
             raise ValueError(f"clients: got {self.clients}; expected 0..{MAX_CLIENTS}")
         if not 0 <= self.neighbours <= MAX_NEIGHBOURS:
             raise ValueError(f"neighbours: got {self.neighbours}; expected 0..{MAX_NEIGHBOURS}")
+        if self.exit_net and not self.upstream:
+            raise ValueError("exit_net: got True without an upstream; expected upstream=True, too")
 
 
 @dataclass(frozen=True)
 class Host:
     """One namespace with the addresses by which others know it.
 
-    second, second6: where a client roams to, gw's eth1, router's docker side, inet's resolver.
+    second, second6: where a client roams to, gw's eth1, router's docker side, inet's resolver,
+                     the upstream's address on its own network with gw.
     next_hop:        its default gateway; None for router and inet, which have none.
     """
 

@@ -15,6 +15,14 @@ from ocgate.lab.addresses import (
     CLIENT_NET6,
     DOCKER_NET,
     DOCKER_NET6,
+    EXIT_NET,
+    EXIT_NET6,
+    EXIT_UPSTREAM,
+    EXIT_UPSTREAM6,
+    PROVIDER,
+    PROVIDER6,
+    PROVIDER_NET,
+    PROVIDER_NET6,
     RESOLVER,
     RESOLVER6,
     SECOND_NET,
@@ -23,6 +31,8 @@ from ocgate.lab.addresses import (
     SERVICE6,
     UPLINK_NET,
     UPLINK_NET6,
+    UPSTREAM,
+    UPSTREAM6,
     Host,
     Ipv6,
     Options,
@@ -40,16 +50,21 @@ Create = Callable[[str], Namespace]
 
 @dataclass(frozen=True)
 class Network:
-    """The hosts of the drawing."""
+    """The hosts of the drawing; `chain` is (upstream, provider), or empty without them."""
 
     gw: Host
     router: Host
     inet: Host
     clients: tuple[Host, ...]
     neighbours: tuple[Host, ...]
+    chain: tuple[Host, ...]
 
     def hosts(self) -> tuple[Host, ...]:
-        return (self.gw, self.router, self.inet, *self.clients, *self.neighbours)
+        return (self.gw, self.router, self.inet, *self.clients, *self.neighbours, *self.chain)
+
+    def dockers(self) -> tuple[Host, ...]:
+        """The containers on gw's docker network."""
+        return (self.gw, *self.neighbours, *self.chain[:1])
 
 
 def build_network(options: Options, create: Create) -> Network:
@@ -70,6 +85,7 @@ def _hosts(options: Options, create: Create) -> Network:
         inet=Host("inet", create("inet"), SERVICE, SERVICE6, RESOLVER, RESOLVER6),
         clients=tuple(_client(i + 1, create) for i in range(options.clients)),
         neighbours=tuple(_neighbour(i + 1, create) for i in range(options.neighbours)),
+        chain=(_upstream(options, create), _provider(create)) if options.upstream else (),
     )
 
 
@@ -104,6 +120,30 @@ def _neighbour(number: int, create: Create) -> Host:
     )
 
 
+def _upstream(options: Options, create: Create) -> Host:
+    return Host(
+        "upstream",
+        create("upstream"),
+        UPSTREAM,
+        UPSTREAM6,
+        EXIT_UPSTREAM if options.exit_net else None,
+        EXIT_UPSTREAM6 if options.exit_net else None,
+        DOCKER_NET[1],
+        DOCKER_NET6[1],
+    )
+
+
+def _provider(create: Create) -> Host:
+    return Host(
+        "provider",
+        create("provider"),
+        PROVIDER,
+        PROVIDER6,
+        next_hop=PROVIDER_NET[1],
+        next_hop6=PROVIDER_NET6[1],
+    )
+
+
 def _client(number: int, create: Create) -> Host:
     base, base6 = 8 * number, number << 64
     return Host(
@@ -121,7 +161,7 @@ def _client(number: int, create: Create) -> Host:
 def _connect(network: Network, options: Options) -> None:
     """All links, created straight in their namespaces: nothing appears in the machine's own."""
     lines = ["link add docker type bridge stp_state 0 forward_delay 0 mcast_snooping 0"]
-    for host in (network.gw, *network.neighbours):
+    for host in network.dockers():
         lines += [
             veth("eth0", host, host.role, network.router),
             f"link set {host.role} master docker mtu {options.mtu} up",
@@ -129,14 +169,26 @@ def _connect(network: Network, options: Options) -> None:
     if options.second_uplink:
         lines.append(veth("eth1", network.gw, "docker2", network.router))
     lines.append(veth("uplink", network.router, "router", network.inet))
-    lines += [veth("eth0", client, client.role, network.inet) for client in network.clients]
+    far = (*network.clients, *network.chain[1:])
+    lines += [veth("eth0", host, host.role, network.inet) for host in far]
+    if options.exit_net:
+        lines += _exit_net(network)
     network.router.netns.ip(*lines)
+
+
+def _exit_net(network: Network) -> list[str]:
+    """A bridge like the docker network's, but one on which the docker host has no address."""
+    lines = ["link add exits up type bridge stp_state 0 forward_delay 0 mcast_snooping 0"]
+    for name, host in (("exit0", network.gw), ("eth1", network.chain[0])):
+        port = f"exit-{host.role}"
+        lines += [veth(name, host, port, network.router), f"link set {port} master exits up"]
+    return lines
 
 
 def _configure(network: Network, options: Options) -> None:
     _configure_router(network, options)
     _configure_inet(network, options)
-    for host in (network.gw, *network.neighbours):
+    for host in network.dockers():
         if host.address6 is None:
             host.netns.sysctl("net/ipv6/conf/eth0/disable_ipv6", 1)
         host.netns.ip(f"link set eth0 mtu {options.mtu}", *leaf(host, 24))
@@ -146,6 +198,20 @@ def _configure(network: Network, options: Options) -> None:
         host.netns.ip(
             *addresses("eth0", host.second, host.second6, 29), *leaf(host, 29, metric=CLIENT_METRIC)
         )
+    if network.chain:
+        _configure_chain(network)
+
+
+def _configure_chain(network: Network) -> None:
+    """Both ends of the chain forward; what they forward is for `lab.upstream` to say."""
+    gw, (upstream, provider) = network.gw, network.chain
+    for host in network.chain:
+        _forward(host.netns)
+    provider.netns.ip(*leaf(provider, PROVIDER_NET.prefixlen))
+    if upstream.second is not None:
+        upstream.netns.ip(*addresses("eth1", upstream.second, upstream.second6))
+        own6 = EXIT_NET6[0x10] if gw.address6 is not None else None
+        gw.netns.ip(*addresses("exit0", EXIT_NET[10], own6))
 
 
 def _configure_router(network: Network, options: Options) -> None:
@@ -179,6 +245,8 @@ def _configure_inet(network: Network, options: Options) -> None:
         lines += [f"route add {net} via {network.router.address}" for net in nets]
     for client in network.clients:
         lines += addresses(client.role, client.next_hop, client.next_hop6, 29)
+    for host in network.chain[1:]:
+        lines += addresses(host.role, host.next_hop, host.next_hop6, PROVIDER_NET.prefixlen)
     inet.ip(*lines)
 
 

@@ -20,6 +20,9 @@
     eth0 192.0.2.10 (roams to .11), .18, …   2001:db8:c:1::2 (roams to ::3), …
     client1..N    laptops with addresses of their own in both families
 
+With `Options(upstream=True)` there are an upstream VPN container on the docker network and its
+provider on the internet, too; `lab.upstream` draws them.
+
 Only documentation prefixes (RFC 5737, RFC 3849) and RFC 1918 ones. gw's IPv4 forwarding starts
 at 0 and its reverse path filter is off: the hardest case for what is tested. Everything here is
 plain kernel configuration; `Lab` is the context manager that owns it all.
@@ -186,6 +189,15 @@ class Lab:
     @property
     def neighbours(self) -> tuple[Host, ...]:
         return self.network.neighbours
+
+    @property
+    def upstream(self) -> Host:
+        """The upstream VPN container (needs Options(upstream=True), as does `provider`)."""
+        return self.network.chain[0]
+
+    @property
+    def provider(self) -> Host:
+        return self.network.chain[1]
 
     def hosts(self) -> tuple[Host, ...]:
         return self.network.hosts()

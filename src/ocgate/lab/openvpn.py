@@ -1,0 +1,113 @@
+"""A VPN provider: a real OpenVPN server on the lab's internet, and what a client of it needs.
+
+    upstream tun0 10.8.0.2, fd9c:41d7:58a2:8::1000
+       |
+    tun0 10.8.0.1, fd9c:41d7:58a2:8::1
+    provider      masquerades its tunnels' clients to its own addresses: that is how a service
+       |          tells who came by the VPN
+    eth0 198.51.100.200, 2001:db8:c8::8
+
+TLS with a throwaway authority, OpenVPN 2.6's own defaults for ciphers and MTU, over UDP and IPv4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from ocgate.lab.addresses import PROVIDER, Host
+from ocgate.lab.certificate import Authority
+from ocgate.lab.program import Program
+from ocgate.lab.topology import Lab
+
+OPENVPN_PORT = 1194
+TUNNEL_NET = IPv4Network("10.8.0.0/24")
+TUNNEL_NET6 = IPv6Network("fd9c:41d7:58a2:8::/64")
+TUN = "tun0"  # provider and upstream have a namespace each
+
+# It takes 0.1 s to listen and 0.2 s to connect here.
+READY_SECONDS = 15.0
+_READY = "Initialization Sequence Completed"
+
+# No keepalive: an end that hears nothing stays as it is, so a choked tunnel goes on where it was.
+_COMMON = ("--dev", TUN, "--proto", "udp4", "--verb", "3")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Files for one end of the tunnel."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+    def options(self) -> list[str]:
+        """How OpenVPN is told."""
+        files = ("--ca", self.authority, "--cert", self.certificate, "--key", self.key)
+        return [str(word) for word in files]
+
+
+class Provider:
+    """The running server; made by `run_provider`."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.host = lab.provider
+        authority = Authority(directory)
+        self._client = Identity(authority.certificate, *authority.issue("client", server=False))
+        own = Identity(authority.certificate, *authority.issue("server", server=True))
+        self.host.netns.nft(_masquerade())
+        self.program = lab.spawn(self.host, ["openvpn", *_server_options(), *own.options()])
+        lab.own(self)
+        wait_ready(self.program)
+
+    def client(self, lab: Lab, host: Host) -> Program:
+        """Start a client of it in `host`, all of whose traffic then goes into its tunnel."""
+        return lab.spawn(host, ["openvpn", *_client_options(), *self._client.options()])
+
+    def close(self) -> None:
+        """kill -9, at the end of a test."""
+        self.program.kill()
+
+
+def run_provider(lab: Lab) -> Provider:
+    """Start the server in `lab.provider` and wait until it serves."""
+    directory = lab.path("openvpn")
+    directory.mkdir()
+    return Provider(lab, directory)
+
+
+def wait_ready(program: Program) -> None:
+    """Wait until an OpenVPN server or client says that its tunnel stands."""
+    program.wait_for_output(_READY, READY_SECONDS)
+
+
+def _server_options() -> Sequence[str]:
+    return [
+        *_COMMON,
+        *("--local", str(PROVIDER), "--port", str(OPENVPN_PORT), "--dh", "none"),
+        *("--server", str(TUNNEL_NET.network_address), str(TUNNEL_NET.netmask)),
+        *("--server-ipv6", str(TUNNEL_NET6), "--topology", "subnet"),
+        *("--push", "redirect-gateway def1 ipv6", "--remote-cert-tls", "client"),
+    ]
+
+
+def _client_options() -> Sequence[str]:
+    return [
+        *_COMMON,
+        *("--client", "--remote", str(PROVIDER), str(OPENVPN_PORT), "--nobind"),
+        *("--connect-retry", "1", "1", "--remote-cert-tls", "server"),
+    ]
+
+
+def _masquerade() -> str:
+    return f"""
+    table inet provider {{
+        chain postrouting {{
+            type nat hook postrouting priority srcnat;
+            ip saddr {TUNNEL_NET} oifname "eth0" masquerade
+            ip6 saddr {TUNNEL_NET6} oifname "eth0" masquerade
+        }}
+    }}
+    """
