@@ -177,12 +177,13 @@ WRONG_ONES: Mapping[str, Wrong] = {
         ("^ocgate: environment: OCGATE_LOGFORMAT: .*OCGATE_LOG_FORMAT",),
         {"OCGATE_LOGFORMAT": "json"},
     ),
-    "gateway": Wrong(
-        ("^ocgate: environment: VPN_GATEWAY: got '172.28.0.20'; expected",),
-        {"VPN_GATEWAY": "172.28.0.20"},
+    "gateway-of-the-other-family": Wrong(
+        ("^ocgate: environment: VPN_GATEWAY: got 'fd00:28::2'; expected .*VPN_GATEWAY6",),
+        {"VPN_GATEWAY": "fd00:28::2"},
     ),
-    "gateway6-block": Wrong(
-        ("^ocgate: environment: VPN_GATEWAY6: got 'block'; expected",), {"VPN_GATEWAY6": "block"}
+    "gateway6-without-forwarding": Wrong(
+        ("^ocgate: environment: VPN_GATEWAY6: got 'direct'; expected .*IPV6_FORWARD=0",),
+        {"VPN_GATEWAY6": "direct", "IPV6_FORWARD": "0"},
     ),
     "gateways": Wrong(
         ("^ocgate: environment: VPN_GATEWAYS: ", "^ocgate: environment: VPN_USER_GATEWAY: "),
@@ -281,7 +282,7 @@ WRONG_ONES: Mapping[str, Wrong] = {
             "^ocgate: environment: VPN_SUBNETT: .*VPN_SUBNET\\b",
             "^ocgate: TOML:1: WAN_IF: got .*; expected",
         ),
-        {"MSS": "1", "VPN_GATEWAY": "10.0.0.1", "VPN_SUBNETT": "x"},
+        {"MSS": "1", "VPN_GATEWAY": "10.0.0.1/24", "VPN_SUBNETT": "x"},
         in_file("ocgate.toml", 'wan_if = "a name that is too long"\n'),
     ),
     "many-in-conf": Wrong(

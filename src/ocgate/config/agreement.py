@@ -6,10 +6,12 @@ The model runs these once every value is fine alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from ocgate.config.choices import Ipv6Nat
 from ocgate.config.devices import device_matches
+from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.values import Fault
 
 if TYPE_CHECKING:
@@ -25,7 +27,13 @@ class Contradiction(Fault):
 
 def contradictions(settings: Settings) -> list[Contradiction]:
     """Settings that cannot both be meant, in a fixed order."""
-    return [*_device_conflicts(settings), *_ipv6_conflicts(settings), *_place_conflicts(settings)]
+    return [
+        *_device_conflicts(settings),
+        *_ipv6_conflicts(settings),
+        *_gateway_conflicts(settings),
+        *_exit6_conflicts(settings),
+        *_place_conflicts(settings),
+    ]
 
 
 def _device_conflicts(settings: Settings) -> list[Contradiction]:
@@ -61,6 +69,64 @@ def _ipv6_conflicts(settings: Settings) -> list[Contradiction]:
                 "set IPV6_NAT=auto to reject IPv6 only while it does not work, or IPV6_NAT=0 to "
                 "reject it always",
                 ("IPV6_SINK", "IPV6_NAT"),
+            )
+        )
+    return found
+
+
+def _gateway_conflicts(settings: Settings) -> list[Contradiction]:
+    """A gateway among the clients would send what it is given back to this host, or to a client.
+
+    Where VPN_SUBNET stays None the room that has read ocserv.conf compares.
+    """
+    return [
+        *_inside(settings.vpn_gateway, "VPN_GATEWAY", settings.vpn_subnet or (), "VPN_SUBNET"),
+        *_inside(settings.vpn_gateway6, "VPN_GATEWAY6", (settings.ipv6_subnet,), "IPV6_SUBNET"),
+    ]
+
+
+def _inside(
+    upstream: Upstream | None,
+    name: str,
+    subnets: tuple[IPv4Network | IPv6Network, ...],
+    subnets_name: str,
+) -> list[Contradiction]:
+    address = upstream.address if upstream else None
+    return [
+        Contradiction(
+            str(address),
+            f"an address outside of the clients' {subnet} ({subnets_name})",
+            "write the upstream's address in a network that this host is attached to",
+            (name, subnets_name),
+        )
+        for subnet in subnets
+        if address is not None and address in subnet
+    ]
+
+
+def _exit6_conflicts(settings: Settings) -> list[Contradiction]:
+    found = []
+    exit6 = settings.vpn_gateway6
+    if exit6 and exit6.kind is not UpstreamKind.BLOCK and not settings.ipv6_forward:
+        found.append(
+            Contradiction(
+                str(exit6),
+                "block or unset with IPV6_FORWARD=0",
+                "set IPV6_FORWARD=1 to let the clients' IPv6 out, or VPN_GATEWAY6=block to reject "
+                "it",
+                ("VPN_GATEWAY6", "IPV6_FORWARD"),
+            )
+        )
+    blocked = exit6 is None and settings.vpn_gateway is not None and settings.exit6 is not None
+    if blocked and settings.ipv6_nat is Ipv6Nat.ON:
+        found.append(
+            Contradiction(
+                "1",
+                f"0 or auto with VPN_GATEWAY={settings.vpn_gateway}, which blocks IPv6 while "
+                "VPN_GATEWAY6 is unset",
+                "set VPN_GATEWAY6=direct if the clients' IPv6 may leave by this host, which shows "
+                "this host's IPv6 address to the servers they reach, or IPV6_NAT=0 or auto",
+                ("IPV6_NAT", "VPN_GATEWAY", "VPN_GATEWAY6"),
             )
         )
     return found

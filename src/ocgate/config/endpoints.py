@@ -71,7 +71,7 @@ def endpoint(item: str) -> Endpoint:
     if item.lower() == NOTHING:
         raise reject(item, PROBE_ACCEPTS, "write off alone, or leave it out of the list")
     host, colon, port_text = item.partition(":")
-    if not re.fullmatch(r"[0-9.]+", host):
+    if not re.fullmatch(r"[0-9.]*\.[0-9.]*", host):  # 2620: is the start of an IPv6 address
         remedy = "write the address itself, such as 1.1.1.1:443"
         return _endpoint6(item, PROBE_ACCEPTS, remedy, "2620:fe::fe")
     try:

@@ -10,7 +10,7 @@ from ocgate.config.origin import ENVIRONMENT, Found, Origin, Written, printable
 from ocgate.config.table import KNOWN, is_set
 from ocgate.errors import Problem
 
-OUR_PREFIXES = ("VPN_", "OCGATE_")
+OUR_PREFIXES = ("VPN_", "OCGATE_", "EXIT_PROBE")
 _GUARDING_PREFIXES = (*OUR_PREFIXES, "IPV6_")
 
 

@@ -59,7 +59,8 @@ def load(environ: Mapping[str, str]) -> Loaded:
     file, in_file = _read_settings(environment.get("OCGATE_CONFIG_DIR"))
     found, in_secrets = _read_secrets(resolve.overlay(environment, file))
     settings, in_values = resolve.validate(found)
-    problems += [*in_file, *in_secrets, *in_values, *resolve.refuse_unserved(found)]
+    problems += [*in_file, *in_secrets, *in_values]
+    problems += [*resolve.refuse_unserved(found), *resolve.refuse_misordered(found)]
     if problems or settings is None:
         raise ConfigurationError(problems)
     return Loaded(

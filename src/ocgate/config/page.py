@@ -15,8 +15,8 @@ Generated from the settings table by `python -m ocgate.config.reference`; do not
 Every setting is an environment variable, or the same name in upper or lower case in `ocgate.toml`
 in the config dir; the environment wins. A variable that is empty counts as unset. All that is wrong
 is reported at once as `source:line: key: got …; expected …. what to do`, nothing is changed, and
-the exit code is 2. A misspelt `VPN_*`, `OCGATE_*` or `IPV6_*` name is an error, never ignored; what
-Kubernetes and docker links put into the environment is not.
+the exit code is 2. A misspelt `VPN_*`, `OCGATE_*`, `IPV6_*` or `EXIT_PROBE*` name is an error and
+never ignored; what Kubernetes and docker links put into the environment is not.
 
 ```toml
 # ocgate.toml
@@ -30,8 +30,8 @@ _UNSERVED_HEAD = """\
 ## Known, but without effect in this version
 
 Variables of azinchen/ocserv-server. What steers or guards clients' packets is refused, because
-running without it would send them by the host; the rest is accepted and the log says that it has
-no effect.
+running without it would send them by another exit; the rest is accepted and the log says that it
+has no effect.
 
 | Variable | Any value is | but for |
 |---|---|---|

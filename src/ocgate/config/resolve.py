@@ -6,14 +6,22 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
+from ocgate.config import gateway_settings
 from ocgate.config.agreement import Contradiction
 from ocgate.config.choices import Ipv6Nat
+from ocgate.config.gateways import rule_prio
 from ocgate.config.model import Settings
 from ocgate.config.origin import ENVIRONMENT, Origin, Written
 from ocgate.config.table import BY_FIELD, BY_NAME, LINES, SECRETS
 from ocgate.config.unserved import UNSERVED
-from ocgate.config.values import Fault, Rejected
+from ocgate.config.values import Fault, Rejected, written
 from ocgate.errors import Problem
+
+# The reference image's rules for bypass pools and for single users, with its defaults: the kernel
+# looks at the lowest priority first.
+_FOR_SOME = {"VPN_BYPASS_RULE_PRIO": 800, "VPN_GATEWAY_USER_RULE_PRIO": 900}
+
+_EXITS = ("VPN_GATEWAY", "VPN_GATEWAY6")
 
 
 def overlay(environment: Mapping[str, Written], file: Mapping[str, Written]) -> dict[str, Written]:
@@ -78,14 +86,37 @@ def _problem(fault: Fault, name: str, found: Mapping[str, Written]) -> Problem:
 def refuse_unserved(found: Mapping[str, Written]) -> list[Problem]:
     """Variables that steer or guard packets and that this version does not serve."""
     return [
-        written.origin.problem(
+        at.origin.problem(
             name,
-            written.text,
+            at.text,
             f"{_inert(name)}, because {UNSERVED[name].about}",
-            f"remove {name} only if clients may go out by the host",
+            f"remove {name} only if all clients may leave by VPN_GATEWAY (by this host without it)",
         )
-        for name, written in found.items()
-        if name in UNSERVED and UNSERVED[name].steers and not _is_inert(name, written)
+        for name, at in found.items()
+        if name in UNSERVED and UNSERVED[name].steers and not _is_inert(name, at)
+    ]
+
+
+def refuse_misordered(found: Mapping[str, Written]) -> list[Problem]:
+    """A rule for all clients before the places that were written for rules for some: it would hide
+    them. Those written places are the defaults, as others are refused."""
+    name = "VPN_GATEWAY_RULE_PRIO"
+    at = found.get(name)
+    if at is None or not {*_EXITS} & {*found}:
+        return []
+    try:
+        prio = rule_prio(at.text.strip())
+    except Rejected:
+        return []  # validate reports it
+    return [
+        at.origin.problem(
+            name,
+            at.text,
+            f"a priority greater than {other}={first}",
+            f"write 1000, say, or remove {other}, which has no effect in this version",
+        )
+        for other, first in _FOR_SOME.items()
+        if other in found and _is_inert(other, found[other]) and prio <= first
     ]
 
 
@@ -98,6 +129,7 @@ def notices(found: Mapping[str, Written], settings: Settings) -> tuple[str, ...]
             f"{subnet.origin}: IPV6_SUBNET: with IPV6_NAT=0 and IPV6_SINK=0 clients get no address "
             "from it; it is only compared with ipv6-network in ocserv.conf"
         )
+    said += [] if settings.gateway_mode else _without_gateway(found, settings)
     for name, line in UNSERVED.items():
         if name in found and not line.steers and not _is_inert(name, found[name]):
             place = found[name].origin
@@ -105,8 +137,19 @@ def notices(found: Mapping[str, Written], settings: Settings) -> tuple[str, ...]
     return tuple(said)
 
 
-def _is_inert(name: str, written: Written) -> bool:
-    return written.text.strip() in UNSERVED[name].inert
+def _without_gateway(found: Mapping[str, Written], settings: Settings) -> list[str]:
+    """Settings of gateway mode without an exit; a default written out says nothing."""
+    return [
+        f"{found[name].origin}: {name}: has no effect without VPN_GATEWAY or VPN_GATEWAY6"
+        for name, line in BY_NAME.items()
+        if line.setting.group == gateway_settings.GROUP
+        and name in found
+        and written(getattr(settings, line.field)) != line.default
+    ]
+
+
+def _is_inert(name: str, at: Written) -> bool:
+    return at.text.strip() in UNSERVED[name].inert
 
 
 def _inert(name: str) -> str:

@@ -82,6 +82,8 @@ def written(value: object) -> str:
         return "1" if value else "0"
     if isinstance(value, Enum):
         return str(value.value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if type(value) is tuple:  # a NamedTuple knows its own text
         return ", ".join(written(item) for item in value) or NOTHING
     return str(value)

@@ -26,6 +26,9 @@ from ocgate.config.injected import is_injected
         ("VNP_GATEWAY", "write VPN_GATEWAY, or remove it"),
         ("VPNGATEWAYS", "write VPN_GATEWAYS, or remove it"),
         ("IPV6NAT", "write IPV6_NAT, or remove it"),
+        ("EXIT_PROBES", "write EXIT_PROBE, or remove it"),
+        ("EXIT_PROBE_INTERVALL", "write EXIT_PROBE_INTERVAL, or remove it"),
+        ("exit_probe", "write EXIT_PROBE, or remove it"),
     ],
 )
 def test_misspelt_name(name: str, remedy: str) -> None:
@@ -43,7 +46,7 @@ def test_misspelt_name(name: str, remedy: str) -> None:
     [
         *("PATH", "HOME", "MSG", "MSYS", "LANG", "PS1", "WAN_IP", "HEALTHCHECK_URL", "VPNC_SCRIPT"),
         *("IPV6_DISABLED", "IPV6_ADDRESS", "IPV4_SUBNET", "IPV4_FORWARD", "KUBERNETES_PORT", ""),
-        *("OPENVPN_SUBNETS", "USER", "PASSWORD", "URL"),
+        *("OPENVPN_SUBNETS", "USER", "PASSWORD", "URL", "EXIT_CODE", "EXIT"),
     ],
 )
 def test_foreign_name(name: str) -> None:

@@ -76,8 +76,8 @@ def test_all_problems_at_once(env: dict[str, str], write: Write, tmp_path: Path)
         env
         | {
             "VPN_SUBNET": "10.10.10.5/24, 10.20.0.0",
-            "VPN_GATEWAY": "172.28.0.2",
-            "VPN_GATEWAY6": "direct",
+            "VPN_GATEWAY": "172.28.0.2/24",
+            "VPN_GATEWAY_BYPASS": "ru",
             "VPN_USER_GATWAY": "alice=nl",
             "VPN_PORT_443_TCP_ADDR": "10.96.0.7",
             "IPV6_NAT": "auto",
@@ -103,9 +103,12 @@ def test_all_problems_at_once(env: dict[str, str], write: Write, tmp_path: Path)
         "debug, info, warning or error\n"
         "environment: OCGATE_PASSWORD_FILE: expected either OCGATE_PASSWORD or "
         "OCGATE_PASSWORD_FILE. Remove one of them\n"
-        "environment: VPN_GATEWAY: got '172.28.0.2'; expected direct or unset, because the gateway "
-        "mode is not in this version and running without it would send clients by the host. Remove "
-        "VPN_GATEWAY only if clients may go out by the host\n"
+        "environment: VPN_GATEWAY: got '172.28.0.2/24'; expected an IPv4 address, a DNS name, "
+        "direct or block. Leave the prefix length out: write 172.28.0.2\n"
+        "environment: VPN_GATEWAY_BYPASS: got 'ru'; expected unset, because named gateways, "
+        "per-user exits and bypass pools are not in this version and running without them would "
+        "send clients by another exit than the one meant for them. Remove VPN_GATEWAY_BYPASS only "
+        "if all clients may leave by VPN_GATEWAY (by this host without it)\n"
         "environment: VPN_SUBNET: got '10.10.10.5/24'; expected a network without host bits. Write "
         "10.10.10.0/24\n"
         "environment: VPN_SUBNET: got '10.20.0.0'; expected IPv4 networks with /8 to /30 or a "
@@ -138,7 +141,13 @@ def test_all_problems_at_once(env: dict[str, str], write: Write, tmp_path: Path)
         ("[vpn_subnet]\na = 1", "F:1: VPN_SUBNET: got 'a table'; expected IPv4 networks"),
         ("ocgate_password = 5", "F:1: OCGATE_PASSWORD: expected 1 to 127 bytes of UTF-8"),
         ("ocgate_config_dir = '/x'", "F:1: OCGATE_CONFIG_DIR: expected this in the environment"),
-        ("vpn_gateway = 'nl'", "F:1: VPN_GATEWAY: got 'nl'; expected direct or unset, because"),
+        (
+            "vpn_gateways = 'nl=vpn'",
+            "F:1: VPN_GATEWAYS: got 'nl=vpn'; expected unset, because named",
+        ),
+        ("vpn_gateway = false", "F:1: VPN_GATEWAY: got 'false'; expected an IPv4 address, a DNS"),
+        ("exit_probe_interval = 1e-5", "F:1: EXIT_PROBE_INTERVAL: got '1e-05'; expected a number"),
+        ("exit_probe_interval = true", "F:1: EXIT_PROBE_INTERVAL: got 'true'; expected a number"),
         ('\n"ä\\n" = 1', "F:2: ä\\n: expected a known name. Remove it (the nearest"),
     ],
 )
@@ -281,7 +290,7 @@ def test_model_refuses_contradictions_too() -> None:
 @pytest.mark.parametrize("name", [name for name, line in UNSERVED.items() if line.steers])
 def test_steering_is_never_ignored(env: dict[str, str], name: str) -> None:
     """What would steer packets is refused; what means the same as unset is taken."""
-    assert "would send clients by the host" in _refused(env | {name: "nl"})
+    assert "would send clients by another exit" in _refused(env | {name: "nl"})
     for inert in UNSERVED[name].inert:
         assert load(env | {name: inert}).notices == ()
 
@@ -357,6 +366,17 @@ _WRITTEN = {
     "IPV6_PROBE": ("2001:db8::1 [2001:db8::2]:53", '["[2001:db8::1]:443", "[2001:db8::2]:53"]'),
     "IPV6_PROBE_INTERVAL": ("60", "60"),
     "IPV6_SINK": ("0", "false"),
+    "VPN_GATEWAY": ("172.28.0.2", '"172.28.0.2"'),
+    "VPN_GATEWAY6": ("block", '"BLOCK"'),
+    "VPN_GATEWAY_TABLE": ("200", "200"),
+    "VPN_GATEWAY_RULE_PRIO": ("901", '"901"'),
+    "VPN_GATEWAYS_RESOLVE_INTERVAL": ("60", "60"),
+    "VPN_GATEWAYS_RESOLVE_TIMEOUT": ("60", "60"),
+    "EXIT_PROBE": ("1.1.1.1 [2620:fe::fe]:53", '["1.1.1.1:443", "[2620:fe::fe]:53"]'),
+    "EXIT_PROBE_INTERVAL": ("0.5", "0.5"),
+    "EXIT_PROBE_FAILURES": ("1", "1"),
+    "EXIT_PROBE_SUCCESSES": ("1", "1"),
+    "OCGATE_FORWARDING": ("shared", "'Shared'"),
     "OCGATE_RUN_DIR": ("/run/x", '"/run/x/"'),
     "OCGATE_LOG_FORMAT": ("json", '"json"'),
     "OCGATE_LOG_LEVEL": ("debug", '"debug"'),

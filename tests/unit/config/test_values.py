@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocgate.config import devices, networks, texts
+from ocgate.config import devices, endpoints, gateways, networks, texts
 from ocgate.config.choices import Ipv6Nat, LogLevel
+from ocgate.config.endpoints import Endpoint
 from ocgate.config.model import Settings
-from ocgate.config.networks import Endpoint
 from ocgate.config.table import BY_NAME, LINES
 from ocgate.config.values import Form, Rejected, written
 
@@ -320,10 +320,20 @@ def test_any_text_is_read_or_rejected(line: object, text: str) -> None:
         assert all(f.expected and f.remedy and not f.remedy.endswith(".") for f in rejected.faults)
 
 
+_NETWORK_LIKE = (
+    networks.ipv4_networks,
+    networks.ipv6_subnet,
+    endpoints.ipv6_endpoints,
+    endpoints.endpoints,
+    gateways.upstream4,
+    gateways.upstream6,
+)
+
+
 @given(st.from_regex(r"[0-9./, :a-f\[\]%]{0,40}", fullmatch=True))
 def test_network_like_text_is_read_or_rejected(text: str) -> None:
     """Law: the same for text that looks like networks and addresses."""
-    for parse in (networks.ipv4_networks, networks.ipv6_subnet, networks.ipv6_endpoints):
+    for parse in _NETWORK_LIKE:
         try:
             parse(text)
         except Rejected as rejected:

@@ -56,6 +56,25 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, conf: bytes, supplemen
     assert dict(found.origins) == dict(written.origins)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"VPN_GATEWAY": "172.28.0.2", "VPN_GATEWAY6": "fd00:28::2", "EXIT_PROBE": "off"},
+        {"VPN_GATEWAY": "nl.example.", "VPN_GATEWAY6": "DIRECT", "EXIT_PROBE_INTERVAL": "0.07"},
+        {"VPN_GATEWAY": "block", "EXIT_PROBE": "1.1.1.1, [2620:fe::fe]:53"},
+        {"VPN_GATEWAY6": "block", "VPN_GATEWAY_TABLE": "2147483647", "OCGATE_FORWARDING": "shared"},
+    ],
+)
+def test_gateway_mode_comes_back(tmp_path: Path, asked: dict[str, str]) -> None:
+    """A control plane that is restarted must know the gateway, or clients would leave by the
+    host."""
+    written = sources(**asked)
+    write_snapshot(tmp_path, written)
+    found = read_snapshot(tmp_path).settings
+    assert found == written.settings
+    assert found.gateway_mode
+
+
 def test_it_keeps_no_secret_and_nobody_else_reads_it(tmp_path: Path) -> None:
     write_snapshot(tmp_path, sources(OCGATE_USER="carol", OCGATE_PASSWORD="hunter2-hunter2"))
     path = tmp_path / SNAPSHOT
