@@ -65,6 +65,15 @@ def topics(looks: list[Look]) -> set[Topic]:
         ("sysctl -qw net.ipv6.conf.all.forwarding=1", Topic.FORWARDING),
         ("ip -6 rule add from fda9::/64 lookup 100", Topic.RULE),
         ("nft add table inet other", Topic.NFT),
+        (
+            "ip neigh add 192.0.2.9 lladdr 2:0:0:0:0:9 dev wan0;"
+            "ip neigh change 192.0.2.9 nud failed dev wan0",
+            Topic.NEIGHBOUR,
+        ),
+        (
+            "ip neigh add 192.0.2.9 lladdr 2:0:0:0:0:9 dev wan0; ip neigh del 192.0.2.9 dev wan0",
+            Topic.NEIGHBOUR,
+        ),
     ],
 )
 def test_every_kind_of_change_is_heard(uplink: str, sh: Shell, command: str, topic: Topic) -> None:
@@ -118,6 +127,39 @@ def test_tunnels_from_before_the_watch_are_known(sh: Shell) -> None:
     looks = heard(act, until=lambda looks: any(look.gone for look in looks))
     assert [name for look in looks for name in look.gone] == ["vpns7"]
     assert topics(looks) == set()
+
+
+def test_a_neighbour_that_does_not_answer_is_heard(uplink: str, sh: Shell) -> None:
+    """Asked by a packet, as in real life; `isp0` at the other end of the pair has no address."""
+    for family, address in ((4, "192.0.2.9"), (6, "2001:db8::9")):
+        sh(
+            f"sysctl -qw net.ipv{family}.neigh.wan0.retrans_time_ms=10;"
+            f"sysctl -qw net.ipv{family}.neigh.wan0.mcast_solicit=1"
+        )
+        looks = heard(lambda to=address: sh(f"ping -c1 -W0.1 {to} >/dev/null || true"))  # type: ignore[misc]
+        assert topics(looks) == {Topic.NEIGHBOUR}
+
+
+def test_neighbours_that_answer_and_those_of_tunnels_and_bridges_wake_nobody(
+    uplink: str, sh: Shell
+) -> None:
+    sh(
+        "ip link add vpns0 type veth peer name vpns1; ip link set vpns0 up; ip link set vpns1 up;"
+        "ip link add br0 type bridge; ip link add port0 type veth peer name port1;"
+        "ip link set port0 master br0"
+    )
+
+    def act() -> None:
+        sh(
+            "ip neigh add 192.0.2.9 lladdr 2:0:0:0:0:9 nud reachable dev wan0;"
+            "ip neigh change 192.0.2.9 lladdr 2:0:0:0:0:9 nud stale dev wan0;"
+            "ip neigh add 10.9.0.2 lladdr 2:0:0:0:0:7 dev vpns0;"
+            "ip neigh change 10.9.0.2 nud failed dev vpns0; ip neigh del 10.9.0.2 dev vpns0;"
+            "bridge fdb add 2:0:0:0:0:8 dev port0 master;"
+            "bridge fdb del 2:0:0:0:0:8 dev port0 master"
+        )
+
+    assert heard(act, seconds=0.3) == []
 
 
 def test_a_burst_is_few_looks(uplink: str, sh: Shell) -> None:

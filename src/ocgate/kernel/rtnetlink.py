@@ -31,6 +31,7 @@ from ocgate.plan.routing import Route, RouteKind, Rule, RuleAction
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change

@@ -1,7 +1,7 @@
 """Kernel events, coalesced: they only say "look again", what is so now is then read anew.
 
             rtnetlink: links, addresses, routes, rules, ─┐
-                       forwarding                        │
+                       forwarding, lost neighbours       │
                                                          ├─ parse ─ debounce ─ Look(…)
             nfnetlink: NEWGEN (a ruleset was committed) ─┘
 
@@ -22,14 +22,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ocgate.kernel import netlink, nftgen, rtnetlink
+from ocgate.kernel import neighbours, netlink, nftgen, rtnetlink
 from ocgate.kernel.netlink import Message, as_number, attributes
 from ocgate.kernel.nftgen import Commit
 
-# linux/rtnetlink.h RTNLGRP_*: link, IPv4 address, route and rule, IPv6 address, route and rule.
+# linux/rtnetlink.h RTNLGRP_*: link, neighbour, IPv4 address, route and rule, and the same of IPv6.
 # Links and addresses, too: when one goes, IPv4 routes go with it without an event of their own.
 # RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF tell of the forwarding sysctls, whoever writes them.
-_ROUTE_GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
+_ROUTE_GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 24, 25)
 _NEWNETCONF = 80  # linux/rtnetlink.h
 _NETCONFMSG_SIZE = 4  # one byte of family, padded to 4; linux/netconf.h
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING = 1, 2
@@ -59,6 +59,7 @@ class Topic(Enum):
     RULE = "rule"
     NFT = "nft"
     FORWARDING = "forwarding"
+    NEIGHBOUR = "neighbour"  # one failed, or its entry went; a plan does not depend on it
 
 
 EVERYTHING = frozenset(Topic)
@@ -73,6 +74,8 @@ _TOPIC = {
     rtnetlink.NEWRULE: Topic.RULE,
     rtnetlink.DELRULE: Topic.RULE,
     _NEWNETCONF: Topic.FORWARDING,
+    rtnetlink.NEWNEIGH: Topic.NEIGHBOUR,
+    rtnetlink.DELNEIGH: Topic.NEIGHBOUR,
 }
 
 
@@ -202,13 +205,13 @@ class Watch:
 
     def _hear_route(self, message: Message) -> None:
         topic = _TOPIC.get(message.kind)
-        if topic is None or self._is_of_session(topic, message):
+        if topic is None or self._is_of_no_concern(topic, message):
             return
         self._pending.topics.add(topic)
         self._heard.set()
 
-    def _is_of_session(self, topic: Topic, message: Message) -> bool:
-        """Whether it concerns nothing but a client tunnel; notes tunnels that come and go."""
+    def _is_of_no_concern(self, topic: Topic, message: Message) -> bool:
+        """Whether it is about a client tunnel, or no change; notes tunnels that come and go."""
         if topic is Topic.LINK:
             return self._is_session_link(message)
         if topic is Topic.ADDRESS:
@@ -220,6 +223,9 @@ class Watch:
             held = attributes(message.payload, _NETCONFMSG_SIZE)
             of_all = bytes(held.get(_NETCONFA_IFINDEX, b"")) == _ALL
             return not (of_all and _NETCONFA_FORWARDING in held)
+        if topic is Topic.NEIGHBOUR:
+            index = neighbours.index_of_lost(message)
+            return index is None or index in self._session_links
         return False
 
     def _is_session_link(self, message: Message) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from itertools import pairwise
 
 from ocgate.exits import names
 from ocgate.exits.names import LONGEST_PAUSE, LONGEST_TTL, SHORTEST_TTL, Book
@@ -54,7 +55,7 @@ def test_a_dead_name_is_asked_ever_more_rarely() -> None:
     for _ in range(10):
         book = names.failed(book, "NXDOMAIN", now=moments[-1])
         moments.append(book.ask_at)
-    waits = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    waits = [after - before for before, after in pairwise(moments)]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
@@ -67,7 +68,7 @@ def test_a_dead_gateway_asks_out_of_turn_and_then_ever_more_rarely() -> None:
             asked.append(now)
             book = after(book, A, ttl=600, now=now)
     assert asked[:6] == [1, 3, 7, 15, 31, 63]
-    assert max(b - a for a, b in zip(asked, asked[1:], strict=False)) == LONGEST_PAUSE
+    assert max(b - a for a, b in pairwise(asked)) == LONGEST_PAUSE
 
 
 def test_news_for_a_dead_gateway_makes_the_next_look_up_prompt() -> None:
