@@ -23,7 +23,6 @@ DNS_PORT = 53
 _TYPES = {"A": 1, "AAAA": 28}
 _NAMES = {number: name for name, number in _TYPES.items()}
 _NXDOMAIN = 3
-_TTL_SECONDS = 60
 _POINTER_TO_QUESTION = 0xC00C  # the question's name starts right behind the 12-byte header
 
 
@@ -41,7 +40,8 @@ class Query:
 class DnsServer:
     """Serves `table` (lower-case name without final dot -> addresses) over UDP and TCP, port 53.
 
-    Names that aren't there get NXDOMAIN. `queries` grows with every question.
+    ttl: seconds, of every answer. Names that aren't there get NXDOMAIN. `queries` grows with every
+    question; `table` may be changed while it serves.
     """
 
     def __init__(
@@ -49,8 +49,11 @@ class DnsServer:
         netns: Namespace,
         addresses: Sequence[Address],
         table: Mapping[str, Sequence[Address]],
+        *,
+        ttl: int = 60,
     ) -> None:
         self.table = dict(table)
+        self._ttl = ttl
         self.queries: list[Query] = []
         self._servers: list[socketserver.BaseServer] = []
         answer = self._answer
@@ -82,16 +85,16 @@ class DnsServer:
         # Response, recursion desired and available; NXDOMAIN only if the name has nothing at all.
         flags = 0x8180 | (_NXDOMAIN if known is None else 0)
         head = request[:2] + struct.pack("!HHHHH", flags, 1, len(found), 0, 0)
-        return head + request[12:end] + b"".join(_record(a) for a in found)
+        return head + request[12:end] + b"".join(_record(a, self._ttl) for a in found)
 
     def close(self) -> None:
         close_servers(self._servers)
 
 
-def _record(address: Address) -> bytes:
+def _record(address: Address, ttl: int) -> bytes:
     kind = _TYPES["A" if address.version == 4 else "AAAA"]
     packed = address.packed
-    return struct.pack("!HHHIH", _POINTER_TO_QUESTION, kind, 1, _TTL_SECONDS, len(packed)) + packed
+    return struct.pack("!HHHIH", _POINTER_TO_QUESTION, kind, 1, ttl, len(packed)) + packed
 
 
 def _question(message: bytes) -> tuple[str, str, int]:
