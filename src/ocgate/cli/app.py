@@ -187,6 +187,20 @@ def status(as_json: Json = False) -> None:
     _end(showing.status(as_json=as_json))
 
 
+@app.command(
+    rich_help_panel=LOOK,
+    epilog=_examples("sudo ocgate metrics", "sudo ocgate metrics | grep ocgate_exit"),
+)
+def metrics() -> None:
+    """Print exits, sessions and what was blocked in Prometheus' text format.
+
+    Nothing listens on the network for it; hand it to a node exporter's textfile collector, say.
+    """
+    from ocgate.cli import metrics as figures
+
+    _end(figures.metrics())
+
+
 @app.command(rich_help_panel=LOOK, epilog=_examples("ocgate healthcheck || echo unhealthy"))
 def healthcheck() -> None:
     """Say whether the server is healthy, for a container's probe: 0 if it is, else 1."""

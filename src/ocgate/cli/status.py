@@ -15,11 +15,13 @@ from ocgate.errors import OcgateError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ocgate.control.status_schema import BlockedStatus, SessionStatus, Status
+    from ocgate.control.status_schema import BlockedStatus, ExitStatus, SessionStatus, Status
 
 # 1024 apart, as `ip -h` and docker print bytes.
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
+# A state that clients suffer from must not look like the others.
+_STATES = {"down": "DOWN", "block": "blocked"}
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 
 
@@ -47,6 +49,7 @@ def show(found: Status) -> None:
     for shown in (
         _facts("Server", _server_rows(found)),
         _facts("Network", _network_rows(found)),
+        *([_exits(found["exits"], now)] if found["exits"] else []),
         _sessions(found["sessions"], now),
         _blocked(found["blocked"]),
     ):
@@ -103,6 +106,25 @@ def _facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     shown.show_header = False
     for name, value in rows:
         shown.add_row(name, value)
+    return shown
+
+
+def _exits(exits: Sequence[ExitStatus], now: datetime) -> Table:
+    columns = ("Exit", "Gateway", "Address", "State", "For", "RTT", "Why")
+    shown = terminal.table("Exits", *columns, numbers=frozenset({"For", "RTT"}))
+    for found in exits:
+        place = found["address"] if found["address"] != found["gateway"] else None
+        device = f"on {found['device']}" if found["device"] else ""
+        since, rtt = found["since"], found["rtt"]
+        shown.add_row(
+            f"{found['exit']} IPv{found['family']}",
+            found["gateway"],
+            " ".join(part for part in (place, device) if part),
+            _STATES.get(found["state"], found["state"]),
+            duration((now - datetime.fromisoformat(since)).total_seconds()) if since else "",
+            "" if rtt is None else f"{rtt * 1000:.1f} ms",
+            found["why"],
+        )
     return shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,6 +15,7 @@ from ocgate.control.keeper import Keeper
 from ocgate.control.status_schema import (
     SCHEMA,
     BlockedStatus,
+    ExitStatus,
     NetworkStatus,
     ServerStatus,
     SessionStatus,
@@ -31,19 +32,26 @@ from ocgate.sessions.table import SessionTable
 _STATISTICS = Path("/sys/class/net")
 
 
+def _no_exits() -> list[ExitStatus]:
+    return []
+
+
 @dataclass(frozen=True)
 class Observed:
-    """What a control plane looks at to tell how it is. started_at: seconds since the epoch."""
+    """What a control plane looks at to tell how it is. started_at: seconds since the epoch;
+    exits: how the exits are now (ExitWatch.statuses)."""
 
     run_dir: Path
     started_at: float
     nft: Nft
     keeper: Keeper
     table: SessionTable
+    exits: Callable[[], list[ExitStatus]] = _no_exits
 
 
-async def collect(seen: Observed) -> Status:
-    """The whole status, read now."""
+async def collect(seen: Observed, *, listing: bool = True) -> Status:
+    """The whole status, read now; listing: with every session, whose byte counts are two reads
+    each, which is a second of work at some 10,000."""
     drift = await seen.keeper.drift()
     reasons = await _reasons(seen, drift)
     return Status(
@@ -53,7 +61,9 @@ async def collect(seen: Observed) -> Status:
         reasons=reasons,
         server=await asyncio.to_thread(_server, seen),
         network=_network(seen, guard=not drift),
-        sessions=[_session(session) for session in seen.table],
+        exits=seen.exits(),
+        session_count=len(seen.table),
+        sessions=[_session(session) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(_blocked, seen.nft),
     )
 

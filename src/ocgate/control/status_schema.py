@@ -47,6 +47,28 @@ class NetworkStatus(TypedDict):
     repairs: int
 
 
+class ExitStatus(TypedDict):
+    """The way out of one family's clients in gateway mode; without that mode there are none.
+
+    exit: `default`. family: 4 or 6. gateway: as written, `direct` and `block` too. address: the
+    gateway's, None while its name has not resolved. device: where it is a neighbour, None where it
+    isn't. state: `up`, `down`, `unknown` (not probed yet), or for what needs no probe `direct`,
+    `block`. since: of that state, None without one. why: what the state rests on. rtt: seconds of
+    the last answered probe, None before one. transitions: up to down and back, since control began.
+    """
+
+    exit: str
+    family: int
+    gateway: str
+    address: str | None
+    device: str | None
+    state: str
+    since: str | None
+    why: str
+    rtt: float | None
+    transitions: int
+
+
 class SessionStatus(TypedDict):
     """worker: pid of its ocserv worker. device: its tun. address4/6: its own, None without that
     family. peer: where the client comes from. bytes_in: from the client, bytes_out: to it.
@@ -87,5 +109,7 @@ class Status(TypedDict):
     reasons: list[str]
     server: ServerStatus
     network: NetworkStatus
+    exits: list[ExitStatus]
+    session_count: int
     sessions: list[SessionStatus]
     blocked: list[BlockedStatus]

@@ -164,7 +164,7 @@ async def _by_dns(
         raise _Failed(_told(error) or f"{servers} said nothing") from None
     except dns.resolver.LifetimeTimeout as error:
         raise _Failed(_told(error) or f"no answer from {servers}", late=True) from None
-    except (dns.exception.DNSException, OSError) as error:
+    except (dns.exception.DNSException, OSError, ValueError) as error:
         raise _Failed(f"{servers}: {error}") from None
     found = tuple(dict.fromkeys(ip_address(record.address) for record in answer))
     ttl = float(answer.chaining_result.minimum_ttl)  # the shortest of a chain of CNAMEs

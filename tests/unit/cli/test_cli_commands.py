@@ -47,6 +47,33 @@ STATUS: dict[str, Any] = {
         "guard": True,
         "repairs": 0,
     },
+    "exits": [
+        {
+            "exit": "default",
+            "family": 4,
+            "gateway": "nl.example",
+            "address": "172.28.0.3",
+            "device": "eth1",
+            "state": "down",
+            "since": "2026-03-01T11:55:00Z",
+            "why": "no answer to ARP from 172.28.0.3 on eth1",
+            "rtt": 0.0123,
+            "transitions": 3,
+        },
+        {
+            "exit": "default",
+            "family": 6,
+            "gateway": "block",
+            "address": None,
+            "device": None,
+            "state": "block",
+            "since": None,
+            "why": "rejected, as configured",
+            "rtt": None,
+            "transitions": 0,
+        },
+    ],
+    "session_count": 1,
     "sessions": [
         {
             "worker": 7,
@@ -251,6 +278,8 @@ def test_status(
     for expected in ("a[red]b�[2J" + "x" * 40, "1 h 0 min", "1.5 KiB", "3.0 GiB", "12,345"):
         assert expected in printed
     assert "invalid" not in printed
+    for expected in ("DOWN", "nl.example", "5 min", "12.3 ms", "blocked", "no answer to ARP"):
+        assert expected in printed
     assert invoke("status", "--json") == 0
     assert json.loads(capsys.readouterr().out) == STATUS
 
@@ -272,6 +301,18 @@ def test_status_of_another_version(
     """An answer that we don't understand is an error, not a traceback."""
     control("ocgate.control.ask", ask=lambda _run_dir, _verb: answer)
     assert invoke("status") == 1
+
+
+def test_metrics_are_printed_as_they_come(
+    invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And an answer that is none is an error."""
+    page = b'# HELP x\nocgate_build_info{version="1"} 1.0\n'
+    control("ocgate.control.ask", ask=lambda _run_dir, _verb: page)
+    assert invoke("metrics") == 0
+    assert capsys.readouterr().out == page.decode()
+    page = b"error unknown verb metrics\n"
+    assert invoke("metrics") == 1
 
 
 @pytest.mark.parametrize(
