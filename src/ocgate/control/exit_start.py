@@ -8,6 +8,7 @@ refuse, because a server whose clients have nowhere to go is a mistake that some
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from ocgate.config.gateways import VARIABLES, Upstream
@@ -30,9 +31,15 @@ def resolved_now(sources: Sources, facts: Facts, *, resolve: Resolve = resolve) 
 
 
 async def resolved(
-    sources: Sources, facts: Facts, *, known: Exits = NO_GATEWAYS, resolve: Resolve = resolve
+    sources: Sources,
+    facts: Facts,
+    *,
+    known: Exits = NO_GATEWAYS,
+    longest: float = math.inf,
+    resolve: Resolve = resolve,
 ) -> Exits:
-    """Every gateway's address; a name is waited for VPN_GATEWAYS_RESOLVE_TIMEOUT seconds.
+    """Every gateway's address; a name is waited for VPN_GATEWAYS_RESOLVE_TIMEOUT seconds, but no
+    more than `longest`.
 
     known: what is in force of gateways that `sources` leaves as they are; those are not asked.
     Raises ConfigurationError with a problem for each name that gave no usable address.
@@ -40,7 +47,7 @@ async def resolved(
     wanted = gateways(sources.settings)
     found = await asyncio.gather(
         *(
-            _located(sources, facts, family, upstream, known.of(family), resolve)
+            _located(sources, facts, family, upstream, known.of(family), longest, resolve)
             for family, upstream in wanted.items()
         )
     )
@@ -59,6 +66,7 @@ async def _located(
     family: Family,
     upstream: Upstream,
     known: ExitState | None,
+    longest: float,
     resolve: Resolve,
 ) -> ExitState | Problem:
     if known is not None and known.address is not None:
@@ -67,7 +75,7 @@ async def _located(
         return ExitState(upstream.address)
     name = upstream.name or ""
     subnets: tuple[Network, ...] = (*sources.synced.subnets4, *sources.synced.subnets6)
-    seconds = sources.settings.vpn_gateways_resolve_timeout
+    seconds = min(sources.settings.vpn_gateways_resolve_timeout, longest)
     try:
         answer = await resolve(name, family, seconds, Lookup(subnets), patient=True)
     except NotResolved as error:

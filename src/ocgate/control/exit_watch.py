@@ -48,6 +48,8 @@ SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 4.0  # seconds
 LOOKUP_TIMEOUT = 5.0  # seconds; a second nameserver gets its turn after two
 # Events come in bursts (a container that goes takes link, address and routes with it).
 SETTLE = 0.1  # seconds
+# A reload waits for new names at most so long: its answer is waited for 30 s (control.ask).
+RELOAD_WAIT = 15.0  # seconds
 # Without gateways there is nothing to do until a reload, which nudges.
 IDLE = 60.0  # seconds
 
@@ -96,6 +98,7 @@ class ExitWatch:
         self._tracks: dict[Family, Track] = {}
         self._before = read_known(run_dir)  # of a former control plane
         self._kept = self._before
+        self._owed = False  # what was told last could not be applied
         self._changing = asyncio.Lock()
         self._nudged = asyncio.Event()
         self._asking = asyncio.Event()
@@ -109,9 +112,12 @@ class ExitWatch:
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """While new settings are put in force: what is known of the old gateways stays unsaid."""
+        """While new settings are put in force: what is known of the old gateways stays unsaid, and
+        what is known of the new ones is kept when they are."""
         async with self._changing:
             yield
+            self._follow()
+            self._keep({family: track.known for family, track in self._tracks.items()})
         self.nudge()
 
     async def resolved(self, sources: Sources, facts: Facts) -> Exits:
@@ -123,7 +129,9 @@ class ExitWatch:
             self._keeper.exits.of(family) if former.get(family) == wanted.get(family) else None
             for family in FAMILIES
         )
-        return await resolved(sources, facts, known=Exits(four, six), resolve=self._resolve)
+        return await resolved(
+            sources, facts, known=Exits(four, six), longest=RELOAD_WAIT, resolve=self._resolve
+        )
 
     async def run(self) -> None:
         """For ever."""
@@ -213,14 +221,14 @@ class ExitWatch:
 
     async def _verdict(self, track: Track, address: Address) -> Verdict | None:
         """None: nothing can be said now."""
-        device = self._device(address)
-        if device is None:
-            why = f"{address} is on none of the attached networks"
-            return Verdict(ok=False, why=why, at=self._now())
+        prepared = self._keeper.prepared
+        unfit, device = refusal(address, prepared.facts, prepared.subnets), self._device(address)
+        if unfit or device is None:  # planning closes it for the same reason
+            return Verdict(ok=False, why=unfit, at=self._now())
         targets = self._targets(track)
         if not targets:
             return self._by_neighbour(address, device)
-        interval = self._keeper.prepared.sources.settings.exit_probe_interval
+        interval = prepared.sources.settings.exit_probe_interval
         timeout = min(max(interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
         result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY)
         if result.ok:
@@ -270,11 +278,13 @@ class ExitWatch:
             known = {family: track.known for family, track in self._tracks.items()}
             exits = exits_of(known)
             try:
-                if _essence(exits) != _essence(self._keeper.exits):
+                if self._owed or _essence(exits) != _essence(self._keeper.exits):
+                    self._owed = True
                     await self._keeper.look(exits=exits)
             except OcgateError as error:
                 log.error("the exits changed, but that can't be applied", why=str(error))
                 return
+            self._owed = False
             self._keep(known)
 
     def _keep(self, known: dict[Family, Known]) -> None:

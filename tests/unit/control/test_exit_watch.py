@@ -25,7 +25,7 @@ from ocgate.exits.resolver import Answer, Lookup, NotResolved
 from ocgate.kernel.neighbours import Neighbour
 from ocgate.kernel.probe import ProbeResult, Target
 from ocgate.plan.exits import Exits, ExitState
-from ocgate.plan.facts import Address, Family
+from ocgate.plan.facts import Address, DefaultRoute, Family
 
 A, B, SIX = map(ip_address, ("172.28.0.3", "172.28.0.4", "fd00:28::3"))
 ETH0 = interface(2, "eth0", "172.28.0.2/24", "fd00:28::2/64")
@@ -48,6 +48,7 @@ class World:
     asked: list[tuple[str, Family]] = field(default_factory=list)
     probed: list[tuple[list[Target], int, float]] = field(default_factory=list)
     at: float = 1000.0
+    hold: asyncio.Event | None = None
 
     def settle(self, exits: Exits = Exits(), **environ: str) -> None:  # noqa: B008
         """These settings and exits are in force."""
@@ -68,13 +69,15 @@ class World:
         )
 
     async def look(self, *, exits: Exits) -> None:
+        self.exits = exits  # known to the keeper, but not in the kernel
         if self.refuses:
             raise OcgateError("the kernel says no")
         self.looks.append(exits)
-        self.exits = exits
 
     async def probe(self, targets: Sequence[Target], *, timeout: float, mark: int) -> ProbeResult:
         self.probed.append((list(targets), mark, timeout))
+        if self.hold is not None:
+            await self.hold.wait()
         words = "1.1.1.1:443 answered" if self.answers else "1.1.1.1:443: Connection timed out"
         return ProbeResult(self.answers, targets[0], words, 0.012)
 
@@ -262,15 +265,25 @@ def test_a_probe_says_nothing_before_its_gateway_is_in_force(world: World) -> No
     """The kernel's route follows a gateway that moves a moment later: until then a probe would
     ask the old one."""
     world.settle(Exits(ExitState(A)), VPN_GATEWAY="nl.example")
-    world.dns = Answer((B,), 30, "192.0.2.53")
     watch = world.watch()
-    act(watch.round())
-    world.refuses = True
-    act(watch.look_up())
-    assert rounds(watch, world, "-") == "?"
-    world.refuses = False
-    assert rounds(watch, world, "++") == "?U"
+    world.answers = False
+
+    async def moving() -> None:
+        world.hold = asyncio.Event()
+        probing = asyncio.create_task(watch.round())
+        while len(world.probed) < 2:
+            await asyncio.sleep(0)
+        world.dns = Answer((B,), 30, "192.0.2.53")
+        await watch.look_up()
+        world.hold.set()
+        await probing
+
+    act(watch.round(), watch.look_up())
+    world.at += 10
+    act(moving())
     assert world.exits == Exits(ExitState(B))
+    assert watch.statuses()[0]["state"] == "unknown"
+    assert rounds(watch, world, "+") == "U"
 
 
 def test_a_name_that_never_resolved_is_down_with_its_reason(world: World) -> None:
@@ -294,9 +307,10 @@ def test_the_kernel_that_refuses_is_told_and_asked_again(world: World) -> None:
         rounds(watch, world, "-")
     assert logs[-1]["why"] == "the kernel says no"
     world.refuses = False
-    rounds(watch, world, "-")
-    assert world.exits.exit4 is not None
-    assert world.exits.exit4.down
+    rounds(watch, world, "--")
+    assert [told.exit4.down for told in world.looks if told.exit4] == [
+        "1.1.1.1:443: Connection timed out"
+    ]
 
 
 def test_a_restarted_control_plane_knows_what_was(world: World) -> None:
@@ -363,6 +377,25 @@ def test_a_reload_asks_only_for_what_it_changes(world: World) -> None:
     assert world.asked == []
 
 
+def test_a_reload_keeps_what_is_known_for_a_restart(world: World) -> None:
+    """A gateway that it leaves alone keeps its health on disk, too."""
+    watch = world.watch()
+    rounds(watch, world, "---")
+
+    async def reloaded() -> None:
+        async with watch.held():
+            world.settle(
+                Exits(world.exits.exit4, ExitState(SIX)),
+                VPN_GATEWAY="172.28.0.3",
+                VPN_GATEWAY6="fd00:28::3",
+            )
+
+    act(reloaded())
+    known = read_known(world.run_dir)
+    assert known[4].health.state is State.DOWN
+    assert known[6] == Known("fd00:28::3", SIX)
+
+
 def test_direct_and_block_are_told_and_not_watched(world: World) -> None:
     world.settle(VPN_GATEWAY="direct", VPN_GATEWAY6="block")
     watch = world.watch()
@@ -398,6 +431,16 @@ def test_a_full_disk_does_not_end_the_watch(world: World) -> None:
     with capture_logs() as logs:
         act(watch.round())
     assert "can't be kept" in logs[-1]["event"]
+
+
+def test_a_gateway_that_became_the_isps_router_is_down(world: World) -> None:
+    """Planning has closed it already."""
+    watch = world.watch()
+    router = DefaultRoute(4, 0, 2, "eth0", A)
+    world.prepared.facts = replace(FACTS, routes4=(router,))
+    act(watch.round())
+    assert "the router of this host's default route" in watch.statuses()[0]["why"]
+    assert world.probed == []
 
 
 def test_facts_that_change_are_followed(world: World) -> None:
