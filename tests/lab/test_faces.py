@@ -41,7 +41,7 @@ pytestmark = pytest.mark.lab
 
 def test_healthcheck_and_status(lab: LabFactory) -> None:
     """healthcheck exits 0 while all is well, 1 with its reason once control is dead; `status
-    --json` has exactly the fields and types of its schema."""
+    --json` has exactly the fields and types of its schema, and `metrics` says the same."""
     gw = serve(with_services(lab()))
     client = log_in(gw, 0, "alice")
     assert ask_udp(client.netns, SERVICE)
@@ -57,6 +57,10 @@ def test_healthcheck_and_status(lab: LabFactory) -> None:
     assert (session["user"], session["address4"]) == ("alice", str(client.address))
     assert session["bytes_in"] > 0
     assert session["bytes_out"] > 0
+    figures = ocgate(gw, "metrics")
+    assert figures.returncode == 0
+    lines = set(figures.stdout.splitlines())
+    assert {"ocgate_sessions 1.0", "ocgate_guard_intact 1.0", "ocgate_healthy 1.0"} <= lines
     order(gw, "-wd", "-d", service="ocserv")
     half = ocgate(gw, "healthcheck")
     assert (half.returncode, half.stdout) == (1, "ocserv does not run\n")
