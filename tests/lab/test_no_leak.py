@@ -33,15 +33,6 @@ from t3_ground import (
     take_guard_away,
     write_per_user,
 )
-from t3_packets import (
-    EXTENSIONS,
-    advertisement,
-    fragments4,
-    fragments6,
-    redirect4,
-    redirect6,
-    with_extension,
-)
 
 from ocgate.kernel import conntrack
 from ocgate.lab import client as vpn
@@ -51,6 +42,15 @@ from ocgate.lab.capture import now
 from ocgate.lab.client import Client
 from ocgate.lab.inject import into_tun, routed
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
+from ocgate.lab.odd_packets import (
+    EXTENSIONS,
+    advertisement,
+    fragments4,
+    fragments6,
+    redirect4,
+    redirect6,
+    with_extension,
+)
 from ocgate.lab.packet import (
     ACK,
     FIN,

@@ -3,7 +3,8 @@
     names, errors   <-  config  plan  sessions  exits  server  kernel  lab
                                   ^------'--------'--------------'          plans and facts
                         control                                      wires all but lab and cli
-                        cli                                          faces; the only door to lab
+                        prove                                        the twin: control and lab
+                        cli                                          faces; the only door to prove
 
 Each ban carries its reason, which is what a failing test prints.
 """
@@ -35,9 +36,13 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         {"config", "errors", "exits", "kernel", "names", "plan", "server", "sessions"},
         "the wiring serves any face, and never runs on lab code",
     ),
-    "cli": (
+    "prove": (
         {"config", "control", "errors", "kernel", "lab", "names", "plan", "server", "sessions"},
-        "faces stand above everything",
+        "a proof runs the product and the lab; nothing but its face may know it",
+    ),
+    "cli": (
+        {"config", "control", "errors", "kernel", "names", "plan", "prove", "server", "sessions"},
+        "faces stand above everything; the lab is behind prove",
     ),
     "__main__": ({"cli"}, "the entry point only enters"),
 }

@@ -1,0 +1,101 @@
+"""The conntrack table full: new flows get no entry, and so no translation.
+
+The limit (net.netfilter.nf_conntrack_max) is the whole machine's and can't be set in a namespace,
+but each namespace's entries are counted for themselves: this one is filled with entries that the
+kernel may not evict (IPS_ASSURED), through netlink, and emptied again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+
+from ocgate.kernel.netlink import ACK, CREATE, NETFILTER, Netlink, attribute, nested
+from ocgate.lab.namespace import Namespace
+from ocgate.prove.fault import Expect, Fault
+from ocgate.prove.stage import Stage
+from ocgate.prove.subject import Unsupported
+
+# 320 bytes each in the kernel: 200 MiB at the most, for two seconds.
+MOST_ENTRIES = 600_000
+TIMEOUT_SECONDS = 60  # of the entries, should nobody empty the table
+
+# linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h
+_NEW, _DELETE, _REQUEST = 1 << 8, 1 << 8 | 2, 1
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _TIMEOUT = 1, 2, 3, 7
+_IP, _PROTO = 1, 2
+_SEEN_REPLY, _ASSURED, _CONFIRMED = 1 << 1, 1 << 2, 1 << 3
+_UDP = 17
+_HEADER = struct.Struct("=IHHII")
+_PER_SEND = 200  # messages of 148 bytes: below the socket's buffer
+
+
+def fill(stage: Stage) -> None:
+    """Raises Unsupported where the limit is too high for that."""
+    limit = int(stage.gw.sysctl("net/netfilter/nf_conntrack_max"))
+    if limit > MOST_ENTRIES:
+        raise Unsupported(f"nf_conntrack_max is {limit} and is the whole machine's")
+    with stage.gw.entered(), Netlink(NETFILTER):  # the module answers
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+    with sock:
+        sock.settimeout(0)  # the kernel takes requests within the call
+        template, ports = _entry()
+        for start in range(0, limit + 1000, _PER_SEND):
+            _send(sock, template, ports, start)
+    count = int(stage.gw.sysctl("net/netfilter/nf_conntrack_count"))
+    if count < limit:
+        raise Unsupported(f"only {count} of {limit} entries could be made")
+
+
+def _send(sock: socket.socket, template: bytes, ports: tuple[int, ...], start: int) -> None:
+    """Flow `number` is between two ports that its two halves name."""
+    whole = bytearray()
+    for number in range(start, start + _PER_SEND):
+        entry = bytearray(template)
+        low, high = 1 + (number & 0x7FFF), 1 + (number >> 15)
+        for at, value in zip(ports, (low, high, high, low), strict=True):
+            struct.pack_into("!H", entry, at, value)
+        whole += entry
+    sock.send(whole)
+    with contextlib.suppress(BlockingIOError):  # refusals only: nobody asked for acks
+        while sock.recv(65536):
+            pass
+
+
+def _entry() -> tuple[bytes, tuple[int, ...]]:
+    """The request that makes an entry, and where its four ports stand."""
+    one, other = socket.inet_aton("127.9.9.1"), socket.inet_aton("127.9.9.2")
+    body = struct.pack("=BBH", socket.AF_INET, 0, 0)
+    body += _tuple(_TUPLE_ORIG, one, other, b"\xf1\xf1\xf2\xf2")
+    body += _tuple(_TUPLE_REPLY, other, one, b"\xf3\xf3\xf4\xf4")
+    body += attribute(_STATUS, struct.pack(">I", _SEEN_REPLY | _ASSURED | _CONFIRMED))
+    body += attribute(_TIMEOUT, struct.pack(">I", TIMEOUT_SECONDS))
+    made = _HEADER.pack(16 + len(body), _NEW, _REQUEST | CREATE, 0, 0) + body
+    marks = (b"\xf1\xf1", b"\xf2\xf2", b"\xf3\xf3", b"\xf4\xf4")
+    return made, tuple(made.index(mark) for mark in marks)
+
+
+def _tuple(kind: int, src: bytes, dst: bytes, ports: bytes) -> bytes:
+    addresses = nested(_IP, attribute(1, src), attribute(2, dst))
+    numbers = (attribute(1, bytes((_UDP,))), attribute(2, ports[:2]), attribute(3, ports[2:]))
+    return nested(kind, addresses, nested(_PROTO, *numbers))
+
+
+def empty(stage: Stage) -> None:
+    """Forget every flow of gw."""
+    flush(stage.gw)
+
+
+def flush(netns: Namespace) -> None:
+    """All conntrack entries of a namespace."""
+    with netns.entered(), Netlink(NETFILTER) as door:
+        try:
+            door.request(_DELETE, ACK, struct.pack("=BBH", 0, 0, 0))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+
+
+FAULTS = (Fault("conntrack table full", "conntrack", fill, empty, expect=Expect.OUTAGE),)

@@ -1,0 +1,66 @@
+"""What a fault is, as a value: how it breaks the world, how it is undone, what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from ocgate.prove.marker import Kind
+from ocgate.prove.stage import Stage
+
+Act = Callable[[Stage], None]
+
+
+def nothing(_stage: Stage) -> None:
+    """For a fault that undoes itself, or that the subject repairs."""
+
+
+class Need(Enum):
+    """What a configuration must have for a fault to make sense."""
+
+    GATEWAY = "a gateway"
+    NAME = "a gateway with a DNS name"
+    REPAIRS = "a subject that repairs itself"
+
+
+class Expect(Enum):
+    """What clients are to notice; in words, for the table."""
+
+    GOES_ON = "traffic goes on"
+    COMES_BACK = "an interruption, then it comes back by itself"
+    OUTAGE = "rejected or dropped until the cause is gone"
+
+
+class Lock(Enum):
+    """The locks that a fault takes away (docs/security.md)."""
+
+    TABLES = 1
+    RULES = 2
+    ROUTES = 3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One line of the matrix.
+
+    inject, undo: what breaks the world and what takes the cause away. Without an undo the subject
+                  is to repair it, and the recovery is timed from the injection.
+    frozen:       nothing repairs anything until it is undone.
+    focus:        only these kinds are sent (with UDP, by which health is seen); empty: all.
+    """
+
+    name: str
+    group: str
+    inject: Act
+    undo: Act = nothing
+    frozen: bool = False
+    locks: frozenset[Lock] = frozenset()
+    needs: frozenset[Need] = frozenset()
+    expect: Expect = Expect.GOES_ON
+    focus: frozenset[Kind] = frozenset()
+
+    @property
+    def repaired_by_subject(self) -> bool:
+        """Whether nobody else takes the cause away."""
+        return self.undo is nothing and not self.frozen

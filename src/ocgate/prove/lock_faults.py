@@ -1,0 +1,102 @@
+"""Each lock alone, and none at all: the positive control."""
+
+from __future__ import annotations
+
+from ocgate.prove.damage import delete_blackholes, delete_tables
+from ocgate.prove.fault import Expect, Fault, Lock, Need
+from ocgate.prove.stage import Stage
+
+HARNESS = "harness_nat"
+
+
+def no_rules_no_routes(stage: Stage) -> None:
+    """What is left is nftables."""
+    stage.flush_rules()
+    stage.flush_own_routes()
+
+
+def no_tables_no_blackholes(stage: Stage) -> None:
+    """What is left are the policy rules and the gateway's table."""
+    delete_tables(stage)
+    delete_blackholes(stage)
+
+
+def translate(stage: Stage) -> None:
+    """The harness translates in the place of the subject's tables, so that downloads still come."""
+    device = stage.subject.nets.device
+    rules = "".join(
+        f"{'ip' if net.version == 4 else 'ip6'} saddr {net} masquerade\n"
+        for net in stage.subject.nets.subnets
+    )
+    stage.gw.nft(f"""
+        table inet {HARNESS} {{
+            chain nat {{
+                type nat hook postrouting priority srcnat;
+                oifname "{device}*" accept
+                {rules}
+            }}
+        }}""")
+
+
+def translate_no_more(stage: Stage) -> None:
+    """The harness's own table goes."""
+    stage.try_nft("delete", "table", "inet", HARNESS)
+
+
+def only_blackholes(stage: Stage) -> None:
+    """All sessions end with downloads in flight, which are still translated; what is left are
+    main's blackholes."""
+    translate(stage)
+    for client in tuple(stage.clients.live):
+        stage.clients.vanish(client)
+    delete_tables(stage)
+    stage.flush_rules()
+
+
+def no_locks(stage: Stage) -> None:
+    """Nothing of ours is left, and the host forwards whatever comes."""
+    delete_tables(stage)
+    stage.flush_rules()
+    stage.flush_own_routes()
+    for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        stage.gw.sysctl(key, 1)
+
+
+POSITIVE_CONTROL = Fault(
+    "no locks at all",
+    "control",
+    no_locks,
+    translate_no_more,
+    frozen=True,
+    locks=frozenset(Lock),
+    expect=Expect.OUTAGE,
+)
+
+ALONE = (
+    Fault(
+        "lock 1 alone",
+        "locks",
+        no_rules_no_routes,
+        frozen=True,
+        locks=frozenset({Lock.RULES, Lock.ROUTES}),
+        expect=Expect.OUTAGE,
+    ),
+    Fault(
+        "lock 2 alone",
+        "locks",
+        no_tables_no_blackholes,
+        frozen=True,
+        locks=frozenset({Lock.TABLES, Lock.ROUTES}),
+        needs=frozenset({Need.GATEWAY}),
+        expect=Expect.OUTAGE,
+    ),
+    Fault(
+        "lock 3 alone",
+        "locks",
+        only_blackholes,
+        translate_no_more,
+        frozen=True,
+        locks=frozenset({Lock.TABLES, Lock.RULES}),
+        expect=Expect.OUTAGE,
+    ),
+)

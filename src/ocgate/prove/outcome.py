@@ -1,0 +1,96 @@
+"""What came of a fault, of the positive control, and of a whole run: values for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ocgate.prove.fault import Fault
+from ocgate.prove.marker import Kind
+from ocgate.prove.verdict import Leak
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Packets of one kind and family during one fault."""
+
+    kind: Kind
+    family: int
+    sent: int
+    right: int
+    rejected: int
+    leaked: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One fault. recovery: seconds until every client was answered again, None if none was to be.
+
+    skipped: why it can't be done here; failed: why the subject did not come back; '' otherwise.
+    leaks: packets by where they were seen; examples: some of them in words.
+    """
+
+    fault: Fault
+    number: int
+    cells: tuple[Cell, ...] = ()
+    leaks: Mapping[Leak, int] = field(default_factory=dict)
+    examples: Mapping[Leak, list[str]] = field(default_factory=dict)
+    recovery: float | None = None
+    seconds: float = 0.0
+    skipped: str = ""
+    failed: str = ""
+
+    @property
+    def sent(self) -> int:
+        """Client packets, of all kinds."""
+        return sum(cell.sent for cell in self.cells)
+
+    @property
+    def right(self) -> int:
+        """Packets that left by the right exit."""
+        return sum(cell.right for cell in self.cells)
+
+    @property
+    def rejected(self) -> int:
+        """ICMP errors and RSTs that clients got."""
+        return sum(cell.rejected for cell in self.cells)
+
+    @property
+    def leaked(self) -> int:
+        """Packets that left by a wrong way, or that another session got."""
+        return sum(self.leaks.values())
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A whole run. controls: kinds whose leak the captures have shown to see, by family.
+
+    packets: client packets in all; sights: captured frames that were judged; idle: seconds of it.
+    """
+
+    subject: str
+    outcomes: tuple[Outcome, ...]
+    controls: Mapping[str, int]
+    packets: int
+    sights: int
+    seconds: float
+
+    @property
+    def run(self) -> tuple[Outcome, ...]:
+        """What was not passed over."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.skipped)
+
+    @property
+    def leaked(self) -> int:
+        """Leaked packets of all faults."""
+        return sum(outcome.leaked for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Faults from which the subject did not come back."""
+        return tuple(outcome for outcome in self.outcomes if outcome.failed)
+
+    @property
+    def holds(self) -> bool:
+        """Nothing leaked and everything came back."""
+        return not self.leaked and not self.failed

@@ -1,0 +1,101 @@
+"""Everything that a fault may lay hands on, and the repair of what it leaves broken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from ocgate.lab.namespace import Namespace
+from ocgate.names import ROUTE_PROTOCOL
+from ocgate.plan.exits import ExitKind
+from ocgate.plan.facts import Address, Family
+from ocgate.prove.clients import Clients
+from ocgate.prove.internet import Internet
+from ocgate.prove.subject import Subject
+from ocgate.prove.traffic import Traffic
+from ocgate.prove.twin import Segment, Twin
+from ocgate.prove.world import World
+
+FAMILIES: tuple[Family, ...] = (4, 6)
+MAIN, DEFAULT = 32766, 32767  # the kernel's own rules (fib_rules_default)
+
+
+@dataclass
+class Stage:
+    """One subject in its world, with clients that send."""
+
+    world: World
+    subject: Subject
+    clients: Clients
+    traffic: Traffic
+    internet: Internet
+
+    @property
+    def twin(self) -> Twin:
+        return self.world.twin
+
+    @property
+    def gw(self) -> Namespace:
+        return self.world.gw
+
+    @property
+    def wan(self) -> Segment:
+        """The segment of the host's default route."""
+        return next(s for s in self.twin.segments if s.defaults)
+
+    @property
+    def exits(self) -> tuple[Segment, ...]:
+        """The segments of the gateways; the WAN where there is none."""
+        found = dict.fromkeys(up.segment for up in self.twin.upstreams)
+        return tuple(found) or (self.wan,)
+
+    def try_ip(self, *words: str, family: Family | None = None) -> bool:
+        """An `ip` command in gw that may find nothing to do."""
+        version = [f"-{family}"] if family else []
+        return self.gw.run(["ip", *version, *words], check=False).returncode == 0
+
+    def try_nft(self, *words: str) -> None:
+        """An `nft` command in gw that may find nothing to do."""
+        self.gw.run(["nft", *words], check=False)
+
+    def flush_rules(self) -> None:
+        """All policy rules gone, but main and default put back, as whoever does that has to."""
+        for family in FAMILIES:
+            while self.try_ip("rule", "del", "pref", "1-32765", family=family):
+                pass
+            self.try_ip("rule", "flush", family=family)
+            for pref, table in ((MAIN, "main"), (DEFAULT, "default")):
+                self.try_ip("rule", "add", "pref", str(pref), "lookup", table, family=family)
+
+    def flush_own_routes(self) -> None:
+        """All routes that carry our protocol number, in every table."""
+        for family in FAMILIES:
+            words = ("route", "flush", "table", "all", "proto", str(ROUTE_PROTOCOL))
+            self.try_ip(*words, family=family)
+
+    def expected(self) -> list[tuple[int, Family]]:
+        """(session, family) whose traffic is answered while nothing is broken."""
+        return [
+            (client.me.session, family)
+            for client in self.clients.live
+            for family in client.me.families
+            if self.subject.ways.of(family) is not ExitKind.BLOCK
+        ]
+
+    def own_addresses(self) -> list[Address]:
+        """gw's now, but for the tuns': what a translated packet may show."""
+        shown = json.loads(self.gw.run(["ip", "-j", "addr"]).stdout)
+        device = self.subject.nets.device
+        return [
+            ip_address(held["local"])
+            for link in shown
+            if not link["ifname"].startswith(device)
+            for held in link["addr_info"]
+        ]
+
+    def mend(self) -> None:
+        """The host's own links, addresses and default routes as they are meant to be."""
+        self.world.unplug(self.twin.spare)
+        for segment in self.twin.segments:
+            self.world.lay(segment)

@@ -1,0 +1,181 @@
+"""What each captured packet means: by the right exit, or a leak. Pure.
+
+    seen by isp, neighbour   a mark, a client's address, a forged source of ours, or a destination
+                             that only clients use: a leak; unless that family's exit is `direct`:
+                             then a translated packet of a usual kind is where it belongs
+    seen by an upstream      translated and of a usual kind: the right exit; else a leak
+    leaving gw (witness)     judged by whom its Ethernet destination names, as that one would
+
+The witness sees what the receiver does, and also what goes to receivers that are down.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, Packet, parse
+from ocgate.plan.exits import ExitKind
+from ocgate.plan.facts import Address, Family, Network
+from ocgate.prove import marker
+from ocgate.prove.marker import USUAL, Kind
+from ocgate.prove.ring import Ring, Sight, sights
+from ocgate.prove.subject import Ways
+from ocgate.prove.world import role_of
+
+WITNESS = "gw"
+_KINDS = {int(kind): kind for kind in Kind}
+_GROUPS = b"\xe0"  # IPv4 multicast and above; IPv6 groups compare as higher, too
+_EXAMPLES = 3  # of leaks, for the report
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Where a leak was seen, of which kind and family, by whom."""
+
+    where: str
+    kind: Kind
+    family: Family
+    fault: int
+
+
+@dataclass
+class Seen:
+    """Of one drain. right: packets by the right exit, by (fault, kind, family). examples: a packet
+    of each leak, in words."""
+
+    right: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    leaks: Counter[Leak] = field(default_factory=Counter)
+    witnessed: Counter[Leak] = field(default_factory=Counter)
+    examples: dict[Leak, list[str]] = field(default_factory=dict)
+    sights: int = 0
+
+    def leaked(self) -> dict[Leak, int]:
+        """Leaks by whom they reached; what only gw's own capture saw counts as well."""
+        found = dict(self.leaks)
+        for leak, count in self.witnessed.items():
+            found[leak] = max(count, found.get(leak, 0))
+        return found
+
+
+class Judge:
+    """Judges what was captured around one subject.
+
+    own: gw's addresses, asked anew for each drain.   foreign: forged sources that nobody has.
+    services: destinations that only clients use.     clients: their subnets.
+    """
+
+    def __init__(
+        self,
+        ways: Ways,
+        clients: Iterable[Network],
+        services: Iterable[Address],
+        foreign: Iterable[Address],
+        upstreams: Mapping[str, Family],
+    ) -> None:
+        self._ways = ways
+        self._nets = {v: [_Range(n) for n in clients if n.version == v] for v in (4, 6)}
+        self._services = {a.packed for a in services}
+        self._foreign = {a.packed for a in foreign}
+        self._upstreams = dict(upstreams)
+
+    def judge(
+        self, drained: Mapping[Ring, list[bytes]], own: Iterable[Address], fault: int
+    ) -> Seen:
+        """What the blocks of all rings show; leaks count for `fault`, when they were seen."""
+        seen = Seen()
+        mine = {address.packed for address in own}
+        for ring, blocks in drained.items():
+            witness = ring.role == WITNESS
+            for block in blocks:
+                for sight in sights(block):
+                    role = role_of(sight.mac) if witness else ring.role
+                    seen.sights += 1
+                    self._look(seen, sight, role, mine, fault, witness=witness)
+        return seen
+
+    def _look(
+        self, seen: Seen, sight: Sight, role: str, mine: set[bytes], fault: int, *, witness: bool
+    ) -> None:
+        packet, family = sight.packet, _family(sight.ethertype)
+        if family is None or len(packet) < 20:
+            return
+        src, dst = (packet[12:16], packet[16:20]) if family == 4 else (packet[8:24], packet[24:40])
+        found = marker.find(packet)
+        translated = src in mine
+        if found is not None:
+            kind = _KINDS.get(found.kind, Kind.UNMARKED)
+            if kind is Kind.MULTICAST and dst < _GROUPS:
+                kind = Kind.DOCKER  # the broadcast address of a network that isn't here just now
+            if self._is_right(role, family, kind, translated=translated):
+                if not witness:
+                    seen.right[found.fault, kind, family] += 1
+                return
+            if dst in mine and self._ways.of(family) is ExitKind.DIRECT and role == "isp":
+                return  # for an address that gw has lost: goes back by where it came from
+        else:
+            wrong = self._unmarked(role, family, src, dst, translated=translated)
+            if wrong is None:
+                return
+            kind = wrong
+        leak = Leak(role, kind, family, fault)
+        (seen.witnessed if witness else seen.leaks)[leak] += 1
+        held = seen.examples.setdefault(leak, [])
+        if len(held) < _EXAMPLES:
+            held.append(describe(packet, family))
+
+    def _is_right(self, role: str, family: Family, kind: Kind, *, translated: bool) -> bool:
+        """Whether a marked packet may be seen by that one."""
+        exit_kind = self._ways.of(family)
+        if translated is not self._ways.translated(family):
+            return False
+        if self._upstreams.get(role) == family:
+            return kind in USUAL or kind is Kind.EXIT
+        if exit_kind is ExitKind.DIRECT and role in ("isp", "neighbour"):
+            # What is on the docker network is reached like the internet, as docs/security.md says.
+            return kind in USUAL or kind in (Kind.DOCKER, Kind.EXIT)
+        return False
+
+    def _unmarked(
+        self, role: str, family: Family, src: bytes, dst: bytes, *, translated: bool
+    ) -> Kind | None:
+        """What is wrong with a packet without a mark, None if nothing is."""
+        client = self._is_client(src, family) or self._is_client(dst, family)
+        right_role = self._upstreams.get(role) == family or (
+            self._ways.of(family) is ExitKind.DIRECT and role == "isp"
+        )
+        if client:
+            routed = right_role and not self._ways.translated(family)
+            return None if routed else Kind.UNMARKED
+        if src in self._foreign:
+            return Kind.SPOOF
+        if dst in self._services and not right_role:
+            return Kind.HOST if translated else Kind.UNMARKED
+        return None
+
+    def _is_client(self, packed: bytes, family: Family) -> bool:
+        number = int.from_bytes(packed, "big")
+        return any(net.first <= number <= net.last for net in self._nets[family])
+
+
+class _Range:
+    """A network as two numbers: a comparison of integers costs a tenth of `in`."""
+
+    def __init__(self, network: Network) -> None:
+        self.first = int(network.network_address)
+        self.last = int(network.broadcast_address)
+
+
+def _family(ethertype: int) -> Family | None:
+    return 4 if ethertype == ETH_IPV4 else 6 if ethertype == ETH_IPV6 else None
+
+
+def describe(packet: bytes, family: Family) -> str:
+    """A packet in words: addresses and protocol."""
+    ethertype = ETH_IPV4 if family == 4 else ETH_IPV6
+    seen = parse(Packet(0.0, "", outgoing=False, ethertype=ethertype, raw=packet))
+    ports = f" {seen.sport}->{seen.dport}" if seen.sport is not None else ""
+    flags = f" flags {seen.flags:#04x}" if seen.protocol == "tcp" else ""
+    kind = f" type {seen.kind[0]}" if seen.kind else ""
+    return f"{seen.src} -> {seen.dst} {seen.protocol}{ports}{flags}{kind}"
