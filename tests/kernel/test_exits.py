@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 
 from ocgate.config.load import load
 from ocgate.control.exit_watch import ExitWatch
@@ -62,6 +63,12 @@ class Keeper:
         if exits.exit4.address is not None:
             self.sh(f"ip route replace default via {exits.exit4.address} dev near table 100")
         self.told.append((time.monotonic(), exits.exit4))
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Another test's levels and closed stderr are not this one's."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture

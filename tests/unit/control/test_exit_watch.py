@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from t4_sources import facts, interface, sources
 
@@ -87,6 +88,12 @@ class World:
         if isinstance(self.dns, str):
             raise NotResolved(name, family, self.dns, timeout)
         return self.dns
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """Another test's levels and closed stderr are not this one's."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture
