@@ -9,6 +9,7 @@ from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.lab.namespace import Namespace
 from ocgate.names import NFT_TABLE
+from ocgate.plan.exits import Marks
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.nft import element_changes
@@ -34,6 +35,9 @@ def intent(wan: str) -> Intent:
     )
 
 
+MARKS = Marks()  # exit direct
+
+
 def on_device(number: int, device: str) -> Session:
     """Session `number` as far as its map element goes."""
     return Session(number + 1, 1, device, "", "", address(number), None, "", 0.0)
@@ -44,13 +48,14 @@ def install(netns: Namespace, wan: str, sessions: list[Session], run_dir: Path) 
     run_dir.mkdir(exist_ok=True)
     with netns.entered():
         nft = Nft()
-        apply(nft, plan(intent(wan)), elements.wanted(sessions), run_dir=run_dir)
+        apply(nft, plan(intent(wan)), elements.wanted(sessions, MARKS), run_dir=run_dir)
     return nft
 
 
 def admit(nft: Nft, session: Session) -> None:
     """The one transaction of an admission."""
-    nft.run(element_changes(NFT_TABLE, add=elements.elements(session)))
+    added = [(name, key, elements.data(name, MARKS)) for name, key in elements.keys(session)]
+    nft.run(element_changes(NFT_TABLE, add=added))
 
 
 def end(nft: Nft, session: Session) -> None:

@@ -18,6 +18,13 @@ ROUTE_PROTOCOL = 143
 # The client subnet's blackhole must lose against every real route of the same prefix.
 BLACKHOLE_METRIC = 4294967295
 
+# Gateway mode's device and table for clients' packets without a mark, which means that our ruleset
+# is not there: they are routed into a tun that nobody reads. A blackhole would be simpler, but the
+# kernel's reverse path filter (rp_filter 2 is systemd's default, and containers inherit it) asks
+# the same rules about each answer, without a mark, and wants to be told of a device.
+NULL_DEVICE = "ocgate-null"
+NULL_TABLE = 143  # as ROUTE_PROTOCOL; 252 and below are free for anybody
+
 # Packet marks live in this mask only; the low byte and the sign bit stay free for others
 # (kube-proxy 0x4000/0x8000, tailscale 0xff0000, the reference's VPN_BYPASS_MARK from 0xbc).
 MARK_MASK = 0x3F00_0000

@@ -27,6 +27,7 @@ from ocgate.control.journal import Journal
 from ocgate.errors import KernelRefused
 from ocgate.kernel.nft import Nft
 from ocgate.plan import nft as text
+from ocgate.plan.exits import Marks
 from ocgate.plan.model import NftMap, Table
 from ocgate.sessions import elements
 from ocgate.sessions.session import Session
@@ -91,10 +92,10 @@ class Room:
     async def resync(self) -> None:
         """What the keeper does: all of the table put right from the session table."""
         self.resyncs += 1
-        wanted = elements.wanted(self.table)
+        wanted = elements.wanted(self.table, Marks())
         async with self.writer.lock:
             self.nft.run(text.recreation(TABLE) + text.sync_elements("ocserv", {}, wanted))
-            self.writer.now_holds(wanted)
+            self.writer.now_holds(wanted, Marks())
 
     def held(self) -> set[tuple[str, str]]:
         """(device, address) of both maps, as the kernel has them."""

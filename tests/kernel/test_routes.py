@@ -52,8 +52,8 @@ RULES = [
     Rule(4, 800, table=4_000_000_000, fwmark=0x1000000, mask=0x3F000000),
     Rule(4, 801, RuleAction.UNREACHABLE, destination=ip_network("203.0.113.0/24"), oif="wan0"),
     Rule(6, 802, RuleAction.PROHIBIT, fwmark=0, mask=0xFF),
-    Rule(4, 700, table=254, iif="lo", ipproto=6, sport=443),
-    Rule(6, 700, table=254, iif="lo", ipproto=17, sport=443),
+    Rule(4, 700, table=254, iif="lo", ipproto=6, sport=(443, 443)),
+    Rule(6, 700, table=254, iif="lo", ipproto=17, sport=(1024, 32767)),
 ]
 
 
@@ -87,7 +87,7 @@ def test_what_was_added_reads_back_equal(routing: Routing) -> None:
     assert set(routing.routes()) == set(ROUTES)
     assert len(routing.routes()) == len(ROUTES)
     assert set(routing.rules()) == set(RULES)
-    assert routes.missing(ROUTES, RULES) == []
+    assert routes.differing(ROUTES, RULES) == []
 
 
 def test_ensure_twice_adds_nothing(routing: Routing) -> None:
@@ -95,17 +95,17 @@ def test_ensure_twice_adds_nothing(routing: Routing) -> None:
     assert routing.ensure(ROUTES, RULES) == []
 
 
-def test_ensure_puts_back_what_went_missing_and_missing_names_it(
+def test_ensure_puts_back_what_went_missing_and_differing_names_it(
     routing: Routing, sh: Shell
 ) -> None:
     routing.ensure(ROUTES, RULES)
     sh("ip rule del pref 1100; ip route flush table 101")
-    assert routes.missing(ROUTES, RULES) == [
+    assert routes.differing(ROUTES, RULES) == [
         "route default via 198.51.100.1 dev wan0 table 101 onlink is gone",
         "rule 1100: not from all iif lo lookup main suppress_prefixlength 0 is gone",
     ]
     assert routes.ensure(ROUTES, RULES) == [ROUTES[9], RULES[2]]
-    assert routes.missing(ROUTES, RULES) == []
+    assert routes.differing(ROUTES, RULES) == []
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -20,14 +20,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ocgate.control import log as logs
-from ocgate.control import status
+from ocgate.control import metrics, status
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
 from ocgate.control.egress import EgressWatch, probed
+from ocgate.control.exit_record import read_exits
+from ocgate.control.exit_watch import ExitWatch
 from ocgate.control.gatekeeper import Domain, Gatekeeper, left_out
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
-from ocgate.control.prepared import Egress, Prepared, ipv6_wish, prepare, problems
+from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.run_dir import write
 from ocgate.control.sources import (
     Sources,
@@ -40,8 +42,10 @@ from ocgate.control.sources import (
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
-from ocgate.kernel.watch import Watch
+from ocgate.kernel.watch import Topic, Watch
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET
+from ocgate.plan.exits import Exits
+from ocgate.plan.facts import Facts
 from ocgate.server import services
 from ocgate.sessions.table import SessionTable
 
@@ -63,12 +67,14 @@ class Control:
         self.snapshot = read_snapshot(run_dir)
         self.conf = EffectiveConf(run_dir)
         egress = Egress(read_egress(run_dir))
-        self.keeper = Keeper(self.nft, run_dir, self.table, self.conf, egress)
+        exits = read_exits(run_dir, self.snapshot.settings)
+        self.keeper = Keeper(self.nft, run_dir, self.table, self.conf, egress, exits)
         self.journal = Journal(run_dir)
         self.gatekeeper = Gatekeeper(self.table, self.keeper.writer, self.journal, self._domain)
         self.egress = EgressWatch(self.keeper, run_dir)
+        self.exits = ExitWatch(self.keeper, run_dir)
         self._observed = status.Observed(
-            run_dir, self.started_at, self.nft, self.keeper, self.table
+            run_dir, self.started_at, self.nft, self.keeper, self.table, self.exits.statuses
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "connect": self._connect,
@@ -76,6 +82,7 @@ class Control:
             "refused": self._disconnect,
             "status": self._status,
             "health": self._health,
+            "metrics": self._metrics,
             "reload": self._reload,
         }
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
@@ -91,7 +98,12 @@ class Control:
             await self._start()
             running = [
                 tasks.create_task(job)
-                for job in (self._follow(watch), self.egress.run(), self._unprompted())
+                for job in (
+                    self._follow(watch),
+                    self.egress.run(),
+                    self.exits.run(),
+                    self._unprompted(),
+                )
             ]
             await stop.wait()
             for task in running:
@@ -102,16 +114,16 @@ class Control:
     async def _start(self) -> None:
         for session in self.journal.read():
             self.gatekeeper.adopt(session)
-        await self.keeper.start(await self._prepared(self.snapshot, self.keeper.egress))
+        keeper = self.keeper
+        await keeper.start(await self._prepared(self.snapshot, keeper.egress, keeper.exits))
         await self.doorway.open()
         write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
         seconds = round(time.time() - self.started_at, 3)
         log.info("control plane ready", sessions=len(self.table), seconds=seconds)
         await asyncio.to_thread(services.start_ocserv, self.run_dir)
 
-    async def _prepared(self, sources: Sources, egress: Egress) -> Prepared:
-        facts = await asyncio.to_thread(observe, session_prefix=sources.synced.device)
-        return prepare(sources, facts, egress)
+    async def _prepared(self, sources: Sources, egress: Egress, exits: Exits) -> Prepared:
+        return prepare(sources, await _facts(sources), egress, exits)
 
     async def _follow(self, watch: Watch) -> None:
         async for look in watch:
@@ -119,9 +131,11 @@ class Control:
                 await self.gatekeeper.sweep()
             for device in look.gone:
                 await self.gatekeeper.device_gone(device)
-            if look.topics:
+            if look.topics - {Topic.NEIGHBOUR}:
                 self.egress.nudge()
                 await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
+            if look.topics:  # after the look, whose facts the watch judges by
+                self.exits.nudge()
 
     async def _unprompted(self) -> None:
         while True:
@@ -156,6 +170,9 @@ class Control:
     async def _health(self, _fields: Mapping[str, bytes]) -> bytes:
         return json.dumps(await status.health(self._observed)).encode()
 
+    async def _metrics(self, _fields: Mapping[str, bytes]) -> bytes:
+        return metrics.render(await status.collect(self._observed, listing=False))
+
     async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
         try:
             sources = await asyncio.to_thread(reread, dict(os.environ))
@@ -169,7 +186,9 @@ class Control:
     async def _accept(self, sources: Sources) -> None:
         """Put new sources in force: everything is checked before anything is changed."""
         egress = await self._egress_for(sources)
-        prepared = await self._prepared(sources, egress)
+        facts = await _facts(sources)
+        exits = await self.exits.resolved(sources, facts)
+        prepared = prepare(sources, facts, egress, exits)
         former = self.keeper.prepared
         found = [*needs_restart(former.sources, sources), *problems(prepared)]
         found += left_out(self.table, prepared)
@@ -177,7 +196,8 @@ class Control:
             raise ConfigurationError(found)
         await self.conf.replace(prepared)
         try:
-            await self.keeper.look(sources=sources, egress=egress)
+            async with self.exits.held():
+                await self.keeper.look(sources=sources, egress=egress, exits=exits)
         except OcgateError:
             await self.conf.replace(former)
             raise
@@ -189,9 +209,13 @@ class Control:
 
     async def _egress_for(self, sources: Sources) -> Egress:
         """Probed where nothing depended on it before the reload; what is watched is known."""
-        if self.keeper.prepared.wish.needs_egress or not ipv6_wish(sources).needs_egress:
+        if depends_on_egress(self.keeper.prepared.sources) or not depends_on_egress(sources):
             return self.keeper.egress
         return await probed(sources.settings.ipv6_probe)
+
+
+async def _facts(sources: Sources) -> Facts:
+    return await asyncio.to_thread(observe, session_prefix=sources.synced.device)
 
 
 def main() -> int:

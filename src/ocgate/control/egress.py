@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ocgate.control.keeper import Keeper
 from ocgate.control.log import stage
-from ocgate.control.prepared import Egress
+from ocgate.control.prepared import Egress, depends_on_egress
 from ocgate.control.sources import write_egress
 from ocgate.errors import OcgateError
 from ocgate.kernel.probe import Target, probe
@@ -49,7 +49,7 @@ class EgressWatch:
         """For ever; does nothing while IPv6 does not depend on egress."""
         while True:
             await self._wait()
-            if not self._keeper.prepared.wish.needs_egress:
+            if not depends_on_egress(self._keeper.prepared.sources):
                 continue
             egress = await self._measured()
             if egress != self._keeper.egress:  # also another reason: status says why

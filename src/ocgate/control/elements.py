@@ -1,8 +1,9 @@
 """Writes sessions' map elements to the kernel, many waiting changes in one transaction.
 
 `held` is what the kernel has as far as we were told; it changes only after the kernel said yes.
-Every change states what a key shall be, so that changes waiting together melt into one diff. When
-the kernel refuses (somebody changed our maps), the maps are read and brought to the wanted state.
+Every change states whether a key shall be there, so that changes waiting together melt into one
+diff; what an element holds is the mark of the exit that is in force when it is written. When the
+kernel refuses (somebody changed our maps), the maps are read and brought to the wanted state.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from ocgate.errors import KernelRefused
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_TABLE
+from ocgate.plan.exits import Marks
 from ocgate.plan.nft import Elements, element_changes
-from ocgate.sessions.elements import MAP4, MAP6
+from ocgate.sessions.elements import MAP4, MAP6, data
 
 Key = tuple[str, str]
 """(map, key)."""
@@ -28,30 +30,29 @@ class ElementWriter:
         self._nft = nft
         self._resync = resync
         self._held: dict[Key, str] = {}
-        self._wanted: dict[Key, str | None] = {}
+        self._wanted: dict[Key, bool] = {}
+        self._marks = Marks()
         self._waiting: list[asyncio.Future[None]] = []
         self._worker: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
 
-    def now_holds(self, elements: Elements) -> None:
-        """Take note of what a replaced table holds; call it under `lock`."""
+    def now_holds(self, elements: Elements, marks: Marks) -> None:
+        """Take note of what a replaced table holds, and of the marks that new elements get; call it
+        under `lock`."""
+        self._marks = marks
         self._held = {(name, key): data for name, m in elements.items() for key, data in m.items()}
 
     def held(self) -> dict[str, dict[str, str]]:
         """What the kernel holds: map -> key -> data."""
         found: dict[str, dict[str, str]] = {MAP4: {}, MAP6: {}}
-        for (name, key), data in self._held.items():
-            found[name][key] = data
+        for (name, key), mark in self._held.items():
+            found[name][key] = mark
         return found
 
-    async def change(
-        self, *, put: Iterable[tuple[str, str, str]] = (), drop: Iterable[Key] = ()
-    ) -> None:
+    async def change(self, *, put: Iterable[Key] = (), drop: Iterable[Key] = ()) -> None:
         """Returns when the kernel holds it; raises KernelRefused if it never will."""
-        for key in drop:
-            self._wanted[key] = None
-        for name, key_text, data in put:
-            self._wanted[name, key_text] = data
+        self._wanted |= dict.fromkeys(drop, False)
+        self._wanted |= dict.fromkeys(put, True)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         if self._worker is None or self._worker.done():
@@ -74,12 +75,13 @@ class ElementWriter:
                 else:
                     done.set_exception(error)
 
-    async def _commit(self, wanted: dict[Key, str | None]) -> KernelRefused | None:
-        changed = {k: data for k, data in wanted.items() if self._held.get(k) != data}
+    async def _commit(self, wanted: dict[Key, bool]) -> KernelRefused | None:
+        shall = {key: data(key[0], self._marks) if there else None for key, there in wanted.items()}
+        changed = {key: mark for key, mark in shall.items() if self._held.get(key) != mark}
         text = element_changes(
             NFT_TABLE,
             remove=[key for key in changed if key in self._held],
-            add=[(name, key, data) for (name, key), data in changed.items() if data is not None],
+            add=[(name, key, mark) for (name, key), mark in changed.items() if mark is not None],
         )
         if not text:
             return None
@@ -89,11 +91,11 @@ class ElementWriter:
             self._nft.run(text)
         except KernelRefused as refused:
             return refused
-        for key, data in changed.items():
-            if data is None:
+        for key, mark in changed.items():
+            if mark is None:
                 self._held.pop(key, None)
             else:
-                self._held[key] = data
+                self._held[key] = mark
         return None
 
     async def _recover(self, refused: KernelRefused) -> KernelRefused | None:

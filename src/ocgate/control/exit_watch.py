@@ -230,7 +230,9 @@ class ExitWatch:
             return self._by_neighbour(address, device)
         interval = prepared.sources.settings.exit_probe_interval
         timeout = min(max(interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY)
+        steering = self._keeper.prepared.intent.steering
+        ports = steering.ports if steering else None
+        result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY, ports=ports)
         if result.ok:
             return Verdict(ok=True, why=result.reason, at=self._now(), rtt=result.seconds)
         silent = self._neighbour(address, device) in (Neighbour.FAILED, Neighbour.ASKED)

@@ -239,7 +239,7 @@ class Gatekeeper:
             self._flows.leave(old)
         await self._flows.pass_to(session)
         drop = [key for old in displaced for key in elements.keys(old)]
-        await self._writer.change(put=elements.elements(session), drop=drop)
+        await self._writer.change(put=elements.keys(session), drop=drop)
         for old in displaced:
             self._flows.closed(old)
         self._journal.write(session)

@@ -23,6 +23,7 @@ from ocgate.kernel import conntrack
 from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
+from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
 
@@ -44,6 +45,7 @@ class Keeper:
         table: SessionTable,
         effective: EffectiveConf,
         egress: Egress,
+        exits: Exits = NO_GATEWAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nft = nft
@@ -55,6 +57,7 @@ class Keeper:
         self._repairs: deque[float] = deque(maxlen=REPAIRS_PER_WINDOW)
         self._prepared: Prepared | None = None
         self._egress = egress
+        self._exits = exits
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.repaired = 0
@@ -71,29 +74,41 @@ class Keeper:
         """What the last probe that counted found."""
         return self._egress
 
+    @property
+    def exits(self) -> Exits:
+        """The gateways as they are in force."""
+        return self._exits
+
     async def start(self, prepared: Prepared) -> None:
         """Apply and verify; raises OcgateError where the kernel refuses."""
         async with self._busy:
             await self._apply(prepared)
 
     async def look(
-        self, *, sources: Sources | None = None, egress: Egress | None = None, by: str = ""
+        self,
+        *,
+        sources: Sources | None = None,
+        egress: Egress | None = None,
+        exits: Exits | None = None,
+        by: str = "",
     ) -> None:
-        """Observe, plan, compare, apply where needed. New sources or egress replace the old.
+        """Observe, plan, compare, apply where needed. New sources, egress, exits replace the old.
 
         by: names of programs that have just changed nftables, for the log.
         """
         async with self._busy:
             old = self.prepared
             facts = await asyncio.to_thread(observe, session_prefix=old.intent.device)
-            self._egress = egress or self._egress
-            new = prepare(sources or old.sources, facts, self._egress)
+            new = prepare(
+                sources or old.sources, facts, egress or self._egress, exits or self._exits
+            )
             if new.plan != old.plan:
                 await self._apply(new)
                 await self._after_change(old, new)
             else:
                 self._prepared = new
                 await self._repair(by)
+            self._egress, self._exits = new.egress, new.exits
             await self._effective.follow(new)
 
     async def restore(self) -> None:
@@ -133,25 +148,45 @@ class Keeper:
 
     async def _apply(self, prepared: Prepared) -> None:
         async with self.writer.lock:
-            wanted = elements.wanted(self._table)
+            wanted = elements.wanted(self._table, prepared.intent.marks)
             self._applied = await asyncio.to_thread(
                 apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
             )
-            self.writer.now_holds(wanted)
+            self.writer.now_holds(wanted, prepared.intent.marks)
         self._prepared = prepared
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
         """Say what moved; flows that were translated for another way are cut."""
-        if (old.intent.wan4, old.intent.wan6) != (new.intent.wan4, new.intent.wan6):
-            before, after = _ways(old), _ways(new)
-            if before != after:
-                await asyncio.to_thread(conntrack.delete_of_networks, new.subnets)
-                log.warning("WAN_IF moved", before=before, after=after)
+        moved = [
+            after.family
+            for before, after in zip(old.intent.exits, new.intent.exits, strict=True)
+            if _way(before) != _way(after)
+        ]
+        if moved:
+            # After the new guard stands: what is born in between is of the new way already.
+            nets = [net for net in new.subnets if net.version in moved]
+            await asyncio.to_thread(conntrack.delete_of_networks, nets)
+            _tell_moved(old, new)
         if old.decision != new.decision:
             tell = log.error if new.decision.loud else log.info
             tell(f"IPv6: {new.decision.word}", why=new.decision.why)
 
 
+def _way(way: Exit) -> tuple[object, ...]:
+    """What flows are translated for. Of a gateway also whether it is usable, because a gateway that
+    was away knows none of the flows that it had; and this host's addresses, their source."""
+    if way.kind is ExitKind.GATEWAY:
+        return (way.kind, way.device, way.gateway, way.usable, way.own)
+    return (way.kind, way.device)
+
+
+def _tell_moved(old: Prepared, new: Prepared) -> None:
+    before, after = _ways(old), _ways(new)
+    if before != after:
+        log.warning("WAN_IF moved", before=before, after=after)
+
+
 def _ways(prepared: Prepared) -> str:
-    ways = [way.name for way in (prepared.intent.wan4, prepared.intent.wan6) if way]
-    return ",".join(dict.fromkeys(ways)) or "none"
+    """Interfaces of the exit direct."""
+    ways = [way.device for way in prepared.intent.exits if way.kind is ExitKind.DIRECT]
+    return ",".join(dict.fromkeys(name for name in ways if name)) or "none"

@@ -1,6 +1,6 @@
 """From what the operator wrote and what the machine is to what shall be: one pure step.
 
-    Sources + Facts + egress -> Prepared (IPv6 decision, intent, plan, effective ocserv.conf)
+    Sources + Facts + egress + exits -> Prepared (IPv6 decision, intent, plan)
 
 `run`, `check`, `plan`, `reload` and the running control plane all take this way and no other, so
 what `plan` shows is what `run` applies.
@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from ocgate.config.gateways import UpstreamKind
+from ocgate.control import steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
-from ocgate.plan.facts import Address, Facts, Network
+from ocgate.plan.exits import NO_GATEWAYS, Exits
+from ocgate.plan.facts import Address, Facts, Family, Network
 from ocgate.plan.intent import Intent, Wan
-from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Wish, decide
+from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
 from ocgate.plan.model import Plan
 from ocgate.plan.planner import plan
+
+_FAMILIES: tuple[Family, ...] = (4, 6)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Prepared:
     sources: Sources
     facts: Facts
     egress: Egress
+    exits: Exits
     wish: Ipv6Wish
     decision: Ipv6Decision
     intent: Intent
@@ -54,14 +59,25 @@ class Prepared:
         return (*self.intent.subnets4, *self.intent.subnets6)
 
 
-def prepare(sources: Sources, facts: Facts, egress: Egress) -> Prepared:
-    """Plan for these sources, facts and this egress; total."""
+def prepare(sources: Sources, facts: Facts, egress: Egress, exits: Exits = NO_GATEWAYS) -> Prepared:
+    """Plan for these sources, facts, this egress and these gateways; total."""
     wish = ipv6_wish(sources)
-    decision = decide(wish, egress=ipv6_obstacle(facts) or egress.failure)
-    if decision.advertised and ipv6_obstacle(facts):
-        decision = Ipv6Decision(decision.path, None, decision.why, loud=True)
-    intent = derive(sources, facts, decision)
-    return Prepared(sources, facts, egress, wish, decision, intent, plan(intent))
+    obstacle = ipv6_obstacle(facts)
+    decision = steering.ipv6_by_gateway(wish, sources, exits) or decide(
+        wish, egress=obstacle or egress.failure
+    )
+    if decision.advertised and obstacle:
+        why = f"{decision.why}; {obstacle}"
+        decision = Ipv6Decision(Ipv6Path.REJECTED, None, why, loud=True)
+    intent = derive(sources, facts, decision, exits)
+    return Prepared(sources, facts, egress, exits, wish, decision, intent, plan(intent))
+
+
+def depends_on_egress(sources: Sources) -> bool:
+    """Whether a probe of this host's own IPv6 decides anything: not where an exit decides."""
+    exit6 = sources.settings.exit6 if sources.settings.gateway_mode else None
+    by_host = exit6 is None or exit6.kind is UpstreamKind.DIRECT
+    return by_host and ipv6_wish(sources).needs_egress
 
 
 def ipv6_wish(sources: Sources) -> Ipv6Wish:
@@ -71,18 +87,20 @@ def ipv6_wish(sources: Sources) -> Ipv6Wish:
     return Ipv6Wish(
         forward=settings.ipv6_forward,
         nat=settings.ipv6_nat.value,
-        sink=settings.ipv6_sink,
+        sink=sources.wants_sink,
         configured=configured,
         fallback=settings.ipv6_subnet,
         full_tunnel=view.full_tunnel,
     )
 
 
-def derive(sources: Sources, facts: Facts, decision: Ipv6Decision) -> Intent:
+def derive(sources: Sources, facts: Facts, decision: Ipv6Decision, exits: Exits) -> Intent:
     """The intent: settings, ocserv.conf, facts and decision joined."""
     view, agreed = sources.view, sources.synced
     gateways = _gateways(sources)
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
+    wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
+    steered = steering.steer(sources, facts, exits, decision, wans)
     return Intent(
         device=agreed.device,
         subnets4=agreed.subnets4,
@@ -93,16 +111,25 @@ def derive(sources: Sources, facts: Facts, decision: Ipv6Decision) -> Intent:
         resolvers=_in_order(resolvers),
         tcp_ports=(view.tcp_port,) if view.tcp_port else (),
         mss=sources.settings.mss,
-        wan4=_wan(sources, facts, 4),
-        wan6=_wan(sources, facts, 6),
+        wan4=wans.get(4),
+        wan6=wans.get(6),
         ipv6=decision.path,
         accept_ra_on=_keeps_ra(facts),
+        steering=steered,
+        pushed=_in_order({r.value for r in view.dns}) if steered else (),
+        local=_local_networks(facts) if steered else (),
+        strict_on=steering.strict_on(facts, steered),
     )
 
 
 def problems(prepared: Prepared) -> tuple[Problem, ...]:
     """What can't work on this machine: refused before anything is touched."""
-    return (*_wan_problems(prepared), *_collisions(prepared), *_sink_problems(prepared))
+    return (
+        *_wan_problems(prepared),
+        *_collisions(prepared),
+        *_sink_problems(prepared),
+        *steering.problems(prepared.sources, prepared.facts, prepared.exits),
+    )
 
 
 def _wan_problems(prepared: Prepared) -> list[Problem]:
@@ -174,7 +201,7 @@ def ipv6_obstacle(facts: Facts) -> str | None:
     return None
 
 
-def _wan(sources: Sources, facts: Facts, family: Literal[4, 6]) -> Wan | None:
+def _wan(sources: Sources, facts: Facts, family: Family) -> Wan | None:
     """WAN_IF, else the default route's interface, else eth0 as in the reference, else none."""
     route = facts.default_route(family)
     name = sources.settings.wan_if or (route.device if route else None)
@@ -184,6 +211,11 @@ def _wan(sources: Sources, facts: Facts, family: Literal[4, 6]) -> Wan | None:
         return None
     link = facts.interface(name)
     return Wan(name, link.mtu if link else None)
+
+
+def _local_networks(facts: Facts) -> tuple[Network, ...]:
+    nets = {link.network for link in facts.connected if not link.network.is_link_local}
+    return tuple(sorted(nets, key=lambda net: (net.version, net)))
 
 
 def _keeps_ra(facts: Facts) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ocgate.control.prepared import Prepared
 from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
 from ocgate.control.starting import prepared_now, warned
 from ocgate.errors import ConfigurationError, OcgateError, Problem
-from ocgate.kernel import routes, sysctl
+from ocgate.kernel import null_device, routes, sysctl
 from ocgate.kernel.apply import read_table
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY
@@ -105,6 +105,8 @@ def _ask_ocserv(prepared: Prepared) -> None:
 
 def _shown(plan: Plan) -> str:
     parts = [nft_text.listing(table) for table in plan.tables]
+    for name in plan.devices:
+        parts.append(f"ip tuntap add {name} mode tun\nip link set {name} up\n")
     parts += [render((*plan.routes, *plan.rules)), "".join(f"{s}\n" for s in plan.sysctls)]
     return "\n".join(part for part in parts if part)
 
@@ -117,7 +119,8 @@ def _difference(plan: Plan) -> str:
         wanted = _rules(nft_text.listing(table))
         marks = difflib.unified_diff(held, wanted, "kernel", "plan", lineterm="", n=0)
         lines += [line for line in marks if not line.startswith(("---", "+++", "@@"))]
-    lines += [f"+{what}" for what in routes.missing(plan.routes, plan.rules)]
+    differing = routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
+    lines += [f"+{what}" for what in (*null_device.missing(plan.devices), *differing)]
     lines += [f"+{what}" for what in sysctl.differing(plan.sysctls)]
     return "\n".join(lines)
 

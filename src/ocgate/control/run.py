@@ -20,6 +20,7 @@ from typing import NoReturn
 from ocgate.config.table import SECRETS
 from ocgate.control import effective, run_dir
 from ocgate.control import log as logs
+from ocgate.control.exit_record import write_exits
 from ocgate.control.first_start import initialise_if_empty
 from ocgate.control.ports import require_free
 from ocgate.control.prepared import Prepared
@@ -34,7 +35,7 @@ from ocgate.names import SESSIONS
 from ocgate.plan.routing import RouteKind
 from ocgate.server import services
 from ocgate.server.initialise import Created
-from ocgate.sessions import elements
+from ocgate.sessions.elements import NO_SESSIONS
 
 TUN = Path("/dev/net/tun")
 
@@ -86,6 +87,7 @@ def _write_run_dir(directory: Path, prepared: Prepared) -> None:
     effective.put(effective.validated(prepared, directory), prepared.sources, directory)
     write_snapshot(directory, prepared.sources)
     write_egress(directory, prepared.egress.failure)
+    write_exits(directory, prepared.sources.settings, prepared.exits)
 
 
 def _init_nat(directory: Path, prepared: Prepared) -> None:
@@ -95,7 +97,7 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
         nft = Nft()
         _forget_former_clients()
         swept = routes.sweep(prepared.plan.routes, prepared.plan.rules)
-        apply(nft, prepared.plan, elements.wanted(()), run_dir=directory)
+        apply(nft, prepared.plan, NO_SESSIONS, run_dir=directory)
     except OcgateError:
         teardown(directory)
         raise
@@ -105,7 +107,7 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
         rules = sum(len(chain.rules) for chain in table.chains)
         log.info(f"table inet {table.name} stands", chains=len(table.chains), rules=rules)
     _tell_ways(log, prepared)
-    logs.stage("init-vpngw").info("no gateway: clients leave by WAN_IF")
+    _tell_exits(logs.stage("init-vpngw"), prepared)
 
 
 def _forget_former_clients() -> None:
@@ -119,7 +121,9 @@ def _forget_former_clients() -> None:
 
 def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
     intent, decision = prepared.intent, prepared.decision
-    if intent.wan4:
+    if intent.steering is not None:
+        pass  # init-vpngw tells
+    elif intent.wan4:
         log.info("clients are masqueraded", wan_if=intent.wan4.name,
                  subnets=",".join(str(net) for net in intent.subnets4))  # fmt: skip
     else:
@@ -128,6 +132,22 @@ def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
     tell(f"IPv6: {decision.word}", why=decision.why)
     for wish in sysctl.unmet(prepared.plan.sysctls):
         log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
+
+
+def _tell_exits(log: logs.Log, prepared: Prepared) -> None:
+    steering = prepared.intent.steering
+    if steering is None:
+        log.info("no gateway: clients leave by WAN_IF")
+        return
+    for way in (steering.exit4, steering.exit6):
+        said = {"kind": way.kind.value, "gateway": str(way.gateway or "none"),
+                "device": way.device or "none"}  # fmt: skip
+        if way.closed:
+            log.warning(f"IPv{way.family}: clients are rejected", why=way.closed, **said)
+        else:
+            log.info(f"IPv{way.family}: exit", **said)
+    log.info("policy rules stand", table=steering.table, priority=steering.priority,
+             forwarding="exclusive" if steering.exclusive else "shared")  # fmt: skip
 
 
 def _require_machine() -> None:

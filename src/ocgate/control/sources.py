@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.config.choices import Ipv6Nat
+from ocgate.config.gateways import UpstreamKind
 from ocgate.config.load import DEFAULT, Loaded, load
 from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
@@ -64,8 +65,21 @@ class Sources:
     def wants_ipv6(self) -> bool:
         """Whether clients may ever be given IPv6 addresses."""
         settings = self.settings
-        asked = settings.ipv6_sink or settings.ipv6_nat is not Ipv6Nat.OFF
-        return asked or bool(self.view.networks6)
+        asked = self.wants_sink or settings.ipv6_nat is not Ipv6Nat.OFF
+        exit6 = settings.exit6 if settings.gateway_mode else None
+        by_gateway = exit6 is not None and exit6.kind is UpstreamKind.GATEWAY
+        return asked or by_gateway or bool(self.view.networks6)
+
+    @property
+    def wants_sink(self) -> bool:
+        """IPV6_SINK; unset it means yes where IPv4 goes by a gateway and IPv6 by nothing: a client
+        that gets no IPv6 from the tunnel uses its own outside of it."""
+        settings = self.settings
+        if "IPV6_SINK" in self.origins or not settings.gateway_mode:
+            return settings.ipv6_sink
+        exit6 = settings.exit6
+        blocked = exit6 is not None and exit6.kind is UpstreamKind.BLOCK
+        return settings.ipv6_sink or blocked
 
     def explicit_now(self) -> frozenset[IPv4Network | IPv6Network]:
         """Addresses that per-user files hand out by name (explicit-ipv4, explicit-ipv6), as these

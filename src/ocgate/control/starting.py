@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from ocgate.config.gateways import UpstreamKind
 from ocgate.control.egress import probed
-from ocgate.control.prepared import Egress, Prepared, ipv6_wish, prepare, problems
+from ocgate.control.exit_start import resolved_now
+from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.sources import Sources
+from ocgate.control.steering import exposes_ipv6
 from ocgate.errors import ConfigurationError
 from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
@@ -23,7 +26,7 @@ def prepared_now(sources: Sources) -> Prepared:
     """Prepared for this machine as it is now, egress probed where it decides; raises
     ConfigurationError where it can't work here."""
     facts = observe(session_prefix=sources.synced.device)
-    made = prepare(sources, facts, measured_egress(sources))
+    made = prepare(sources, facts, measured_egress(sources), resolved_now(sources, facts))
     found = problems(made)
     if found:
         raise ConfigurationError(found)
@@ -32,7 +35,7 @@ def prepared_now(sources: Sources) -> Prepared:
 
 def measured_egress(sources: Sources) -> Egress:
     """One probe, if anything depends on it."""
-    if not ipv6_wish(sources).needs_egress:
+    if not depends_on_egress(sources):
         return NOT_NEEDED
     return asyncio.run(probed(sources.settings.ipv6_probe))
 
@@ -47,7 +50,38 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
         client_networks=prepared.subnets,
         ipv6_advertised=prepared.decision.advertised,
     )
-    return (*found, *_foreign(prepared))
+    return (*found, *_foreign(prepared), *_gateway_mode(prepared))
+
+
+def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:
+    """What clients send or show past the gateway because the configuration says so."""
+    sources, intent = prepared.sources, prepared.intent
+    if intent.steering is None or sources.settings.exit4.kind is not UpstreamKind.GATEWAY:
+        return
+    if exposes_ipv6(sources):
+        yield ServerWarning(
+            "ipv6-direct",
+            "VPN_GATEWAY6=direct: clients' IPv6 leaves by this host, and every IPv6 site sees this "
+            "server's own IPv6 address and network",
+            "Unset VPN_GATEWAY6 to reject IPv6 at once, or name an upstream that carries it",
+        )
+    for resolver in intent.resolvers:
+        yield ServerWarning(
+            "resolver-on-this-host",
+            f"clients are told to ask the resolver {resolver}, which is this host: what it asks "
+            "further leaves by this host and not by the gateway",
+            "Push a resolver that is reached through the gateway (`dns =` in ocserv.conf)",
+        )
+    for resolver in intent.pushed:
+        link = prepared.facts.connected_network_of(resolver)
+        reached = resolver in intent.resolvers or resolver == intent.steering.exit4.gateway
+        if link is not None and not reached:
+            yield ServerWarning(
+                "resolver-on-local-network",
+                f"clients are told to ask the resolver {resolver} on {link.device}: networks of "
+                "this host are closed to them, so their look-ups are rejected",
+                "Push a resolver that is reached through the gateway (`dns =` in ocserv.conf)",
+            )
 
 
 def _foreign(prepared: Prepared) -> Iterator[ServerWarning]:

@@ -8,14 +8,14 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
-from ocgate.kernel import conntrack, routes, sysctl
+from ocgate.kernel import conntrack, null_device, routes, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_GATEWAY
 from ocgate.plan import nft as text
@@ -36,11 +36,12 @@ class Applied:
 def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Applied:
     """Make the kernel hold `plan` and these sessions' elements; raises KernelRefused,
     MissingRequirement or VerificationFailed. A table of ours that the plan lacks is removed."""
-    for table in plan.tables:
-        _replace(nft, table, elements)
+    _replace(nft, plan.tables, elements)
     _remove_others(nft, plan)
+    null_device.ensure(plan.devices)
     routes.ensure(plan.routes, plan.rules)
-    routes.sweep(plan.routes, plan.rules)
+    routes.sweep(plan.routes, plan.rules, tables=plan.routing_tables)
+    null_device.sweep(plan.devices)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
 
@@ -57,7 +58,9 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
             found.append(f"table {table.name}: {mismatch(table, held) or 'a rule was edited'}")
         if table.maps and text.held_elements(held, table) != elements:
             found.append(f"table {table.name}: elements of sessions differ")
-    found += routes.missing(applied.plan.routes, applied.plan.rules)
+    plan = applied.plan
+    found += null_device.missing(plan.devices)
+    found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
     found += sysctl.differing(applied.plan.sysctls)
     return tuple(found)
 
@@ -71,6 +74,7 @@ def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network,
         lambda: sysctl.restore(run_dir=run_dir),
         lambda: conntrack.delete_of_networks(subnets),
         routes.sweep,
+        null_device.sweep,
         lambda: nft.run(text.removal(OWN_TABLES)),
     )
     errors = [error for step in steps if (error := _attempt(step))]
@@ -92,14 +96,15 @@ def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
 
 
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:
-    """Counter name -> (packets, bytes) of our tables; empty where there are none."""
+    """Counter name -> (packets, bytes) of our tables together; empty where there are none."""
     found: dict[str, tuple[int, int]] = {}
     for name in _own_tables(nft):
         listing = _listed(nft, "counters table", name)
         for item in listing["nftables"] if listing else ():
             if "counter" in item:
                 counter = item["counter"]
-                found[counter["name"]] = (counter["packets"], counter["bytes"])
+                packets, size = found.get(counter["name"], (0, 0))
+                found[counter["name"]] = (packets + counter["packets"], size + counter["bytes"])
     return found
 
 
@@ -121,19 +126,28 @@ def _own_tables(nft: Nft) -> list[str]:
     return [name for name in names if name in OWN_TABLES]
 
 
-def _replace(nft: Nft, table: Table, elements: text.Elements) -> None:
-    """One transaction. Chains that can't be kept as they are (another hook or map type, left by
-    another version) make the kernel refuse; then the table is made anew, still in one."""
+def _replace(nft: Nft, tables: Sequence[Table], elements: text.Elements) -> None:
+    """One transaction for all of them. Chains that can't be kept as they are (another hook or map
+    type, left by another version) make the kernel refuse; then the tables are made anew, still in
+    one."""
+    try:
+        nft.run("".join(_kept(nft, table, elements) for table in tables))
+    except KernelRefused:
+        nft.run("".join(_anew(table, elements) for table in tables))
+
+
+def _kept(nft: Nft, table: Table, elements: text.Elements) -> str:
     held = read_table(nft, table.name)
     wanted = elements if table.maps else {}
     if held is None:
-        nft.run(text.replacement(table) + text.sync_elements(table.name, {}, wanted))
-        return
+        return text.replacement(table) + text.sync_elements(table.name, {}, wanted)
     sync = text.sync_elements(table.name, text.held_elements(held, table), wanted)
-    try:
-        nft.run(text.replacement(table, stale_chains=stale_chains(table, held)) + sync)
-    except KernelRefused:
-        nft.run(text.recreation(table) + text.sync_elements(table.name, {}, wanted))
+    return text.replacement(table, stale_chains=stale_chains(table, held)) + sync
+
+
+def _anew(table: Table, elements: text.Elements) -> str:
+    wanted = elements if table.maps else {}
+    return text.recreation(table) + text.sync_elements(table.name, {}, wanted)
 
 
 def _remove_others(nft: Nft, plan: Plan) -> None:

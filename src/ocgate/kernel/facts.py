@@ -34,7 +34,15 @@ SYSCTLS = (
     "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.default.disable_ipv6",  # what a new tunnel starts with
     "net.netfilter.nf_conntrack_max",
+    "net.ipv4.ip_local_port_range",
 )
+
+# Of each interface: a strict reverse path filter drops a gateway's answers.
+_RP_FILTER = "net.ipv4.conf.{}.rp_filter"
+
+# Registered for the machine's first network namespace only (net/core/sysctl_net_core.c); it can be
+# seen where /proc/sys is read-only, too.
+_FIRST_NAMESPACE_ONLY = "net.core.netdev_max_backlog"
 
 
 def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCTLS) -> Facts:
@@ -51,7 +59,11 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         routes = [(f, message) for f in _FAMILIES for message in _main_routes(door, f)]
         rules = {family: _foreign_rules(door, family) for family in _FAMILIES}
     defaults = [hop for family, message in routes for hop in _default(family, message, names)]
-    keys = (*sysctls, *dict.fromkeys(_accept_ra(r.device) for r in defaults if r.family == 6))
+    keys = (
+        *sysctls,
+        *dict.fromkeys(_accept_ra(r.device) for r in defaults if r.family == 6),
+        *(_RP_FILTER.format(link.name.replace(".", "/")) for link in links.values()),
+    )
     found = ((key, sysctl.read(key)) for key in keys)
     return Facts(
         interfaces=tuple(
@@ -65,6 +77,7 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         sysctls=MappingProxyType({key: value for key, value in found if value is not None}),
         rules4=rules[4],
         rules6=rules[6],
+        own_namespace=sysctl.read(_FIRST_NAMESPACE_ONLY) is None,
     )
 
 
@@ -162,7 +175,9 @@ def _connected(message: Message, names: dict[int, str]) -> Iterator[Connected]:
         yield Connected(network, names[index])
 
 
-def _foreign_rules(door: Netlink, family: Family) -> int:
+def _foreign_rules(door: Netlink, family: Family) -> tuple[int, ...]:
     header = rtnetlink.FIB_RULE_HDR.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0)
     found = rtnetlink.dump_family(door, rtnetlink.GETRULE, family, header)
-    return sum(rtnetlink.rule_protocol(m) not in (_KERNEL, ROUTE_PROTOCOL) for m in found)
+    ours = (_KERNEL, ROUTE_PROTOCOL)
+    foreign = (m for m in found if rtnetlink.rule_protocol(m) not in ours)
+    return tuple(sorted(rtnetlink.rule_priority(m) for m in foreign))

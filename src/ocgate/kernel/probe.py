@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import socket
 import struct
 import time
@@ -37,6 +38,20 @@ _SEGMENTS_AT = 136
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 
 
+# Of 4,536 ports at the least a few are taken: ten in a row are not.
+_PORTS_TRIED = 10
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a probe leaves: the arguments of `probe`."""
+
+    mark: int | None
+    device: str | None
+    source: Address | None
+    ports: tuple[int, int] | None
+
+
 @dataclass(frozen=True)
 class ProbeResult:
     """What a probe found.
@@ -60,14 +75,18 @@ async def probe(
     mark: int | None = None,
     device: str | None = None,
     source: Address | None = None,
+    ports: tuple[int, int] | None = None,
 ) -> ProbeResult:
     """Ask all targets at once; the first answer decides, otherwise all reasons are given.
 
     mark, device, source: send as traffic with this fwmark, by this device, from this address.
+    ports: first and last source port. A mark goes with the socket: what the kernel answers to
+           segments that come after its end has none, and only its port tells whose it is.
     Never raises for what the network or the kernel says: that is the result's reason.
     """
     began = time.monotonic()
-    asked = [asyncio.create_task(_ask(t, timeout, mark, device, source)) for t in targets]
+    way = _Way(mark, device, source, ports)
+    asked = [asyncio.create_task(_ask(t, timeout, way)) for t in targets]
     refused: list[ProbeResult] = []
     try:
         for finished in asyncio.as_completed(asked):
@@ -85,16 +104,10 @@ async def probe(
     return ProbeResult(ok=False, target=first, reason=said, seconds=time.monotonic() - began)
 
 
-async def _ask(
-    target: Target,
-    timeout: float,
-    mark: int | None,
-    device: str | None,
-    source: Address | None,
-) -> ProbeResult:
+async def _ask(target: Target, timeout: float, way: _Way) -> ProbeResult:
     began = time.monotonic()
     try:
-        with _socket(target[0].version, mark, device, source) as sock:
+        with _socket(target[0].version, way) as sock:
             number = await _connect(sock, target, timeout)
             sent, received = _segments(sock)
             said_by = _offender(sock, target[0].version)
@@ -106,23 +119,39 @@ async def _ask(
     )
 
 
-def _socket(
-    version: int, mark: int | None, device: str | None, source: Address | None
-) -> socket.socket:
+def _socket(version: int, way: _Way) -> socket.socket:
     sock = socket.socket(_AF[version], socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(0)  # non-blocking, as asyncio wants it
         sock.setsockopt(*_IP_RECVERR[version], 1)
-        if mark is not None:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
-        if device is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
-        if source is not None:
-            sock.bind((str(source), 0))
+        if way.mark is not None:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, way.mark)
+        if way.device is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.device.encode() + b"\0")
+        _bind(sock, way)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, way: _Way) -> None:
+    """Take the source address and a free port of the range, tried at random: a closed connection
+    keeps its port for a minute."""
+    source = "" if way.source is None else str(way.source)
+    if way.ports is None:
+        if source:
+            sock.bind((source, 0))
+        return
+    first, last = way.ports
+    for attempt in range(_PORTS_TRIED):
+        try:
+            sock.bind((source, random.randint(first, last)))
+        except OSError as taken:
+            if taken.errno != errno.EADDRINUSE or attempt + 1 == _PORTS_TRIED:
+                raise
+        else:
+            return
 
 
 async def _connect(sock: socket.socket, target: Target, timeout: float) -> int:

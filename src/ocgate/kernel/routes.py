@@ -33,19 +33,25 @@ def ensure(routes: Iterable[Route] = (), rules: Iterable[Rule] = ()) -> list[Rou
         return door.ensure(routes, rules)
 
 
-def sweep(routes: Collection[Route] = (), rules: Collection[Rule] = ()) -> list[str]:
+def sweep(
+    routes: Collection[Route] = (), rules: Collection[Rule] = (), *, tables: Iterable[int] = ()
+) -> list[str]:
     """`Routing.sweep` in this thread's network namespace."""
     with Routing() as door:
-        return door.sweep(routes, rules)
+        return door.sweep(routes, rules, tables=tables)
 
 
-def missing(routes: Iterable[Route] = (), rules: Iterable[Rule] = ()) -> list[str]:
-    """What the kernel lacks of these, in words; empty when all stand."""
+def differing(
+    routes: Collection[Route] = (), rules: Iterable[Rule] = (), *, tables: Iterable[int] = ()
+) -> list[str]:
+    """What the kernel lacks of these, and what it holds besides in `tables`, which are ours alone,
+    in words; empty when all is as given."""
     with Routing() as door:
         standing_routes, standing_rules = set(door.routes()), set(door.rules())
-    found = [f"route {route.text}" for route in routes if route not in standing_routes]
-    found += [f"rule {r.priority}: {r.text}" for r in rules if r not in standing_rules]
-    return [f"{what} is gone" for what in found]
+        foreign = door.foreign(routes, tables)
+    found = [f"route {route.text} is gone" for route in routes if route not in standing_routes]
+    found += [f"rule {r.priority}: {r.text} is gone" for r in rules if r not in standing_rules]
+    return found + [f"route {text} is not ours" for text in foreign]
 
 
 class Routing:
@@ -113,16 +119,54 @@ class Routing:
             return bool(self._sweep_routes(lambda route: route != item))
         return bool(self._sweep_rules(lambda rule: rule != item))
 
-    def sweep(self, routes: Collection[Route] = (), rules: Collection[Rule] = ()) -> list[str]:
-        """Remove everything of ours but what is given; what was removed, as text.
+    def foreign(self, routes: Collection[Route], tables: Iterable[int]) -> list[str]:
+        """Routes in `tables` that are not among those given, whoever made them, as text."""
+        return [text for _, text in self._in_tables(tables, set(routes).__contains__)]
+
+    def sweep(
+        self,
+        routes: Collection[Route] = (),
+        rules: Collection[Rule] = (),
+        *,
+        tables: Iterable[int] = (),
+    ) -> list[str]:
+        """Remove everything of ours but what is given, and whatever else is in `tables`, which are
+        ours alone; what was removed, as text.
 
         Rules go before routes: a rule whose table is already empty falls through to the next one,
         and so may let out what it held back.
         """
         wanted_routes, wanted_rules = set(routes), set(rules)
-        return self._sweep_rules(wanted_rules.__contains__) + self._sweep_routes(
-            wanted_routes.__contains__
+        alone = tuple(tables)
+        removed = self._sweep_rules(wanted_rules.__contains__)
+        removed += self._sweep_routes(wanted_routes.__contains__)
+        return removed + self._remove(
+            lambda: self._in_tables(alone, wanted_routes.__contains__),
+            rtnetlink.DELROUTE,
+            rtnetlink.deletion_of,
         )
+
+    def _in_tables(
+        self, tables: Iterable[int], keep: Callable[[Route | None], bool]
+    ) -> list[tuple[Message, str]]:
+        """Routes of these tables that are not to be kept: made by others, or of another shape."""
+        found: list[tuple[Message, str]] = []
+        for table in tables:
+            for message in self._table_routes(table):
+                value = rtnetlink.decode_route(message, self._name)
+                ours = rtnetlink.RTMSG.unpack_from(message.payload)[5] == ROUTE_PROTOCOL
+                if not (ours and keep(value)):
+                    found.append((message, value.text if value else f"of table {table}"))
+        return found
+
+    def _table_routes(self, table: int) -> list[Message]:
+        """All routes of one table, the kernel filtering where it can."""
+        found: list[Message] = []
+        for family in _FAMILIES:
+            header = rtnetlink.RTMSG.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0, 0, 0)
+            asked = header + netlink.number(rtnetlink.RTA_TABLE, table)
+            found += rtnetlink.dump_family(self._netlink, rtnetlink.GETROUTE, family, asked)
+        return [m for m in found if rtnetlink.table_of(m) == table]
 
     def _sweep_routes(self, keep: Callable[[Route | None], bool]) -> list[str]:
         def unwanted() -> list[tuple[Message, str]]:

@@ -150,6 +150,13 @@ def decode_route(message: Message, name_of: NameOf) -> Route | None:
     )
 
 
+def table_of(message: Message) -> int:
+    """The routing table that a dumped route stands in."""
+    found = attributes(message.payload, RTMSG.size)
+    in_header: int = RTMSG.unpack_from(message.payload)[4]
+    return as_number(found[RTA_TABLE]) if RTA_TABLE in found else in_header
+
+
 def deletion_of(message: Message) -> bytes:
     """The payload of DELROUTE that removes exactly this dumped route, whatever shape it has."""
     fixed = list(RTMSG.unpack_from(message.payload))
@@ -188,7 +195,7 @@ def encode_rule(rule: Rule) -> bytes:
     if rule.ipproto is not None:
         parts.append(attribute(FRA_IP_PROTO, bytes([rule.ipproto])))
     if rule.sport is not None:
-        parts.append(attribute(FRA_SPORT_RANGE, _PORTS.pack(rule.sport, rule.sport)))
+        parts.append(attribute(FRA_SPORT_RANGE, _PORTS.pack(*rule.sport)))
     return b"".join(parts)
 
 
@@ -221,7 +228,7 @@ def decode_rule(message: Message) -> Rule | None:
         fwmark=(mark or 0) if mask is not None else None,
         mask=mask,
         ipproto=value(FRA_IP_PROTO),
-        sport=_PORTS.unpack(found[FRA_SPORT_RANGE])[0] if FRA_SPORT_RANGE in found else None,
+        sport=_ports(found[FRA_SPORT_RANGE]) if FRA_SPORT_RANGE in found else None,
         suppress_prefixlength=None if suppressed in (None, NO_SUPPRESSION) else suppressed,
     )
 
@@ -230,6 +237,12 @@ def rule_protocol(message: Message) -> int:
     """Who made a dumped rule: 0 unspecified, 2 the kernel, 143 us."""
     found = attributes(message.payload, FIB_RULE_HDR.size)
     return as_number(found[FRA_PROTOCOL]) if FRA_PROTOCOL in found else 0
+
+
+def rule_priority(message: Message) -> int:
+    """The place of a dumped rule; 0 where none is told, as of `local`."""
+    found = attributes(message.payload, FIB_RULE_HDR.size)
+    return as_number(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0
 
 
 def link_name(message: Message) -> str:
@@ -257,6 +270,12 @@ def next_hops(found: dict[int, memoryview]) -> list[tuple[int, dict[int, memoryv
 def address(data: memoryview) -> Address:
     """4 or 16 bytes in network order."""
     return ip_address(bytes(data))
+
+
+def _ports(data: memoryview) -> tuple[int, int]:
+    """First and last, of a struct fib_rule_port_range."""
+    first, last = _PORTS.unpack(data)
+    return first, last
 
 
 def _network(family: Family, data: memoryview | None, length: int) -> Network:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ocgate.names import MARK_DIRECT, MARK_GATEWAY
-from ocgate.plan.facts import Address, Family, Network
+from ocgate.plan.facts import Address, Family
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,3 @@ class Marks:
 
     four: int = MARK_DIRECT
     six: int = MARK_DIRECT
-
-    def of(self, network: Network) -> int:
-        """The mark of packets from this address."""
-        return self.four if network.version == 4 else self.six

@@ -80,7 +80,9 @@ class Facts:
     routes4, routes6: default routes of table main, in the kernel's order.
     connected:        on-link networks of table main, both families, ours not among them.
     sysctls:          key in sysctl(8)'s dotted form -> value; a key the kernel lacks is absent.
-    rules4, rules6:   number of policy rules that are neither the kernel's own nor ours.
+    rules4, rules6:   priorities of policy rules that are neither the kernel's own nor ours,
+                      ascending.
+    own_namespace:    a network namespace other than the machine's first: a container's.
     """
 
     interfaces: tuple[Interface, ...] = ()
@@ -88,8 +90,9 @@ class Facts:
     routes6: tuple[DefaultRoute, ...] = ()
     connected: tuple[Connected, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    rules4: int = 0
-    rules6: int = 0
+    rules4: tuple[int, ...] = ()
+    rules6: tuple[int, ...] = ()
+    own_namespace: bool = False
 
     def interface(self, name: str) -> Interface | None:
         """The device of that name, or None."""
@@ -109,6 +112,12 @@ class Facts:
         """The device of the default route: IPv4's, or IPv6's on a host without IPv4."""
         route = self.default_route(4) or self.default_route(6)
         return self.interface(route.device) if route else None
+
+    def addresses(self, device: str, family: Family) -> tuple[Address, ...]:
+        """What this host answers to on a device, link-local addresses left out."""
+        link = self.interface(device)
+        own = link.own(family) if link else ()
+        return tuple(address.ip for address in own if not address.ip.is_link_local)
 
     def is_local(self, address: Address) -> bool:
         """Whether this host itself answers on `address` (its own, or loopback)."""

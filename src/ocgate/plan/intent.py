@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from ocgate.plan.exits import Exit, ExitKind, Marks, Steering
+from ocgate.plan.facts import Family, Network
 from ocgate.plan.ipv6 import Ipv6Path
 
 IPAddress = IPv4Address | IPv6Address
@@ -40,6 +42,11 @@ class Intent:
     mss:        hard cap in bytes, or None to clamp to each interface's MTU
     wan4/wan6:  way out of each family; None: there is none now, clients are rejected
     ipv6:       what happens to IPv6 packets of sessions
+    accept_ra_on: interfaces whose IPv6 default route comes from router advertisements
+    steering:   gateway mode; None: the standalone server, whose exit is wan4 and wan6
+    pushed:     resolvers that clients are told to use
+    local:      on-link networks of this host, closed to clients whose exit is a gateway
+    strict_on:  interfaces of the gateway whose reverse path filter is strict
     """
 
     device: str
@@ -54,6 +61,31 @@ class Intent:
     wan6: Wan | None
     ipv6: Ipv6Path
     accept_ra_on: tuple[str, ...] = ()
+    steering: Steering | None = None
+    pushed: tuple[IPAddress, ...] = ()
+    local: tuple[Network, ...] = ()
+    strict_on: tuple[str, ...] = ()
+
+    def subnets(self, family: Family) -> tuple[Network, ...]:
+        """Client subnets of one family."""
+        return self.subnets4 if family == 4 else self.subnets6
+
+    @property
+    def exits(self) -> tuple[Exit, Exit]:
+        """How each family leaves; of the standalone server both are `direct`."""
+        if self.steering is not None:
+            return (self.steering.exit4, self.steering.exit6)
+        closed6 = "no way out" if self.ipv6 is Ipv6Path.REJECTED else ""
+        return (
+            Exit(4, ExitKind.DIRECT, self.wan4.name if self.wan4 else None),
+            Exit(6, ExitKind.DIRECT, self.wan6.name if self.wan6 else None, closed=closed6),
+        )
+
+    @property
+    def marks(self) -> Marks:
+        """What sessions' packets are marked with."""
+        four, six = self.exits
+        return Marks(four.mark, six.mark)
 
 
 def same_family(addresses: Iterable[IPAddress], version: int) -> tuple[IPAddress, ...]:

@@ -67,9 +67,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything ocgate wants in the kernel, but for the sessions' elements."""
+    """Everything ocgate wants in the kernel, but for the sessions' elements.
+
+    devices:        persistent tun devices that nobody reads: what is routed there is gone.
+    routing_tables: numbers of routing tables that hold our routes and none of anybody else's.
+    """
 
     tables: tuple[Table, ...]
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...]
     sysctls: tuple[Sysctl, ...]
+    devices: tuple[str, ...] = ()
+    routing_tables: tuple[int, ...] = ()

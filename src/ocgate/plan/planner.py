@@ -1,16 +1,18 @@
 """The planner: an `Intent` in, a `Plan` out. Pure; the heart of ocgate, meant to be read.
 
-The way of a client's packet, and which chain meets it (table `inet ocserv`):
+The way of a client's packet, and which chain meets it (table `inet ocserv`; in gateway mode the
+table `inet ocserv_gw` of `guard` stands before it and the rules of `steering` choose the route):
 
     client -> tun vpnsN
         prerouting (raw)      is this source this session's on this device?  no: dropped, counted
-                              yes: its exit's mark. IPv6 without a way: rejected here, before
+                              yes: its exit's mark. No way out now: rejected here, before
                               routing, so that it holds whatever the forwarding sysctl says
         input                 to this host: ping of the gateway, the configured resolver, no more
-        forward               to WAN_IF with the mark of `direct`: accepted; all else rejected
+        forward               with its exit's mark, by its exit's interface: accepted; all else
+                              rejected
         postrouting nat       masquerade of exactly the client subnets
         postrouting (last)    still a client's source, and not a tun: dropped, whatever let it come
-    WAN_IF -> client
+    exit -> client
         prerouting (raw)      claims a client's source from the outside: dropped
         forward               to a tun: only what belongs to a flow that the client began; to the
                               client subnet but not to a tun: its session has ended, dropped
@@ -22,22 +24,27 @@ Chains are accepting by policy, because on a shared host other forwarding is non
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Address
 
-from ocgate.names import BLACKHOLE_METRIC, MARK_DIRECT, NFT_TABLE
-from ocgate.plan.intent import Intent, IPAddress, Wan, same_family
+from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
+from ocgate.plan import steering
+from ocgate.plan.exits import Exit, ExitKind
+from ocgate.plan.facts import Network
+from ocgate.plan.guard import guard
+from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
 from ocgate.plan.reasons import (
     COUNTERS,
+    EXIT_COUNTERS,
     REJECTS4_UNLIMITED,
     REJECTS6_UNLIMITED,
     count,
     reject,
 )
 from ocgate.plan.routing import Route, RouteKind
-from ocgate.plan.sysctls import Sysctl
+from ocgate.plan.sysctls import Sysctl, rp_filter_loose
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before conntrack (-200): a spoofed packet shall not create state
@@ -51,11 +58,21 @@ FLAG_TCP_SYN = "tcp flags syn / syn,rst"
 
 def plan(intent: Intent) -> Plan:
     """The kernel state for `intent`; total: there is a plan for every intent."""
+    if intent.steering is None:
+        return Plan(
+            tables=(_table(intent),),
+            routes=tuple(_blackholes(intent)),
+            rules=(),
+            sysctls=tuple(_sysctls(intent)),
+        )
     return Plan(
-        tables=(_table(intent),),
-        routes=tuple(_blackholes(intent)),
-        rules=(),
+        # The guard first: no order of transactions shall ever forward what it has not seen.
+        tables=(guard(intent, intent.steering), _table(intent)),
+        routes=(*_blackholes(intent), *steering.routes(intent.steering)),
+        rules=steering.rules(intent.steering, _subnets(intent)),
         sysctls=tuple(_sysctls(intent)),
+        devices=(NULL_DEVICE,),
+        routing_tables=(intent.steering.table, NULL_TABLE),
     )
 
 
@@ -76,7 +93,8 @@ def _table(intent: Intent) -> Table:
         NftMap("sessions4", "iifname . ip saddr", "meta mark"),
         NftMap("sessions6", "iifname . ip6 saddr", "meta mark"),
     )
-    return Table(NFT_TABLE, chains, maps, tuple(COUNTERS))
+    counters = COUNTERS if intent.steering is None else COUNTERS | EXIT_COUNTERS
+    return Table(NFT_TABLE, chains, maps, tuple(counters))
 
 
 # --- from a tunnel or claiming to be ----------------------------------------------------------
@@ -96,36 +114,52 @@ def _prerouting(intent: Intent) -> Chain:
 
 
 def _from_client(intent: Intent) -> Chain:
+    exit4, exit6 = intent.exits
+    owner4 = "meta mark set iifname . ip saddr map @sessions4"
     owner6 = f"meta mark set {_owner6(intent.prefix6)} map @sessions6"
-    rules = [
-        NftRule("meta mark set iifname . ip saddr map @sessions4 accept", "own IPv4 source"),
+    rules: list[NftRule] = []
+    if exit4.closed:
+        rules += _closed(intent, exit4, owner4)
+    else:
+        rules.append(NftRule(f"{owner4} accept", "own IPv4 source"))
+    rules += [
         NftRule(f"meta nfproto ipv4 {count('spoofed')} drop", COUNTERS["spoofed"]),
         NftRule(f"ip6 saddr fe80::/10 {count('link_local')} drop", "not an address of the session"),
         NftRule(f"ip6 saddr :: {count('link_local')} drop", "duplicate address detection and MLD"),
     ]
-    if intent.ipv6 is Ipv6Path.REJECTED:
-        rules += _rejected6(intent, owner6)
+    if exit6.closed:
+        rules += _closed(intent, exit6, owner6)
     else:
         rules.append(NftRule(f"{owner6} accept", "own IPv6 source"))
     rules.append(NftRule(f"{count('spoofed')} drop", COUNTERS["spoofed"]))
     return Chain("from_client", tuple(rules))
 
 
-def _rejected6(intent: Intent, owner6: str) -> list[NftRule]:
-    """Reject a session's IPv6 at once, ping of the gateway apart.
+def _closed(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
+    """Reject what a session sends by a family that has no way out now, what is for this host apart.
 
     Here and not in forward: a packet that has no route or no forwarding never
     reaches that hook, and would be dropped without a word.
     """
-    echo = [
-        NftRule(f"ip6 daddr {a} icmpv6 type echo-request {owner6} accept", "ping of the gateway")
-        for a in same_family(intent.gateways, 6)
-    ]
-    return [
-        *echo,
-        NftRule(f"ip6 daddr ff00::/8 {count('link_local')} drop", "multicast gets no errors"),
-        *reject(owner6, "ipv6_rejected", "no way out for IPv6"),
-    ]
+    ip = "ip" if way.family == 4 else "ip6"
+    for a in same_family(intent.gateways, way.family):
+        yield NftRule(
+            f"{ip} daddr {a} {_icmp(a)} type echo-request {owner} accept", "ping of the gateway"
+        )
+    if way.family == 4:
+        for a in same_family(intent.resolvers, 4):
+            for proto in ("udp", "tcp"):
+                yield NftRule(
+                    f"ip daddr {a} {proto} dport 53 {owner} accept", "the configured resolver"
+                )
+        multicast = "ip daddr { 224.0.0.0/4, 255.255.255.255 }"
+    else:
+        multicast = "ip6 daddr ff00::/8"
+    yield NftRule(f"{multicast} {count('link_local')} drop", "multicast gets no errors")
+    if way.family == 6 and way.kind is not ExitKind.GATEWAY:
+        yield from reject(owner, "ipv6_rejected", "no way out for IPv6")
+    else:
+        yield from reject(owner, "exit_closed", EXIT_COUNTERS["exit_closed"])
 
 
 def _owner6(prefix: int) -> str:
@@ -216,10 +250,11 @@ def _forward_from_client(intent: Intent) -> Chain:
     ]
     rules += [
         NftRule(
-            f'meta mark {_hex(MARK_DIRECT)} meta nfproto {family} oifname "{wan.name}" accept',
-            "exit direct",
+            f"meta mark {_hex(way.mark)} meta nfproto {_nfproto(way)} "
+            f'oifname "{way.device}" accept',
+            f"exit {way.kind.value}",
         )
-        for family, wan in _ways_out(intent)
+        for way in _ways_out(intent)
     ]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])
@@ -230,17 +265,14 @@ def _forward_to_client(intent: Intent) -> Chain:
     """ocserv gives a tunnel its address before the session is admitted: what still arrives for
     that address' last owner must not be queued in it. Hence the look-up, whose mark nobody asks."""
     owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
-    receiver = {
-        "ipv4": "oifname . ip daddr map @sessions4",
-        "ipv6": f"{owner6} map @sessions6",
-    }
+    receiver = {4: "oifname . ip daddr map @sessions4", 6: f"{owner6} map @sessions6"}
     rules = [
         NftRule(
-            f'iifname "{wan.name}" ct state established,related '
-            f"meta mark set {receiver[family]} accept",
+            f'iifname "{way.device}" ct state established,related '
+            f"meta mark set {receiver[way.family]} accept",
             "answers to an admitted client",
         )
-        for family, wan in _ways_out(intent)
+        for way in _ways_out(intent)
     ]
     rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
@@ -249,20 +281,28 @@ def _forward_to_client(intent: Intent) -> Chain:
 def _nat(intent: Intent) -> Chain:
     """Masquerade and never explicit snat: when the way changes, masquerade drops the old flow;
     snat would go on with the old address (shared/design.md: 8 of 8 with the wrong source)."""
-    rules: list[NftRule] = []
-    if intent.wan4:
-        rules += [
-            NftRule(f'oifname "{intent.wan4.name}" ip saddr {net} masquerade', "exit direct")
-            for net in intent.subnets4
-        ]
-    if intent.wan6 and intent.ipv6 is Ipv6Path.NAT66:
-        rules += [
-            NftRule(
-                f'oifname "{intent.wan6.name}" ip6 saddr {net} masquerade', "exit direct, NAT66"
-            )
-            for net in intent.subnets6
-        ]
+    rules = [
+        rule
+        for way in _ways_out(intent)
+        for net in intent.subnets(way.family)
+        for rule in _masquerade(intent, way, net)
+    ]
     return Chain("nat", tuple(rules), Hook("nat", "postrouting", SRCNAT))
+
+
+def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
+    match = f'oifname "{way.device}" {_ip(net)} saddr {net}'
+    if way.kind is ExitKind.GATEWAY and intent.steering is not None:
+        first, last = intent.steering.ports
+        yield NftRule(
+            f"{match} meta l4proto {{ tcp, udp }} masquerade to :{first}-{last}",
+            "exit gateway, by ports that no socket of this host sends from",
+        )
+        yield NftRule(f"{match} masquerade", "exit gateway")
+    elif way.family == 4:
+        yield NftRule(f"{match} masquerade", "exit direct")
+    elif intent.ipv6 is Ipv6Path.NAT66:
+        yield NftRule(f"{match} masquerade", "exit direct, NAT66")
 
 
 def _last(intent: Intent) -> Chain:
@@ -272,9 +312,10 @@ def _last(intent: Intent) -> Chain:
     """
     elsewhere = f'oifname != {_tun(intent)} oifname != "lo"'
     rules: list[NftRule] = []
-    if intent.wan6 and intent.ipv6 is Ipv6Path.ROUTED:
+    exit6 = intent.exits[1]
+    if exit6.usable and exit6.kind is ExitKind.DIRECT and intent.ipv6 is Ipv6Path.ROUTED:
         rules += [
-            NftRule(f'ip6 saddr {net} oifname "{intent.wan6.name}" accept', "routed IPv6, no NAT")
+            NftRule(f'ip6 saddr {net} oifname "{exit6.device}" accept', "routed IPv6, no NAT")
             for net in intent.subnets6
         ]
     rules += [
@@ -301,6 +342,7 @@ def _blackholes(intent: Intent) -> Iterable[Route]:
 def _sysctls(intent: Intent) -> Iterable[Sysctl]:
     yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
     yield REJECTS4_UNLIMITED
+    yield from (rp_filter_loose(name) for name in intent.strict_on)
     if intent.ipv6 is Ipv6Path.REJECTED:
         if intent.subnets6:
             yield REJECTS6_UNLIMITED
@@ -320,11 +362,12 @@ def _tun(intent: Intent) -> str:
     return f'"{intent.device}*"'
 
 
-def _ways_out(intent: Intent) -> Iterable[tuple[str, Wan]]:
-    if intent.wan4:
-        yield "ipv4", intent.wan4
-    if intent.wan6 and intent.ipv6 is not Ipv6Path.REJECTED:
-        yield "ipv6", intent.wan6
+def _ways_out(intent: Intent) -> tuple[Exit, ...]:
+    return tuple(way for way in intent.exits if way.usable)
+
+
+def _nfproto(way: Exit) -> str:
+    return "ipv4" if way.family == 4 else "ipv6"
 
 
 def _each_subnet(intent: Intent, side: str) -> Iterable[str]:
@@ -332,7 +375,7 @@ def _each_subnet(intent: Intent, side: str) -> Iterable[str]:
         yield f"{_ip(net)} {side} {net}"
 
 
-def _subnets(intent: Intent) -> tuple[IPv4Network | IPv6Network, ...]:
+def _subnets(intent: Intent) -> tuple[Network, ...]:
     return (*intent.subnets4, *intent.subnets6)
 
 
@@ -341,7 +384,7 @@ def _sorted(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
     return (*same_family(given, 4), *same_family(given, 6))
 
 
-def _ip(value: IPAddress | IPv4Network | IPv6Network) -> str:
+def _ip(value: IPAddress | Network) -> str:
     return "ip" if value.version == 4 else "ip6"
 
 

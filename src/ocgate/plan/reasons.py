@@ -1,7 +1,7 @@
 """Why a packet is blocked, and how it is told: one counter a reason, a reject that is noticed.
 
 Pure. A deliberate block rejects; what should never have been sent is dropped. Every one of them is
-counted by its reason: `nft list counters table inet ocserv`, `ocgate status`.
+counted by its reason: `nft list counters inet`, `ocgate status`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,19 @@ COUNTERS = {
     "not_translated": "leaving with a client's source by anything but a tunnel",
 }
 """Each counted reason for a drop or reject, and what it counts; one named counter each."""
+
+EXIT_COUNTERS = {"exit_closed": "from a client whose exit is blocked, down or not there"}
+"""What gateway mode adds to these."""
+
+GUARD_COUNTERS = {
+    "wrong_exit": "from a client towards another next hop than its exit's",
+    "local_destination": "from a client to a network of this host, which is no way out",
+    "between_clients": COUNTERS["between_clients"],
+    "stray": "for a client's flow that is forgotten: the answer would leave by this host",
+}
+"""The same for the guard of gateway mode, table `inet ocserv_gw`."""
+
+ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | GUARD_COUNTERS
 
 # Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
 # browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6

@@ -104,7 +104,7 @@ class Rule:
     source, destination: None is `all`.
     iif, oif:  literal device names, no wildcard; `lo` as iif means sent by this host.
     fwmark, mask: both given, and fwmark within mask.
-    ipproto, sport: transport protocol number and source port (kernel 4.17 and newer).
+    ipproto, sport: transport protocol number, first and last source port (Linux 4.17 and newer).
     table:     for LOOKUP only.
     suppress_prefixlength: LOOKUP only; a result whose prefix is this long or shorter is ignored,
                so 0 hides that table's default route.
@@ -122,7 +122,7 @@ class Rule:
     fwmark: int | None = None
     mask: int | None = None
     ipproto: int | None = None
-    sport: int | None = None
+    sport: tuple[int, int] | None = None
     suppress_prefixlength: int | None = None
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Rule:
         words += ["iif", self.iif] if self.iif is not None else []
         words += ["oif", self.oif] if self.oif is not None else []
         words += ["ipproto", _ipproto(self.ipproto)] if self.ipproto is not None else []
-        words += ["sport", str(self.sport)] if self.sport is not None else []
+        words += ["sport", _ports(self.sport)] if self.sport is not None else []
         words += [self.action.value]
         words += [_table(self.table)] if self.table is not None else []
         if self.suppress_prefixlength is not None:
@@ -177,6 +177,11 @@ def _table(table: int) -> str:
 
 def _ipproto(number: int) -> str:
     return next((name for name, known in IPPROTO.items() if known == number), str(number))
+
+
+def _ports(ports: tuple[int, int]) -> str:
+    first, last = ports
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _within(what: str, value: int, low: int, high: int) -> None:

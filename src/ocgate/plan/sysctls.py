@@ -43,6 +43,17 @@ class Sysctl:
         return f"sysctl -w {self.key}={self.value}"
 
 
+def rp_filter_loose(interface: str) -> Sysctl:
+    """Where a strict reverse path filter would drop all answers of a gateway: the kernel asks for
+    the way back without the mark of the way there. The larger of `all` and the device's own value
+    counts, and 2 is loose (Documentation/networking/ip-sysctl, rp_filter)."""
+    return Sysctl(
+        f"net.ipv4.conf.{interface.replace('.', '/')}.rp_filter",
+        "2",
+        "the gateway's answers pass the reverse path filter",
+    )
+
+
 def path_of(key: str) -> str:
     """Below /proc/sys: dots and slashes change places; applied twice it gives the key back."""
     return key.translate(str.maketrans("./", "/."))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ocgate.names import MARK_DIRECT
+from ocgate.plan.exits import Marks
 from ocgate.sessions.session import Session
 
 MAP4, MAP6 = "sessions4", "sessions6"
+NO_SESSIONS: dict[str, dict[str, str]] = {MAP4: {}, MAP6: {}}
 
 
 def keys(session: Session) -> tuple[tuple[str, str], ...]:
@@ -23,15 +24,15 @@ def keys(session: Session) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def elements(session: Session) -> tuple[tuple[str, str, str], ...]:
-    """(map, key, data) of each element; data is the mark of its exit."""
-    return tuple((name, key, f"0x{MARK_DIRECT:08x}") for name, key in keys(session))
+def data(name: str, marks: Marks) -> str:
+    """What every element of this map holds: the mark of that family's exit."""
+    return f"0x{marks.four if name == MAP4 else marks.six:08x}"
 
 
-def wanted(sessions: Iterable[Session]) -> dict[str, dict[str, str]]:
+def wanted(sessions: Iterable[Session], marks: Marks) -> dict[str, dict[str, str]]:
     """All elements of all sessions: map -> key -> data; both maps are present even when empty."""
     found: dict[str, dict[str, str]] = {MAP4: {}, MAP6: {}}
     for session in sessions:
-        for name, key, data in elements(session):
-            found[name][key] = data
+        for name, key in keys(session):
+            found[name][key] = data(name, marks)
     return found

@@ -54,7 +54,10 @@ class World:
     def settle(self, exits: Exits = Exits(), **environ: str) -> None:  # noqa: B008
         """These settings and exits are in force."""
         subnets = (ip_network("10.10.10.0/24"),)
-        self.prepared = SimpleNamespace(sources=sources(**environ), facts=FACTS, subnets=subnets)
+        intent = SimpleNamespace(steering=None)
+        self.prepared = SimpleNamespace(
+            sources=sources(**environ), facts=FACTS, subnets=subnets, intent=intent
+        )
         self.exits = exits
 
     def watch(self) -> ExitWatch:
@@ -75,7 +78,14 @@ class World:
             raise OcgateError("the kernel says no")
         self.looks.append(exits)
 
-    async def probe(self, targets: Sequence[Target], *, timeout: float, mark: int) -> ProbeResult:
+    async def probe(
+        self,
+        targets: Sequence[Target],
+        *,
+        timeout: float,
+        mark: int,
+        ports: tuple[int, int] | None,
+    ) -> ProbeResult:
         self.probed.append((list(targets), mark, timeout))
         if self.hold is not None:
             await self.hold.wait()

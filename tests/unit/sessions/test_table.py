@@ -118,7 +118,7 @@ def test_any_bytes_are_a_user_name_and_never_reach_nft(name: bytes) -> None:
     session = described(USERNAME=name)
     assert session.user.encode("utf-8", "surrogateescape") == name
     plain = replace(session, user="")
-    assert elements.elements(session) == elements.elements(plain)
+    assert elements.keys(session) == elements.keys(plain)
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 3), st.booleans()), max_size=40))

@@ -1,0 +1,228 @@
+"""How clients leave in gateway mode, from the settings, the machine and what is known of gateways.
+
+Pure. A part of `prepared.prepare`; `problems` says at a start or reload what could never work here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+from ocgate.config.choices import Forwarding
+from ocgate.config.gateways import VARIABLES, Upstream, UpstreamKind
+from ocgate.control.sources import Sources
+from ocgate.errors import Problem
+from ocgate.exits.next_hop import refusal
+from ocgate.names import NULL_TABLE
+from ocgate.plan import steering as rules
+from ocgate.plan.exits import Exit, ExitKind, Exits, Steering
+from ocgate.plan.facts import Facts, Family, Network
+from ocgate.plan.intent import Wan
+from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
+
+# The kernel's default (net/ipv4/af_inet.c), for a kernel that tells none.
+LOCAL_PORTS = (32768, 60999)
+
+# A flow that can't be translated is dropped: fewer ports than these would be met by one busy
+# server (each port serves one flow to one destination address and port).
+FEWEST_PORTS = 1024
+
+
+def steer(
+    sources: Sources, facts: Facts, exits: Exits, decision: Ipv6Decision, wans: dict[Family, Wan]
+) -> Steering | None:
+    """None: the standalone server."""
+    settings = sources.settings
+    if not settings.gateway_mode:
+        return None
+    exclusive = is_exclusive(sources, facts)
+    four, six = settings.exit4, settings.exit6
+    return Steering(
+        exit4=_exit(sources, facts, 4, four, exits, wans),
+        exit6=_exit6(sources, facts, six, exits, wans, decision),
+        table=settings.vpn_gateway_table,
+        priority=settings.vpn_gateway_rule_prio,
+        exclusive=exclusive,
+        ports=translated_ports(sources, facts, exclusive=exclusive) or (0, 0),
+    )
+
+
+def is_exclusive(sources: Sources, facts: Facts) -> bool:
+    """Whether nothing but clients is forwarded in this network namespace."""
+    chosen = sources.settings.forwarding
+    return chosen is Forwarding.EXCLUSIVE or (chosen is Forwarding.AUTO and facts.own_namespace)
+
+
+def translated_ports(sources: Sources, facts: Facts, *, exclusive: bool) -> tuple[int, int] | None:
+    """Ports that no socket of this host sends from; None where there are too few.
+
+    In a namespace of ours the larger room below the kernel's own ports, with its 31,744 flows to
+    one destination, less the listener's. Elsewhere somebody's service may listen there, and above
+    the kernel's own nobody does: 4,536.
+    """
+    low, high = _local_ports(facts)
+    listener = (sources.view.tcp_port, sources.view.udp_port)
+    taken = {port for port in listener if 1024 <= port < low}
+    below = _largest_gap(1024, low - 1, taken) if exclusive else (1, 0)
+    above = (high + 1, 65535)
+    best = max((below, above), key=lambda room: room[1] - room[0])
+    return best if best[1] - best[0] + 1 >= FEWEST_PORTS else None
+
+
+def ipv6_by_gateway(wish: Ipv6Wish, sources: Sources, exits: Exits) -> Ipv6Decision | None:
+    """The IPv6 decision where an exit makes it; None: as without gateway mode."""
+    exit6 = sources.settings.exit6 if sources.settings.gateway_mode else None
+    if exit6 is None or exit6.kind is UpstreamKind.DIRECT:
+        return None
+    if exit6.kind is UpstreamKind.BLOCK:
+        by = "VPN_GATEWAY6=block" if sources.settings.vpn_gateway6 else "VPN_GATEWAY6 is unset"
+        # As if forwarding were off: a sink where it can hold, else no IPv6 for clients.
+        closed = replace(wish, forward=False)
+        found = decide(closed, egress=None)
+        return Ipv6Decision(found.path, found.network, found.why.replace("IPV6_FORWARD=0", by))
+    network = wish.configured or wish.fallback
+    state = exits.exit6
+    down = "it is not resolved yet" if state is None else state.down
+    if down:
+        return Ipv6Decision(Ipv6Path.REJECTED, network, f"{exit6} can't be used: {down}")
+    return Ipv6Decision(Ipv6Path.NAT66, network, f"by the gateway {exit6}")
+
+
+def problems(sources: Sources, facts: Facts, exits: Exits) -> Iterator[Problem]:
+    """What can't work on this machine."""
+    settings = sources.settings
+    if not settings.gateway_mode:
+        return
+    wanted: tuple[tuple[Family, Upstream | None], ...] = ((4, settings.exit4), (6, settings.exit6))
+    for family, upstream in wanted:
+        if upstream is not None and upstream.kind is UpstreamKind.GATEWAY:
+            yield from _unfit(sources, facts, family, upstream, exits)
+    yield from _misplaced(sources, facts)
+    if translated_ports(sources, facts, exclusive=is_exclusive(sources, facts)) is None:
+        low, high = _local_ports(facts)
+        yield Problem(
+            "/proc/sys/net/ipv4/ip_local_port_range", 1, "net.ipv4.ip_local_port_range",
+            f"{low} {high}", f"a range that leaves {FEWEST_PORTS} ports to clients' flows",
+            f"set it to `{LOCAL_PORTS[0]} {LOCAL_PORTS[1]}`",
+        )  # fmt: skip
+
+
+def strict_on(facts: Facts, steering: Steering | None) -> tuple[str, ...]:
+    """The IPv4 gateway's device, if its reverse path filter would drop the gateway's answers."""
+    device = steering.exit4.device if steering else None
+    if steering is None or steering.exit4.kind is not ExitKind.GATEWAY or device is None:
+        return ()
+    keys = ("all", device.replace(".", "/"))
+    values = [facts.sysctls.get(f"net.ipv4.conf.{key}.rp_filter", "0") for key in keys]
+    return (device,) if max(values) == "1" else ()
+
+
+def exposes_ipv6(sources: Sources) -> bool:
+    """Whether IPv6 leaves by this host while IPv4 leaves by a gateway: wished, but worth a word."""
+    settings = sources.settings
+    exit6 = settings.exit6
+    return (
+        settings.gateway_mode
+        and settings.exit4.kind is UpstreamKind.GATEWAY
+        and exit6 is not None
+        and exit6.kind is UpstreamKind.DIRECT
+    )
+
+
+def _unfit(
+    sources: Sources, facts: Facts, family: Family, upstream: Upstream, exits: Exits
+) -> Iterator[Problem]:
+    state, key = exits.of(family), VARIABLES[family]
+    if state is None or state.address is None:
+        return
+    why = refusal(state.address, facts, _subnets(sources))
+    if why:
+        yield sources.origin(key).problem(
+            key,
+            str(upstream),
+            f"another host on a network of this one ({why})",
+            f"attached are {_networks(facts, family) or 'none'}: name the upstream's address on "
+            "one of them, or attach this host or container to the upstream's network",
+        )
+
+
+def _misplaced(sources: Sources, facts: Facts) -> Iterator[Problem]:
+    """Rules of other programs before ours would steer clients first."""
+    settings = sources.settings
+    last = settings.vpn_gateway_rule_prio + rules.NO_TABLE
+    before = sorted({p for p in (*facts.rules4, *facts.rules6) if p <= last})
+    if before:
+        yield sources.origin("VPN_GATEWAY_RULE_PRIO").problem(
+            "VPN_GATEWAY_RULE_PRIO",
+            str(settings.vpn_gateway_rule_prio),
+            f"rules that come before those of other programs (one of these stands at {before[0]})",
+            f"set it to {before[0] - 2} or less, or move that rule: `ip rule` shows it",
+        )
+    if settings.vpn_gateway_table == NULL_TABLE:
+        yield sources.origin("VPN_GATEWAY_TABLE").problem(
+            "VPN_GATEWAY_TABLE",
+            str(NULL_TABLE),
+            f"a table other than {NULL_TABLE}, which ocgate uses itself",
+            "set it to 100",
+        )
+
+
+def _exit(
+    sources: Sources,
+    facts: Facts,
+    family: Family,
+    upstream: Upstream,
+    exits: Exits,
+    wans: dict[Family, Wan],
+) -> Exit:
+    if upstream.kind is UpstreamKind.BLOCK:
+        return Exit(family, ExitKind.BLOCK, closed=f"{VARIABLES[family]} is block")
+    if upstream.kind is UpstreamKind.DIRECT:
+        wan = wans.get(family)
+        closed = "" if wan else "there is no default route"
+        return Exit(family, ExitKind.DIRECT, wan.name if wan else None, closed=closed)
+    state = exits.of(family)
+    if state is None or state.address is None:
+        return Exit(family, ExitKind.GATEWAY, closed=f"{upstream} has not resolved yet")
+    why = refusal(state.address, facts, _subnets(sources))
+    link = facts.connected_network_of(state.address)
+    if why or link is None:
+        return Exit(family, ExitKind.GATEWAY, closed=why)
+    own = facts.addresses(link.device, family)
+    lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
+    return Exit(family, ExitKind.GATEWAY, link.device, state.address, state.down or lacking, own)
+
+
+def _exit6(
+    sources: Sources,
+    facts: Facts,
+    upstream: Upstream | None,
+    exits: Exits,
+    wans: dict[Family, Wan],
+    decision: Ipv6Decision,
+) -> Exit:
+    """IPv6 is closed wherever the decision rejects it, whatever the exit."""
+    way = _exit(sources, facts, 6, upstream or Upstream(UpstreamKind.DIRECT), exits, wans)
+    closed = decision.why if decision.path is Ipv6Path.REJECTED else ""
+    return Exit(6, way.kind, way.device, way.gateway, way.closed or closed, way.own)
+
+
+def _local_ports(facts: Facts) -> tuple[int, int]:
+    words = facts.sysctls.get("net.ipv4.ip_local_port_range", "").split()
+    return (int(words[0]), int(words[1])) if len(words) == 2 else LOCAL_PORTS
+
+
+def _largest_gap(first: int, last: int, taken: set[int]) -> tuple[int, int]:
+    edges = [first - 1, *sorted(taken), last + 1]
+    gaps = [(a + 1, b - 1) for a, b in pairwise(edges)]
+    return max(gaps, key=lambda gap: gap[1] - gap[0])
+
+
+def _networks(facts: Facts, family: Family) -> str:
+    nets = (c for c in facts.connected if c.network.version == family)
+    return ", ".join(f"{c.network} ({c.device})" for c in nets if not c.network.is_link_local)
+
+
+def _subnets(sources: Sources) -> tuple[Network, ...]:
+    return (*sources.synced.subnets4, *sources.synced.subnets6)

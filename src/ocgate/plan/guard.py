@@ -1,0 +1,121 @@
+"""Table `inet ocserv_gw`: the guard of gateway mode, part of lock 1.
+
+Pure; the planner's. A client's packet is forwarded only to the next hop of its exit: `rt nexthop`
+is in the forward hook what policy routing has chosen, and the destination itself for what is on a
+network of this host, so that its neighbours are closed, too. The guard asks before any chain that
+accepts established flows, for a flow that began by the right exit must not go on by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from ocgate.names import NFT_TABLE_GATEWAY
+from ocgate.plan.exits import Exit, ExitKind, Steering
+from ocgate.plan.facts import Network
+from ocgate.plan.intent import Intent
+from ocgate.plan.model import Chain, Hook, NftRule, Table
+from ocgate.plan.reasons import GUARD_COUNTERS, count, reject
+
+# Before `inet ocserv` (0), so that nothing it accepts is unasked. Not far before: others' chains
+# at the usual priorities (docker's and firewalld's 0, -150) still see what is refused here.
+BEFORE_FILTER = -10
+MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
+
+# Never by a gateway: addresses that mean something on this host's own links only. Private networks
+# beyond these are allowed, because a company's network may be what the upstream is for.
+NOT_BEYOND: dict[int, tuple[Network, ...]] = {
+    4: tuple(
+        ip_network(text)
+        for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
+    ),
+    6: tuple(ip_network(text) for text in ("::1/128", "fe80::/10", "ff00::/8")),
+}
+
+
+def guard(intent: Intent, steering: Steering) -> Table:
+    """The table for these exits."""
+    ways = [steering.exit4, steering.exit6]
+    gateways = [way for way in ways if way.kind is ExitKind.GATEWAY and way.device]
+    forward = NftRule(f'iifname "{intent.device}*" goto guard', "clients: to their exit's next hop")
+    chains = (
+        Chain("forward", (forward,), Hook("filter", "forward", BEFORE_FILTER)),
+        Chain("guard", tuple(_guard(intent, ways))),
+        Chain("input", tuple(_input(gateways, steering)), Hook("filter", "input", BEFORE_FILTER)),
+        Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
+    )
+    return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
+
+
+def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
+    yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
+    for way in ways:
+        if way.kind is ExitKind.GATEWAY:
+            yield from _local(intent, way)
+    for way in ways:
+        if way.usable:
+            yield _allowed(way)
+    yield from reject("", "wrong_exit", GUARD_COUNTERS["wrong_exit"])
+
+
+def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
+    """Networks of this host are no way out, but for a pushed resolver that is the gateway."""
+    ip, mark = _ip(way), f"meta mark 0x{way.mark:08x}"
+    if way.usable and way.gateway in intent.pushed:
+        for proto in ("udp", "tcp"):
+            yield NftRule(
+                f"{mark} {ip} daddr {way.gateway} {proto} dport 53 {_next_hop(way)}",
+                "the pushed resolver, which is the gateway",
+            )
+    nets = [*NOT_BEYOND[way.family], *(n for n in intent.local if n.version == way.family)]
+    members = ", ".join(str(net) for net in sorted(nets, key=lambda n: int(n.network_address)))
+    yield from reject(
+        f"{mark} {ip} daddr {{ {members} }}", "local_destination", "networks of this host"
+    )
+
+
+def _allowed(way: Exit) -> NftRule:
+    if way.kind is ExitKind.DIRECT:
+        family = "ipv4" if way.family == 4 else "ipv6"
+        return NftRule(
+            f'meta mark 0x{way.mark:08x} meta nfproto {family} oifname "{way.device}" accept',
+            "exit direct",
+        )
+    return NftRule(_next_hop(way), "the gateway, and nobody else")
+
+
+def _next_hop(way: Exit) -> str:
+    """One look-up, however many exits there are: named ones become further elements."""
+    element = f'0x{way.mark:08x} . "{way.device}" . {way.gateway} : accept'
+    return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
+
+
+def _input(gateways: list[Exit], steering: Steering) -> Iterator[NftRule]:
+    """What comes back for a flow that was forgotten would be answered by this host, towards the
+    destinations of a client, by the way that the host itself has."""
+    first, last = steering.ports
+    for way in gateways:
+        family = "ipv4" if way.family == 4 else "ipv6"
+        for proto in ("tcp", "udp"):
+            yield NftRule(
+                f'iifname "{way.device}" meta nfproto {family} {proto} dport {first}-{last} '
+                f"ct state {{ invalid, new, untracked }} {count('stray')} drop",
+                "of no flow any more",
+            )
+
+
+def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
+    """ICMP errors about clients' flows ("packet too big" for a server) go by the exit that the flow
+    goes by: a new mark makes the kernel route a packet of this host anew."""
+    for way in gateways:
+        for net in intent.subnets(way.family):
+            yield NftRule(
+                f"ct state related ct original {_ip(way)} saddr {net} "
+                f"meta mark set 0x{way.mark:08x}",
+                "ICMP errors about a client's flow",
+            )
+
+
+def _ip(way: Exit) -> str:
+    return "ip" if way.family == 4 else "ip6"

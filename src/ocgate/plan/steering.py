@@ -1,0 +1,164 @@
+"""Routes and policy rules of gateway mode: what sends clients to their exit, and nowhere else.
+
+Pure; the planner's. These are lock 2 and lock 3: they hold with the whole ruleset flushed. In the
+order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GATEWAY_TABLE:
+
+    P-4    to SUBNET lookup main suppress_prefixlength 0    a session's tunnel
+    P-3    to SUBNET blackhole                              no such session
+    P-2    from SUBNET, no mark, lookup NULL_TABLE          the ruleset is gone: nowhere
+    P-1    from SUBNET, no mark, blackhole                  ... also without that table
+    P      from SUBNET lookup T                             default via the gateway
+    P+1    from SUBNET blackhole                            T is empty
+    P+2    the exit's mark, sent by this host, lookup T     probes; ICMP errors of clients' flows
+    P+3    ... blackhole
+    P+4    stray answers of this host, on its own networks: main
+    P+5    stray answers of this host lookup T              by the gateway, never by main
+    P+6    ... blackhole
+    P+100  forwarded: main without its default route        where only clients are forwarded
+    P+101  forwarded: blackhole
+
+The default route of main is thus never asked for a packet of a client, whatever its source, nor
+for one that is sent to a client. A stray answer is what the host itself says to a flow that it no
+longer knows: a RST or ICMP error that would tell the ISP where a client has been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+
+from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE
+from ocgate.plan.exits import ExitKind, Steering
+from ocgate.plan.facts import Family, Network
+from ocgate.plan.routing import (
+    IPPROTO,
+    TABLE_MAIN,
+    Route,
+    RouteKind,
+    Rule,
+    RuleAction,
+)
+
+FAMILIES: tuple[Family, ...] = (4, 6)
+
+# Offsets from VPN_GATEWAY_RULE_PRIO; the drawing above tells them.
+TO_CLIENT, NO_CLIENT, UNMARKED, UNMARKED_HELD, FROM_CLIENT, NO_TABLE = -4, -3, -2, -1, 0, 1
+MARKED, MARKED_HELD, STRAY_ON_LINK, STRAY, STRAY_HELD = 2, 3, 4, 5, 6
+FORWARDED, FORWARDED_HELD = 100, 101
+FIRST, LAST = TO_CLIENT, FORWARDED_HELD
+
+_DEFAULT: dict[Family, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+_ICMP: dict[Family, int] = {4: IPPROTO["icmp"], 6: IPPROTO["ipv6-icmp"]}
+
+
+def routes(steering: Steering) -> Iterator[Route]:
+    """The gateways' table: the default route, and below it what holds when that is gone.
+
+    `unreachable` and not `blackhole`, because only clients with their own mark get there: they
+    shall notice at once.
+    """
+    for family in FAMILIES:
+        way = steering.of(family)
+        if way.kind is ExitKind.DIRECT:
+            continue
+        if way.gateway is not None:
+            # `onlink` for IPv6: its rules hide main's connected route from the check of a next hop
+            # ("no route to host" otherwise).
+            yield Route(
+                _DEFAULT[family],
+                table=steering.table,
+                device=way.device,
+                gateway=way.gateway,
+                onlink=family == 6,
+            )
+        yield Route(
+            _DEFAULT[family],
+            RouteKind.UNREACHABLE,
+            table=steering.table,
+            metric=BLACKHOLE_METRIC,
+        )
+    yield Route(_DEFAULT[4], table=NULL_TABLE, device=NULL_DEVICE)
+
+
+def rules(steering: Steering, subnets: Iterable[Network]) -> tuple[Rule, ...]:
+    """All of them, for these client subnets, in the order of their priorities."""
+    found = [
+        *(rule for net in subnets for rule in _of_subnet(steering, net)),
+        *(rule for family in FAMILIES for rule in _of_host(steering, family)),
+        *(_forwarded(steering) if steering.exclusive else ()),
+    ]
+    return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
+
+
+def _of_subnet(steering: Steering, net: Network) -> Iterator[Rule]:
+    family, base = net.version, steering.priority
+    main = Rule(
+        family, base + TO_CLIENT, table=TABLE_MAIN, destination=net, suppress_prefixlength=0
+    )
+    yield main
+    yield Rule(family, base + NO_CLIENT, RuleAction.BLACKHOLE, destination=net)
+    unmarked = Rule(family, base + UNMARKED, table=NULL_TABLE, source=net, fwmark=0, mask=MARK_MASK)
+    if family == 4:  # IPv6 has no reverse path filter
+        yield unmarked
+    yield _held(unmarked, base + UNMARKED_HELD)
+    yield Rule(family, base + FROM_CLIENT, table=_table(steering, family), source=net)
+    yield Rule(family, base + NO_TABLE, RuleAction.BLACKHOLE, source=net)
+
+
+def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
+    """What this host itself sends because of clients; nothing of it where the exit is the host."""
+    way, base = steering.of(family), steering.priority
+    if way.kind is not ExitKind.GATEWAY:
+        return
+    marked = Rule(
+        family, base + MARKED, table=steering.table, iif="lo", fwmark=way.mark, mask=MARK_MASK
+    )
+    yield marked
+    yield _held(marked, base + MARKED_HELD)
+    for address in way.own:
+        icmp = Rule(
+            family,
+            base + STRAY,
+            table=steering.table,
+            iif="lo",
+            source=ip_network(address),
+            ipproto=_ICMP[family],
+        )
+        yield replace(
+            icmp, priority=base + STRAY_ON_LINK, table=TABLE_MAIN, suppress_prefixlength=0
+        )
+        tcp = replace(icmp, ipproto=IPPROTO["tcp"], sport=steering.ports)
+        for stray in (tcp, replace(tcp, ipproto=IPPROTO["udp"]), icmp):
+            yield stray
+            yield _held(stray, base + STRAY_HELD)
+
+
+def _forwarded(steering: Steering) -> Iterator[Rule]:
+    """Blackholes: `prohibit` would answer forged sources with ICMP errors by the WAN."""
+    for family in FAMILIES:
+        main = Rule(
+            family,
+            steering.priority + FORWARDED,
+            table=TABLE_MAIN,
+            inverted=True,
+            iif="lo",
+            suppress_prefixlength=0,
+        )
+        yield main
+        yield Rule(
+            family,
+            steering.priority + FORWARDED_HELD,
+            RuleAction.BLACKHOLE,
+            inverted=True,
+            iif="lo",
+        )
+
+
+def _held(rule: Rule, priority: int) -> Rule:
+    """What holds the same packets when the table of `rule` has no answer."""
+    return replace(rule, priority=priority, action=RuleAction.BLACKHOLE, table=None)
+
+
+def _table(steering: Steering, family: Family) -> int:
+    return TABLE_MAIN if steering.of(family).kind is ExitKind.DIRECT else steering.table
