@@ -209,6 +209,42 @@ def healthcheck() -> None:
     _end(probe())
 
 
+@app.command(
+    rich_help_panel=LOOK,
+    epilog=_examples(
+        "sudo ocgate prove",
+        "sudo ocgate prove --only upstream --only 'container restart'",
+        "sudo ocgate prove --full --pcap /tmp/evidence --json > proof.json",
+    ),
+)
+def prove(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only faults of this name or group; repeatable."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Longer traffic, and every pair of faults.")
+    ] = False,
+    pcap: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the captures of every fault there.")
+    ] = None,
+    as_json: Json = False,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="List the faults; run none of them.")
+    ] = False,
+) -> None:
+    """Show that this configuration does not leak: break a twin of it in every way, and capture.
+
+    The twin stands in scratch network namespaces; your server and its clients are not touched.
+    Exit status 1 if a packet leaked.
+    """
+    from ocgate.cli import prove as proving
+
+    if list_only:
+        _end(proving.list_faults(full=full))
+    _end(proving.prove(only=only or (), full=full, pcap=pcap, as_json=as_json))
+
+
 @user_app.command(
     "add",
     epilog=_examples(

@@ -42,6 +42,11 @@ from ocgate.prove.world import World
 # Health moves as fast as probes tell, and a default run has fifty changes of it.
 QUICK = {"EXIT_PROBE_INTERVAL": "0.1", "IPV6_PROBE_INTERVAL": "1"}
 
+_FLAGS = (
+    "For `prove` only: docker run --cap-add SYS_ADMIN (and, where AppArmor guards containers, "
+    "--security-opt apparmor=unconfined)"
+)
+
 _KINDS = {
     UpstreamKind.DIRECT: ExitKind.DIRECT,
     UpstreamKind.BLOCK: ExitKind.BLOCK,
@@ -96,9 +101,21 @@ def require_machine() -> None:
     except (OSError, AssertionError) as error:
         raise MissingRequirement(
             f"network namespaces can't be made here: {error}",
-            hint="For `prove` only: docker run --cap-add SYS_ADMIN (and, where AppArmor guards "
-            "containers, --security-opt apparmor=unconfined)",
+            hint=_FLAGS,
         ) from error
+    _require_mounts()
+
+
+def _require_mounts() -> None:
+    """The twin's ocgate has mounts of its own; a container may lack the right to make them."""
+    argv = ["unshare", "--mount", "--propagation", "slave", "--"]
+    argv += ["mount", "-t", "sysfs", "sysfs", "/sys"]
+    with namespace.isolated() as netns:
+        done = netns.run(argv, check=False)
+    if done.returncode:
+        raise MissingRequirement(
+            f"mounts of its own can't be made here: {done.stderr.strip()}", hint=_FLAGS
+        )
 
 
 def observed(sources: Sources) -> Facts:

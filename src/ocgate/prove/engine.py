@@ -19,7 +19,7 @@ from ocgate.plan.facts import Address
 from ocgate.prove import lock_faults
 from ocgate.prove.clients import USERS, Refused
 from ocgate.prove.evidence import save
-from ocgate.prove.fault import Fault
+from ocgate.prove.fault import Fault, Lock
 from ocgate.prove.marker import Kind
 from ocgate.prove.outcome import Cell, Outcome, Proof
 from ocgate.prove.ring import Captures
@@ -101,7 +101,7 @@ class Engine:
             fault,
             number,
             self._cells(seen, number),
-            self._leaks(seen, number),
+            self._leaks(seen, number, fault.locks),
             seen.examples,
             recovery,
             time.monotonic() - started,
@@ -135,11 +135,14 @@ class Engine:
                 subject.thaw()
                 if not subject.repairs:
                     subject.restore()
-        return self._recover(since)
+        recovery = self._recover(since)
+        fault.after(stage)
+        return recovery
 
     def _traffic(self) -> None:
         """As many packets as a fault is worth: of clients; where they are gone, to them."""
-        goal = self._progress() + self.packets
+        live = bool(self.stage.clients.live)
+        goal = self._progress() + (self.packets if live else self.packets // 4)
         wait_until(lambda: self._progress() >= goal, 30.0, "the traffic of a fault")
 
     def _progress(self) -> int:
@@ -189,10 +192,10 @@ class Engine:
         stage.mend()
         lock_faults.translate_no_more(stage)
         if stage.subject.running():
-            stage.subject.stop()
+            stage.stop()
         for client in tuple(stage.clients.live):
             stage.clients.vanish(client)
-        stage.subject.start()
+        stage.start()
         self._ground()
 
     # --- what was seen ------------------------------------------------------------------------
@@ -202,6 +205,7 @@ class Engine:
         if self.pcap is not None:
             save(self.pcap, f"{number:03d}-{fault.name}", drained)
         self._note_own()
+        self.judge.unguarded = self.stage.unguarded
         seen = self.judge.judge(drained, self._own, number)
         self._sights += seen.sights
         self._require_complete_captures()
@@ -230,11 +234,15 @@ class Engine:
             if traffic.sent[number, kind, family] or leaked.get((kind, family))
         )
 
-    def _leaks(self, seen: Seen, number: int) -> dict[Leak, int]:
-        """With those of sessions that got another's packets."""
+    def _leaks(self, seen: Seen, number: int, locks: frozenset[Lock]) -> dict[Leak, int]:
+        """With those of sessions that got another's packets. What one client sends to another's
+        address is held back by nftables alone; where a fault takes that away, it is no leak. The
+        same of what the host says itself, where rules are gone as well."""
         found = seen.leaked()
+        if locks.issuperset({Lock.TABLES, Lock.RULES}):
+            found = {leak: count for leak, count in found.items() if leak.kind is not Kind.HOST}
         for (fault, kind, family), count in tuple(self.stage.traffic.crossed.items()):
-            if fault == number:
+            if fault == number and not (kind == Kind.PEER and Lock.TABLES in locks):
                 found[Leak("another session", Kind(kind), 4 if family == 4 else 6, fault)] = count
         return found
 
@@ -249,6 +257,7 @@ class Engine:
 
     def _positive_control(self) -> dict[str, int]:
         """Leaks of each kind that can leak, seen with every lock taken away; raises Broken."""
+        self.stage.note_forwarding()
         stage, fault = self.stage, lock_faults.POSITIVE_CONTROL
         self.begun(fault)
         self._begin(fault)

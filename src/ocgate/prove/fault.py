@@ -46,6 +46,7 @@ class Fault:
 
     inject, undo: what breaks the world and what takes the cause away. Without an undo the subject
                   is to repair it, and the recovery is timed from the injection.
+    after:        what the harness takes out once the subject has come back.
     frozen:       nothing repairs anything until it is undone.
     focus:        only these kinds are sent (with UDP, by which health is seen); empty: all.
     """
@@ -54,6 +55,7 @@ class Fault:
     group: str
     inject: Act
     undo: Act = nothing
+    after: Act = nothing
     frozen: bool = False
     locks: frozenset[Lock] = frozenset()
     needs: frozenset[Need] = frozenset()

@@ -37,13 +37,18 @@ def server_back(stage: Stage) -> None:
 
 
 def stop(stage: Stage) -> None:
-    """An orderly stop, while the tuns are still there and clients send."""
-    stage.subject.stop()
+    """An orderly stop, while the tuns are still there and clients send; the container's network
+    goes with its first process."""
+    stage.stop()
+    for segment in stage.twin.segments:
+        stage.gw.ip(f"link set {segment.device} down")
 
 
 def start(stage: Stage) -> None:
-    """Start again; sessions of before are gone with the server, new ones come."""
-    stage.subject.start()
+    """Start again, clients sending from the first moment; sessions of before are gone with the
+    server, new ones come."""
+    stage.mend()
+    stage.start()
     for client in tuple(stage.clients.live):
         stage.clients.vanish(client)
     reconnect(stage)

@@ -28,6 +28,7 @@ from ocgate.lab.listening import listens
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.program import BASE_ENVIRON, Mount, Program, spawn
 from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.plan.exits import ExitKind
 from ocgate.prove.subject import ClientNets, Lease, Ways
 from ocgate.prove.world import World
 
@@ -63,7 +64,8 @@ class Gateway:
         self.tables: Sequence[str] = tuple(
             f"{names.NFT_FAMILY} {table.name}" for table in prepared.plan.tables
         )
-        self.table = 0
+        gateway = ExitKind.GATEWAY in (ways.exit4, ways.exit6)
+        self.table = settled.settings.vpn_gateway_table if gateway else 0
         self.run_dir = world.work / "run"
         intent = prepared.intent
         self.nets = ClientNets(

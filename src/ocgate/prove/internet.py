@@ -122,7 +122,7 @@ class Internet:
                     descriptor, bytearray(reply), at, reply[at + 7], now + PUSH_SECONDS, now
                 )
             else:
-                held.until = now + PUSH_SECONDS
+                held.until, held.session = now + PUSH_SECONDS, reply[at + 7]
         return None
 
     def _tcp(self, descriptor: int, packet: bytes, swapped: bytes, head: int) -> bytes | None:

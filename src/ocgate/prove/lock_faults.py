@@ -38,6 +38,13 @@ def translate(stage: Stage) -> None:
         }}""")
 
 
+def some_locks(stage: Stage) -> None:
+    """The host forwards as before, and the harness's own table goes."""
+    translate_no_more(stage)
+    for key, value in stage.forwarding.items():
+        stage.gw.sysctl(key, value)
+
+
 def translate_no_more(stage: Stage) -> None:
     """The harness's own table goes."""
     stage.try_nft("delete", "table", "inet", HARNESS)
@@ -58,7 +65,7 @@ def no_locks(stage: Stage) -> None:
     delete_tables(stage)
     stage.flush_rules()
     stage.flush_own_routes()
-    for key in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+    for key in stage.forwarding:
         stage.gw.sysctl(key, 1)
 
 
@@ -66,7 +73,7 @@ POSITIVE_CONTROL = Fault(
     "no locks at all",
     "control",
     no_locks,
-    translate_no_more,
+    some_locks,
     frozen=True,
     locks=frozenset(Lock),
     expect=Expect.OUTAGE,
@@ -94,7 +101,7 @@ ALONE = (
         "lock 3 alone",
         "locks",
         only_blackholes,
-        translate_no_more,
+        after=translate_no_more,
         frozen=True,
         locks=frozenset({Lock.TABLES, Lock.RULES}),
         expect=Expect.OUTAGE,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from ocgate.lab.namespace import Namespace
@@ -23,13 +24,39 @@ MAIN, DEFAULT = 32766, 32767  # the kernel's own rules (fib_rules_default)
 
 @dataclass
 class Stage:
-    """One subject in its world, with clients that send."""
+    """One subject in its world, with clients that send.
+
+    forwarding: the forwarding sysctls and what they are while the subject serves.
+    stopped_at, unguarded: since when the subject is stopped, 0 if it isn't; when it was before.
+    """
 
     world: World
     subject: Subject
     clients: Clients
     traffic: Traffic
     internet: Internet
+    forwarding: dict[str, str] = field(default_factory=dict)
+    stopped_at: float = 0.0
+    unguarded: list[tuple[float, float]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Stop the subject."""
+        self.stopped_at = time.time()
+        self.subject.stop()
+
+    def start(self) -> None:
+        """Start it again; from when it is ready it answers for what the host says."""
+        try:
+            self.subject.start()
+        finally:
+            if self.stopped_at:
+                self.unguarded.append((self.stopped_at, time.time()))
+                self.stopped_at = 0.0
+
+    def note_forwarding(self) -> None:
+        """Remember what the forwarding sysctls are while the subject serves."""
+        keys = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+        self.forwarding = {key: self.gw.sysctl(key) for key in keys}
 
     @property
     def twin(self) -> Twin:

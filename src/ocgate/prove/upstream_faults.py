@@ -73,14 +73,14 @@ def moved(stage: Stage) -> None:
     """It is back under another address, and its old one answers no more."""
     for up, old, new in _moves(stage):
         netns = stage.world.spaces[up.role]
-        netns.ip(f"address add {new} dev eth0", f"address del {old} dev eth0")
+        netns.ip(f"address del {old} dev eth0", f"address add {new} dev eth0")
 
 
 def moved_back(stage: Stage) -> None:
     """The old address again."""
     for up, old, new in _moves(stage):
         netns = stage.world.spaces[up.role]
-        netns.ip(f"address add {old} dev eth0", f"address del {new} dev eth0")
+        netns.ip(f"address del {new} dev eth0", f"address add {old} dev eth0")
 
 
 def _moves(stage: Stage) -> Iterator[tuple[Upstream, str, str]]:
@@ -104,7 +104,7 @@ def name_moves_back(stage: Stage) -> None:
 
 _DROP = """
 table inet fault {{
-    chain drop {{ type filter hook {hook} priority {priority}; policy drop; }}
+    chain closed {{ type filter hook {hook} priority {priority}; policy drop; }}
 }}"""
 
 

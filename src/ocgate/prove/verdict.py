@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, Packet, parse
+from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, Packet, parse
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Address, Family, Network
 from ocgate.prove import marker
@@ -50,6 +50,7 @@ class Seen:
     witnessed: Counter[Leak] = field(default_factory=Counter)
     examples: dict[Leak, list[str]] = field(default_factory=dict)
     sights: int = 0
+    unguarded: int = 0
 
     def leaked(self) -> dict[Leak, int]:
         """Leaks by whom they reached; what only gw's own capture saw counts as well."""
@@ -64,6 +65,8 @@ class Judge:
 
     own: gw's addresses, asked anew for each drain.   foreign: forged sources that nobody has.
     services: destinations that only clients use.     clients: their subnets.
+    unguarded: spans of time (seconds since the epoch) in which the subject did not run: nobody can
+               keep the host from answering for itself then; clients' packets count all the same.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Judge:
         self._services = {a.packed for a in services}
         self._foreign = {a.packed for a in foreign}
         self._upstreams = dict(upstreams)
+        self.unguarded: list[tuple[float, float]] = []
 
     def judge(
         self, drained: Mapping[Ring, list[bytes]], own: Iterable[Address], fault: int
@@ -119,6 +123,11 @@ class Judge:
             if wrong is None:
                 return
             kind = wrong
+        if _is_error(packet, family):
+            kind = Kind.HOST
+        if kind is Kind.HOST and any(start <= sight.at <= end for start, end in self.unguarded):
+            seen.unguarded += 1
+            return
         leak = Leak(role, kind, family, fault)
         (seen.witnessed if witness else seen.leaks)[leak] += 1
         held = seen.examples.setdefault(leak, [])
@@ -131,7 +140,8 @@ class Judge:
         if translated is not self._ways.translated(family):
             return False
         if self._upstreams.get(role) == family:
-            return kind in USUAL or kind is Kind.EXIT
+            # DOCKER: to a network that gw has lost just now is to somewhere behind the tunnel.
+            return kind in USUAL or kind in (Kind.EXIT, Kind.DOCKER)
         if exit_kind is ExitKind.DIRECT and role in ("isp", "neighbour"):
             # What is on the docker network is reached like the internet, as docs/security.md says.
             return kind in USUAL or kind in (Kind.DOCKER, Kind.EXIT)
@@ -159,6 +169,13 @@ class Judge:
         return any(net.first <= number <= net.last for net in self._nets[family])
 
 
+def _is_error(packet: bytes, family: Family) -> bool:
+    """Whether this is an ICMP error: our clients send none, so it is the host's own word."""
+    if family == 4:
+        return packet[9] == ICMP and packet[20] in (3, 11, 12)
+    return packet[6] == ICMPV6 and packet[40] < 128
+
+
 class _Range:
     """A network as two numbers: a comparison of integers costs a tenth of `in`."""
 
@@ -177,5 +194,5 @@ def describe(packet: bytes, family: Family) -> str:
     seen = parse(Packet(0.0, "", outgoing=False, ethertype=ethertype, raw=packet))
     ports = f" {seen.sport}->{seen.dport}" if seen.sport is not None else ""
     flags = f" flags {seen.flags:#04x}" if seen.protocol == "tcp" else ""
-    kind = f" type {seen.kind[0]}" if seen.kind else ""
+    kind = f" type {seen.kind[0]} code {seen.kind[1]}" if seen.kind else ""
     return f"{seen.src} -> {seen.dst} {seen.protocol}{ports}{flags}{kind}"
