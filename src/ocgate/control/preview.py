@@ -81,7 +81,7 @@ def plan_text(environ: Mapping[str, str]) -> PlanReport:
             "utf-8", "replace"
         ),
     }
-    return PlanReport(text, _difference(plan), data)
+    return PlanReport(text, difference(plan), data)
 
 
 def _sources(environ: Mapping[str, str]) -> Sources:
@@ -111,7 +111,7 @@ def _shown(plan: Plan) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _difference(plan: Plan) -> str:
+def difference(plan: Plan) -> str:
     """What applying would change, as lines of a diff."""
     nft, lines = Nft(), list[str]()
     for table in plan.tables:

@@ -24,6 +24,13 @@ from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
 # The kernel's default (net/ipv4/af_inet.c), for a kernel that tells none.
 LOCAL_PORTS = (32768, 60999)
 
+# A rule's range of ports must end before 65535 (net/core/fib_rules.c, fib_rule_port_range_valid).
+HIGHEST_PORT = 65534
+
+# Below are the services that a container may have beside ocserv: what is new to a translated port is
+# dropped.
+FIRST_PORT = 10240
+
 # A flow that can't be translated is dropped: fewer ports than these would be met by one busy
 # server (each port serves one flow to one destination address and port).
 FEWEST_PORTS = 1024
@@ -57,15 +64,15 @@ def is_exclusive(sources: Sources, facts: Facts) -> bool:
 def translated_ports(sources: Sources, facts: Facts, *, exclusive: bool) -> tuple[int, int] | None:
     """Ports that no socket of this host sends from; None where there are too few.
 
-    In a namespace of ours the larger room below the kernel's own ports, with its 31,744 flows to
-    one destination, less the listener's. Elsewhere somebody's service may listen there, and above
-    the kernel's own nobody does: 4,536.
+    In a namespace of ours the larger room below the kernel's own ports, less the listener's: 22,528
+    flows to one destination. Elsewhere somebody's service may listen there, and above the kernel's
+    own nobody does: 4,535.
     """
     low, high = _local_ports(facts)
     listener = (sources.view.tcp_port, sources.view.udp_port)
-    taken = {port for port in listener if 1024 <= port < low}
-    below = _largest_gap(1024, low - 1, taken) if exclusive else (1, 0)
-    above = (high + 1, 65535)
+    taken = {port for port in listener if FIRST_PORT <= port < low}
+    below = _largest_gap(FIRST_PORT, low - 1, taken) if exclusive else (1, 0)
+    above = (high + 1, HIGHEST_PORT)
     best = max((below, above), key=lambda room: room[1] - room[0])
     return best if best[1] - best[0] + 1 >= FEWEST_PORTS else None
 

@@ -19,7 +19,7 @@ from ocgate.kernel import conntrack, null_device, routes, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_GATEWAY
 from ocgate.plan import nft as text
-from ocgate.plan.fingerprint import Fingerprint, fingerprint, mismatch, stale_chains
+from ocgate.plan.fingerprint import Fingerprint, fingerprint, mismatch, stale_chains, stale_counters
 from ocgate.plan.model import Plan, Table
 
 OWN_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY)
@@ -142,7 +142,12 @@ def _kept(nft: Nft, table: Table, elements: text.Elements) -> str:
     if held is None:
         return text.replacement(table) + text.sync_elements(table.name, {}, wanted)
     sync = text.sync_elements(table.name, text.held_elements(held, table), wanted)
-    return text.replacement(table, stale_chains=stale_chains(table, held)) + sync
+    kept = text.replacement(
+        table,
+        stale_chains=stale_chains(table, held),
+        stale_counters=stale_counters(table, held),
+    )
+    return kept + sync
 
 
 def _anew(table: Table, elements: text.Elements) -> str:

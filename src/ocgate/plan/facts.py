@@ -6,7 +6,7 @@ a test writes the facts by hand. `kernel.facts.observe` fills them in; any room 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -15,6 +15,7 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
+    collapse_addresses,
 )
 from types import MappingProxyType
 from typing import Literal
@@ -23,6 +24,14 @@ Family = Literal[4, 6]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
+
+
+def collapsed(networks: Iterable[Network]) -> list[Network]:
+    """Networks of one family without overlaps and in numeric order: what nft takes as a set."""
+    given = list(networks)
+    four = [net for net in given if isinstance(net, IPv4Network)]
+    six = [net for net in given if isinstance(net, IPv6Network)]
+    return [*collapse_addresses(four), *collapse_addresses(six)]
 
 
 @dataclass(frozen=True)

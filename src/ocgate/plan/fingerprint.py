@@ -50,6 +50,11 @@ def stale_chains(table: Table, held: dict[str, Any]) -> list[str]:
     return [c["name"] for c in _objects(held, "chain") if c["name"] not in wanted]
 
 
+def stale_counters(table: Table, held: dict[str, Any]) -> list[str]:
+    """Counters in the kernel's table that the plan does not have."""
+    return [c["name"] for c in _objects(held, "counter") if c["name"] not in table.counters]
+
+
 def _chain_mismatch(chain: Chain, held: dict[str, Any] | None, rules: list[dict[str, Any]]) -> str:
     if held is None:
         return "it is gone"

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 from ocgate.names import NFT_TABLE_GATEWAY
 from ocgate.plan.exits import Exit, ExitKind, Steering
-from ocgate.plan.facts import Network
+from ocgate.plan.facts import Network, collapsed
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import GUARD_COUNTERS, count, reject
@@ -28,7 +28,7 @@ MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
 NOT_BEYOND: dict[int, tuple[Network, ...]] = {
     4: tuple(
         ip_network(text)
-        for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")
+        for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
     ),
     6: tuple(ip_network(text) for text in ("::1/128", "fe80::/10", "ff00::/8")),
 }
@@ -69,10 +69,15 @@ def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
                 "the pushed resolver, which is the gateway",
             )
     nets = [*NOT_BEYOND[way.family], *(n for n in intent.local if n.version == way.family)]
-    members = ", ".join(str(net) for net in sorted(nets, key=lambda n: int(n.network_address)))
+    members = ", ".join(_member(net) for net in collapsed(nets))
     yield from reject(
         f"{mark} {ip} daddr {{ {members} }}", "local_destination", "networks of this host"
     )
+
+
+def _member(net: Network) -> str:
+    """As nft lists it in a set."""
+    return str(net.network_address if net.num_addresses == 1 else net)
 
 
 def _allowed(way: Exit) -> NftRule:

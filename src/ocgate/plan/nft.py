@@ -36,10 +36,12 @@ def listing(table: Table) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def replacement(table: Table, *, stale_chains: Iterable[str] = ()) -> str:
+def replacement(
+    table: Table, *, stale_chains: Iterable[str] = (), stale_counters: Iterable[str] = ()
+) -> str:
     """Commands that make the kernel's table equal to this one, its maps' elements untouched.
 
-    stale_chains: chains found in the kernel's table that this one does not have.
+    stale_chains, stale_counters: found in the kernel's table, and this one does not have them.
     """
     at = f"{NFT_FAMILY} {table.name}"
     lines = [f"add table {at}"]
@@ -52,6 +54,7 @@ def replacement(table: Table, *, stale_chains: Iterable[str] = ()) -> str:
     for chain in table.chains:
         lines += [f"add rule {at} {chain.name} {rule}" for rule in chain.rules]
     lines += [f"delete chain {at} {name}" for name in gone]
+    lines += [f"delete counter {at} {name}" for name in stale_counters]
     return "\n".join(lines) + "\n"
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.plan import nft
+from ocgate.config.gateways import HIGHEST_PRIO, LOWEST_PRIO, MAIN_RULE
+from ocgate.plan import nft, steering
+from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
-from ocgate.plan.reasons import COUNTERS
-from ocgate.plan.routing import render
+from ocgate.plan.reasons import ALL_COUNTERS
+from ocgate.plan.routing import TABLE_MAIN, RuleAction, render
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -31,6 +33,26 @@ STANDALONE = Intent(
     wan6=Wan("eth0", 1500),
     ipv6=Ipv6Path.REJECTED,
 )
+EXIT4 = Exit(
+    4, ExitKind.GATEWAY, "eth0", ip_address("172.28.0.3"), own=(ip_address("172.28.0.10"),)
+)
+EXIT6 = Exit(
+    6, ExitKind.GATEWAY, "eth0", ip_address("2001:db8:28::3"), own=(ip_address("2001:db8:28::10"),)
+)
+STEERING = Steering(
+    exit4=EXIT4,
+    exit6=Exit(6, ExitKind.BLOCK, closed="VPN_GATEWAY6 is unset"),
+    table=100,
+    priority=1000,
+    exclusive=True,
+    ports=(10240, 32767),
+)
+GATEWAY = replace(
+    STANDALONE,
+    steering=STEERING,
+    pushed=(ip_address("198.51.100.53"),),
+    local=(IPv4Network("172.28.0.0/24"), IPv6Network("2001:db8:28::/64")),
+)
 CASES = {
     "standalone": STANDALONE,
     "nat66_mss_resolver": replace(
@@ -46,6 +68,31 @@ CASES = {
     "no_default_route": replace(STANDALONE, wan4=None, wan6=None),
     "two_subnets": replace(
         STANDALONE, subnets4=(IPv4Network("10.10.10.0/24"), IPv4Network("10.20.0.0/16"))
+    ),
+    "gateway": GATEWAY,
+    "gateway_down": replace(
+        GATEWAY, steering=replace(STEERING, exit4=replace(EXIT4, closed="1.1.1.1:443: timed out"))
+    ),
+    "gateway_on_its_own_interface": replace(
+        GATEWAY,
+        steering=replace(STEERING, exit4=replace(EXIT4, device="eth1"), exclusive=False),
+        pushed=(ip_address("172.28.0.3"),),
+        strict_on=("eth1",),
+    ),
+    "both_families_by_gateways": replace(
+        GATEWAY, ipv6=Ipv6Path.NAT66, steering=replace(STEERING, exit6=EXIT6)
+    ),
+    "block": replace(
+        GATEWAY, steering=replace(STEERING, exit4=Exit(4, ExitKind.BLOCK, closed="block"))
+    ),
+    "direct": replace(
+        GATEWAY,
+        steering=replace(
+            STEERING,
+            exit4=Exit(4, ExitKind.DIRECT, "eth0"),
+            exit6=Exit(6, ExitKind.DIRECT, "eth0"),
+        ),
+        ipv6=Ipv6Path.NAT66,
     ),
 }
 
@@ -68,18 +115,21 @@ def test_text_is_the_golden_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_drop_and_reject_is_counted_by_a_known_reason(name: str) -> None:
-    for chain in plan(CASES[name]).tables[0].chains:
-        for rule in chain.rules:
+    for table in plan(CASES[name]).tables:
+        for rule in (rule for chain in table.chains for rule in chain.rules):
             if rule.match.endswith(" drop") or " reject " in rule.match:
                 reason = rule.match.split('counter name "')[1].split('"')[0]
-                assert reason in COUNTERS
+                assert reason in table.counters
+                assert reason in ALL_COUNTERS
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_chains_of_clients_end_in_a_block(name: str) -> None:
     """Default deny: nothing falls off the end of a chain that a client's packet goes to."""
-    chains = {chain.name: chain for chain in plan(CASES[name]).tables[0].chains}
-    for client in ("from_client", "input_from_client", "forward_from_client", "forward_to_client"):
+    tables = plan(CASES[name]).tables
+    chains = {chain.name: chain for table in tables for chain in table.chains}
+    guarded = ["from_client", "input_from_client", "forward_from_client", "forward_to_client"]
+    for client in [*guarded, *(["guard"] if len(tables) == 2 else [])]:
         last = chains[client].rules[-1].match
         assert last.endswith(" drop") or " reject " in last
 
@@ -87,7 +137,7 @@ def test_chains_of_clients_end_in_a_block(name: str) -> None:
 def test_comments_fit_into_a_rule() -> None:
     """The kernel takes 128 bytes of user data (NFT_USERDATA_MAXLEN 256, a comment 128)."""
     for intent in CASES.values():
-        for chain in plan(intent).tables[0].chains:
+        for chain in (chain for table in plan(intent).tables for chain in table.chains):
             assert all(len(rule.why.encode()) < 128 and '"' not in rule.why for rule in chain.rules)
 
 
@@ -95,3 +145,49 @@ def test_a_plan_has_no_rule_for_a_way_that_is_not_there() -> None:
     text = nft.listing(plan(CASES["no_default_route"]).tables[0])
     assert "masquerade" not in text
     assert "exit direct" not in text
+
+
+GATEWAYS = [name for name, intent in CASES.items() if intent.steering is not None]
+
+
+def test_without_a_gateway_there_is_nothing_of_gateway_mode() -> None:
+    made = plan(STANDALONE)
+    assert (made.rules, made.devices, made.routing_tables) == ((), (), ())
+    assert [table.name for table in made.tables] == ["ocserv"]
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_rules_stand_in_the_order_that_the_drawing_tells(name: str) -> None:
+    """Between local (0) and main (32766), within what VPN_GATEWAY_RULE_PRIO's range allows."""
+    rules = plan(CASES[name]).rules
+    assert list(rules) == sorted(rules, key=lambda rule: (rule.family, rule.priority))
+    assert all(1000 + steering.FIRST <= rule.priority <= 1000 + steering.LAST for rule in rules)
+    assert 0 < LOWEST_PRIO + steering.FIRST
+    assert HIGHEST_PRIO + steering.LAST < MAIN_RULE
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_no_rule_of_a_client_reaches_main_s_default_route_unmarked(name: str) -> None:
+    """Lock 2: what looks into main either hides its default route, or comes behind the rules that
+    take what has no mark."""
+    for rule in plan(CASES[name]).rules:
+        if rule.table == TABLE_MAIN and rule.suppress_prefixlength is None:
+            assert rule.source is not None
+            held = [r for r in plan(CASES[name]).rules if r.priority < rule.priority]
+            assert any(r.source == rule.source and r.fwmark == 0 for r in held)
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_every_look_up_of_a_client_is_followed_by_a_blackhole(name: str) -> None:
+    """A table that somebody empties falls through to the next rule, which must not be main's."""
+    rules = plan(CASES[name]).rules
+    for rule in rules:
+        if rule.action is not RuleAction.LOOKUP:
+            continue
+        after = (r for r in rules if r.family == rule.family and r.priority > rule.priority)
+        assert any(
+            r.action is RuleAction.BLACKHOLE
+            and (r.source, r.destination, r.iif, r.ipproto, r.sport, r.inverted)
+            == (rule.source, rule.destination, rule.iif, rule.ipproto, rule.sport, rule.inverted)
+            for r in after
+        ), rule.text
