@@ -18,6 +18,7 @@ from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.sources import Sources
+from ocgate.control.steering import rules_before
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
 from ocgate.kernel.apply import Applied, apply, drift
@@ -102,6 +103,7 @@ class Keeper:
             new = prepare(
                 sources or old.sources, facts, egress or self._egress, exits or self._exits
             )
+            _tell_rules_before(old, new)
             if new.plan != old.plan:
                 await self._apply(new)
                 await self._after_change(old, new)
@@ -178,6 +180,15 @@ def _way(way: Exit) -> tuple[object, ...]:
     if way.kind is ExitKind.GATEWAY:
         return (way.kind, way.device, way.gateway, way.usable, way.own)
     return (way.kind, way.device)
+
+
+def _tell_rules_before(old: Prepared, new: Prepared) -> None:
+    before = rules_before(new.sources, new.facts)
+    if before and before != rules_before(old.sources, old.facts):
+        log.error(
+            "policy rules of another program stand before ours; what they misdirect is rejected",
+            priorities=",".join(map(str, before)),
+        )
 
 
 def _tell_moved(old: Prepared, new: Prepared) -> None:

@@ -22,6 +22,7 @@ from ocgate.control.status_schema import (
     SessionStatus,
     Status,
 )
+from ocgate.control.steering import rules_before
 from ocgate.errors import OcgateError
 from ocgate.kernel import apply, process, sysctl
 from ocgate.kernel.nft import Nft
@@ -86,6 +87,11 @@ async def health(seen: Observed) -> list[str]:
 
 async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     found = [f"the kernel differs from the plan: {what}" for what in drift]
+    prepared = seen.keeper.prepared
+    found += [
+        f"a policy rule of another program (priority {priority}) stands before ours"
+        for priority in rules_before(prepared.sources, prepared.facts)
+    ]
     if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
         found.append("ocserv does not run")
     return found

@@ -27,8 +27,8 @@ LOCAL_PORTS = (32768, 60999)
 # A rule's range of ports must end before 65535 (net/core/fib_rules.c, fib_rule_port_range_valid).
 HIGHEST_PORT = 65534
 
-# Below are the services that a container may have beside ocserv: what is new to a translated port is
-# dropped.
+# Below are the services that a container may have beside ocserv: what is new to a translated port
+# is dropped.
 FIRST_PORT = 10240
 
 # A flow that can't be translated is dropped: fewer ports than these would be met by one busy
@@ -125,6 +125,15 @@ def strict_on(facts: Facts, steering: Steering | None) -> tuple[str, ...]:
     return (device,) if max(values) == "1" else ()
 
 
+def rules_before(sources: Sources, facts: Facts) -> tuple[int, ...]:
+    """Priorities of other programs' policy rules that the kernel asks before ours, ascending: where
+    they match, clients are steered by them, and the guard rejects what they send elsewhere."""
+    if not sources.settings.gateway_mode:
+        return ()
+    last = sources.settings.vpn_gateway_rule_prio + rules.NO_TABLE
+    return tuple(sorted({p for p in (*facts.rules4, *facts.rules6) if p <= last}))
+
+
 def exposes_ipv6(sources: Sources) -> bool:
     """Whether IPv6 leaves by this host while IPv4 leaves by a gateway: wished, but worth a word."""
     settings = sources.settings
@@ -157,8 +166,7 @@ def _unfit(
 def _misplaced(sources: Sources, facts: Facts) -> Iterator[Problem]:
     """Rules of other programs before ours would steer clients first."""
     settings = sources.settings
-    last = settings.vpn_gateway_rule_prio + rules.NO_TABLE
-    before = sorted({p for p in (*facts.rules4, *facts.rules6) if p <= last})
+    before = rules_before(sources, facts)
     if before:
         yield sources.origin("VPN_GATEWAY_RULE_PRIO").problem(
             "VPN_GATEWAY_RULE_PRIO",

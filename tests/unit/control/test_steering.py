@@ -1,0 +1,223 @@
+"""How clients leave in gateway mode: from settings, facts and what is known of the gateways.
+
+gw: eth0 172.28.0.10 (default route via .1), eth1 172.30.0.10; the upstream is 172.28.0.3
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+from t4_sources import CONF, IPV6_ON, facts, interface, sources
+
+from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
+from ocgate.control.steering import exposes_ipv6, translated_ports
+from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState
+from ocgate.plan.facts import DefaultRoute, Facts
+from ocgate.plan.ipv6 import Ipv6Path
+
+ETH0 = interface(2, "eth0", "172.28.0.10/24", "2001:db8:28::10/64")
+ETH1 = interface(3, "eth1", "172.30.0.10/24")
+NETS = {"172.28.0.0/24": "eth0", "2001:db8:28::/64": "eth0", "172.30.0.0/24": "eth1"}
+BASE = facts(ETH0, ETH1, default4="eth0", default6="eth0", connected=NETS)
+FACTS = replace(
+    BASE,
+    routes4=(DefaultRoute(4, 0, 2, "eth0", ip_address("172.28.0.1")),),
+    routes6=(DefaultRoute(6, 1024, 2, "eth0", ip_address("2001:db8:28::1")),),
+    own_namespace=True,
+)
+GATEWAY, GATEWAY6 = "172.28.0.3", "2001:db8:28::3"
+
+
+def known(four: str | None = GATEWAY, six: str | None = None, down: str = "") -> Exits:
+    return Exits(
+        ExitState(ip_address(four), down) if four else None,
+        ExitState(ip_address(six), down) if six else None,
+    )
+
+
+def prepared(
+    exits: Exits | None = None,
+    found: Facts = FACTS,
+    conf: str = CONF,
+    egress: Egress = Egress(None),  # noqa: B008
+    **environ: str,
+) -> Prepared:
+    wish = {"VPN_GATEWAY": GATEWAY, **environ}
+    chosen = {name: value for name, value in wish.items() if value}
+    return prepare(sources(conf, **chosen), found, egress, exits or known())
+
+
+def exit4(made: Prepared) -> Exit:
+    assert made.intent.steering is not None
+    return made.intent.steering.exit4
+
+
+def exit6(made: Prepared) -> Exit:
+    assert made.intent.steering is not None
+    return made.intent.steering.exit6
+
+
+def test_unset_there_is_no_steering() -> None:
+    assert prepared(VPN_GATEWAY="").intent.steering is None
+
+
+def test_a_gateway_leaves_by_the_interface_of_its_own_network() -> None:
+    """... which need not be the WAN."""
+    way = exit4(prepared())
+    assert (way.device, way.gateway, way.usable) == ("eth0", ip_address(GATEWAY), True)
+    assert way.own == (ip_address("172.28.0.10"),)
+    way = exit4(prepared(known("172.30.0.3"), VPN_GATEWAY="172.30.0.3"))
+    assert (way.device, way.usable) == ("eth1", True)
+
+
+def test_ipv6_of_an_ipv4_gateway_is_a_sink() -> None:
+    """Unset, VPN_GATEWAY6 means block; the client's own IPv6 shall not go around the tunnel."""
+    made = prepared()
+    assert exit6(made).kind is ExitKind.BLOCK
+    assert exit6(made).closed
+    assert made.decision.word == "sink"
+    assert made.sources.wants_ipv6
+    assert made.intent.subnets6
+    assert not depends_on_egress(made.sources)
+
+
+def test_a_sink_that_is_not_wanted_is_not_made() -> None:
+    made = prepared(IPV6_SINK="0")
+    assert made.decision.word == "off"
+    assert exit6(made).closed
+
+
+def test_where_ipv6_is_off_in_the_kernel_no_sink_is_pretended() -> None:
+    off = {**IPV6_ON, "net.ipv6.conf.all.disable_ipv6": "1"}
+    made = prepared(found=facts(ETH0, default4="eth0", connected=NETS, sysctls=off))
+    assert (made.decision.advertised, made.decision.loud) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind", "path"),
+    [
+        ({"VPN_GATEWAY6": "block"}, ExitKind.BLOCK, Ipv6Path.REJECTED),
+        ({"VPN_GATEWAY6": "direct", "IPV6_NAT": "auto"}, ExitKind.DIRECT, Ipv6Path.NAT66),
+        ({"VPN_GATEWAY6": "direct"}, ExitKind.DIRECT, Ipv6Path.REJECTED),
+        ({"VPN_GATEWAY6": GATEWAY6}, ExitKind.GATEWAY, Ipv6Path.NAT66),
+        (
+            {"VPN_GATEWAY": "direct", "IPV6_NAT": "auto"},
+            ExitKind.DIRECT,
+            Ipv6Path.NAT66,
+        ),
+    ],
+)
+def test_ipv6_goes_as_it_is_asked(environ: dict[str, str], kind: ExitKind, path: Ipv6Path) -> None:
+    made = prepared(known(six=GATEWAY6), **environ)
+    assert exit6(made).kind is kind
+    assert made.decision.path is path
+    assert exit6(made).usable is (path is not Ipv6Path.REJECTED)
+
+
+def test_ipv6_by_this_host_beside_a_gateway_is_named() -> None:
+    assert exposes_ipv6(prepared(VPN_GATEWAY6="direct").sources)
+    assert not exposes_ipv6(prepared(VPN_GATEWAY6=GATEWAY6).sources)
+    assert not exposes_ipv6(prepared(VPN_GATEWAY="direct", VPN_GATEWAY6="direct").sources)
+
+
+@pytest.mark.parametrize(
+    ("exits", "found", "why"),
+    [
+        (known(down="1.1.1.1:443: timed out"), FACTS, "timed out"),
+        (Exits(ExitState(None, "x")), FACTS, "not resolved"),
+        (known("172.31.0.3"), FACTS, "none of the attached networks"),
+        (known("172.28.0.10"), FACTS, "this host itself"),
+        (known("172.28.0.1"), FACTS, "router of this host's default route"),
+        (known("10.10.10.3"), FACTS, "client subnet"),
+    ],
+)
+def test_what_cannot_be_used_is_closed_with_the_reason(
+    exits: Exits, found: Facts, why: str
+) -> None:
+    """While the server runs: nobody is disconnected, clients are rejected."""
+    way = exit4(prepared(exits, found))
+    assert why in way.closed
+    assert not way.usable
+
+
+def test_a_gateway_that_is_down_keeps_its_route_for_the_probes() -> None:
+    way = exit4(prepared(known(down="timed out")))
+    assert (way.device, way.gateway) == ("eth0", ip_address(GATEWAY))
+
+
+@pytest.mark.parametrize("address", ["172.28.0.10", "172.28.0.1", "172.31.0.3", "10.10.10.3"])
+def test_at_a_start_it_is_refused_and_the_variable_named(address: str) -> None:
+    made = prepared(known(address), VPN_GATEWAY=address)
+    found = [problem for problem in problems(made) if problem.key == "VPN_GATEWAY"]
+    assert [problem.got for problem in found] == [address]
+    assert "172.28.0.0/24 (eth0)" in found[0].remedy
+
+
+def test_a_rule_of_another_program_before_ours_is_refused() -> None:
+    made = prepared(found=replace(FACTS, rules4=(500, 5000)))
+    (problem,) = problems(made)
+    assert (problem.key, problem.got) == ("VPN_GATEWAY_RULE_PRIO", "1000")
+    assert "498 or less" in problem.remedy
+
+
+def test_the_null_table_is_refused() -> None:
+    (problem,) = problems(prepared(VPN_GATEWAY_TABLE="143"))
+    assert problem.key == "VPN_GATEWAY_TABLE"
+
+
+@pytest.mark.parametrize(
+    ("setting", "own", "exclusive"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("shared", True, False),
+        ("exclusive", False, True),
+    ],
+)
+def test_forwarding_is_exclusive_in_a_container(
+    setting: str, *, own: bool, exclusive: bool
+) -> None:
+    made = prepared(found=replace(FACTS, own_namespace=own), OCGATE_FORWARDING=setting)
+    assert made.intent.steering is not None
+    assert made.intent.steering.exclusive is exclusive
+
+
+@pytest.mark.parametrize(
+    ("kernel", "listener", "exclusive", "ports"),
+    [
+        ("32768\t60999", 443, True, (10240, 32767)),
+        ("32768 60999", 443, False, (61000, 65534)),
+        ("32768 60999", 30000, True, (10240, 29999)),
+        ("32768 60999", 10443, True, (10444, 32767)),
+        ("1024 65535", 443, True, None),
+        ("1024 60999", 443, True, (61000, 65534)),
+        ("", 443, True, (10240, 32767)),
+    ],
+)
+def test_flows_get_ports_that_no_socket_of_this_host_sends_from(
+    kernel: str, listener: int, exclusive: bool, ports: tuple[int, int] | None
+) -> None:
+    conf = CONF.replace("-port = 443", f"-port = {listener}")
+    found = replace(FACTS, sysctls={**IPV6_ON, "net.ipv4.ip_local_port_range": kernel})
+    assert translated_ports(sources(conf), found, exclusive=exclusive) == ports
+    if ports is None:
+        made = prepared(found=found, conf=conf)
+        assert [p.key for p in problems(made)] == ["net.ipv4.ip_local_port_range"]
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "device", "strict"),
+    [("0", "0", ()), ("0", "1", ("eth0",)), ("1", "0", ("eth0",)), ("1", "2", ()), ("2", "1", ())],
+)
+def test_a_strict_reverse_path_filter_is_made_loose(
+    everywhere: str, device: str, strict: tuple[str, ...]
+) -> None:
+    """The larger of both values counts."""
+    values = {
+        "net.ipv4.conf.all.rp_filter": everywhere,
+        "net.ipv4.conf.eth0.rp_filter": device,
+    }
+    made = prepared(found=replace(FACTS, sysctls={**IPV6_ON, **values}))
+    assert made.intent.strict_on == strict
