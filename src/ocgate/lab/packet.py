@@ -59,7 +59,8 @@ class Packet:
         ports = f" {self.sport}->{self.dport}" if self.sport is not None else ""
         kind = f" type {self.kind[0]} code {self.kind[1]}" if self.kind else ""
         what = self.protocol or f"ethertype {self.ethertype:#06x}"
-        return f"{self.interface} {way}: {self.src} -> {self.dst} {what}{ports}{kind}"
+        flags = f" flags {self.flags:#04x}" if self.flags else ""
+        return f"{self.interface} {way}: {self.src} -> {self.dst} {what}{ports}{flags}{kind}"
 
 
 Predicate = Callable[[Packet], bool]
