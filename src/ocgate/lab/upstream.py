@@ -13,8 +13,7 @@
 
 What azinchen/nordvpn does with FORWARD_FROM: FORWARD's policy is drop, the networks that it shares
 with containers may go into tun0 and are masqueraded there, OUTPUT is closed but for the VPN server
-and those networks. `send_redirects` stays at the kernel's default: with its tunnel down it tells gw
-to use the ISP's router instead, and gw must not listen.
+and those networks.
 """
 
 from __future__ import annotations
