@@ -1,6 +1,6 @@
 """Gateway mode's plans in a kernel: taken, verified, told when altered, put back, taken out.
 
-    wan0 192.0.2.2, 2001:db8::2  <->  isp0 (the same namespace); the gateway would be 192.0.2.3
+wan0 192.0.2.2, 2001:db8::2  <->  isp0 (the same namespace); the gateway would be 192.0.2.3
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ocgate.kernel.nft import Nft
 from ocgate.lab.kernel_state import observe
 from ocgate.lab.namespace import Namespace
 from ocgate.names import NULL_DEVICE
-from ocgate.plan.exits import Exit, ExitKind, Steering
+from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
@@ -33,8 +33,15 @@ EXIT4 = Exit(4, ExitKind.GATEWAY, "wan0", ip_address("192.0.2.3"), own=(ip_addre
 EXIT6 = Exit(
     6, ExitKind.GATEWAY, "wan0", ip_address("2001:db8::3"), own=(ip_address("2001:db8::2"),)
 )
+STRAYS = (Stray("wan0", ip_address("192.0.2.2")), Stray("wan0", ip_address("2001:db8::2")))
 STEERING = Steering(
-    exit4=EXIT4, exit6=EXIT6, table=100, priority=1000, exclusive=True, ports=(10240, 32767)
+    exit4=EXIT4,
+    exit6=EXIT6,
+    table=100,
+    priority=1000,
+    exclusive=True,
+    ports=(10240, 32767),
+    strays=STRAYS,
 )
 INTENT = Intent(
     device="vpns",

@@ -101,7 +101,11 @@ class Keeper:
             old = self.prepared
             facts = await asyncio.to_thread(observe, session_prefix=old.intent.device)
             new = prepare(
-                sources or old.sources, facts, egress or self._egress, exits or self._exits
+                sources or old.sources,
+                facts,
+                egress or self._egress,
+                exits or self._exits,
+                former=old.intent.steering,
             )
             _tell_rules_before(old, new)
             if new.plan != old.plan:

@@ -15,7 +15,7 @@ from ocgate.config.gateways import UpstreamKind
 from ocgate.control import steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
-from ocgate.plan.exits import NO_GATEWAYS, Exits
+from ocgate.plan.exits import NO_GATEWAYS, Exits, Steering
 from ocgate.plan.facts import Address, Facts, Family, Network
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
@@ -59,8 +59,16 @@ class Prepared:
         return (*self.intent.subnets4, *self.intent.subnets6)
 
 
-def prepare(sources: Sources, facts: Facts, egress: Egress, exits: Exits = NO_GATEWAYS) -> Prepared:
-    """Plan for these sources, facts, this egress and these gateways; total."""
+def prepare(
+    sources: Sources,
+    facts: Facts,
+    egress: Egress,
+    exits: Exits = NO_GATEWAYS,
+    *,
+    former: Steering | None = None,
+) -> Prepared:
+    """Plan for these sources, facts, this egress and these gateways; total. former: how clients are
+    steered until now, None at a start."""
     wish = ipv6_wish(sources)
     obstacle = ipv6_obstacle(facts)
     decision = steering.ipv6_by_gateway(wish, sources, exits) or decide(
@@ -69,7 +77,7 @@ def prepare(sources: Sources, facts: Facts, egress: Egress, exits: Exits = NO_GA
     if decision.advertised and obstacle:
         why = f"{decision.why}; {obstacle}"
         decision = Ipv6Decision(Ipv6Path.REJECTED, None, why, loud=True)
-    intent = derive(sources, facts, decision, exits)
+    intent = derive(sources, facts, decision, exits, former)
     return Prepared(sources, facts, egress, exits, wish, decision, intent, plan(intent))
 
 
@@ -94,13 +102,19 @@ def ipv6_wish(sources: Sources) -> Ipv6Wish:
     )
 
 
-def derive(sources: Sources, facts: Facts, decision: Ipv6Decision, exits: Exits) -> Intent:
+def derive(
+    sources: Sources,
+    facts: Facts,
+    decision: Ipv6Decision,
+    exits: Exits,
+    former: Steering | None,
+) -> Intent:
     """The intent: settings, ocserv.conf, facts and decision joined."""
     view, agreed = sources.view, sources.synced
     gateways = _gateways(sources)
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
     wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
-    steered = steering.steer(sources, facts, exits, decision, wans)
+    steered = steering.steer(sources, facts, exits, decision, wans, former=former)
     return Intent(
         device=agreed.device,
         subnets4=agreed.subnets4,

@@ -5,7 +5,7 @@ Pure. A part of `prepared.prepare`; `problems` says at a start or reload what co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ from ocgate.errors import Problem
 from ocgate.exits.next_hop import refusal
 from ocgate.names import NULL_TABLE
 from ocgate.plan import steering as rules
-from ocgate.plan.exits import Exit, ExitKind, Exits, Steering
+from ocgate.plan.exits import Exit, ExitKind, Exits, Steering, Stray
 from ocgate.plan.facts import Facts, Family, Network
 from ocgate.plan.intent import Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
@@ -31,28 +31,49 @@ HIGHEST_PORT = 65534
 # is dropped.
 FIRST_PORT = 10240
 
+# Former addresses that are kept: each costs three rules. A host's address changes now and then, a
+# late packet comes within minutes.
+MOST_STRAYS = 8
+
 # A flow that can't be translated is dropped: fewer ports than these would be met by one busy
 # server (each port serves one flow to one destination address and port).
 FEWEST_PORTS = 1024
 
 
 def steer(
-    sources: Sources, facts: Facts, exits: Exits, decision: Ipv6Decision, wans: dict[Family, Wan]
+    sources: Sources,
+    facts: Facts,
+    exits: Exits,
+    decision: Ipv6Decision,
+    wans: dict[Family, Wan],
+    *,
+    former: Steering | None = None,
 ) -> Steering | None:
-    """None: the standalone server."""
+    """None: the standalone server. former: what is in force."""
     settings = sources.settings
     if not settings.gateway_mode:
         return None
     exclusive = is_exclusive(sources, facts)
-    four, six = settings.exit4, settings.exit6
+    ways = (
+        _exit(sources, facts, 4, settings.exit4, exits, wans),
+        _exit6(sources, facts, settings.exit6, exits, wans, decision),
+    )
     return Steering(
-        exit4=_exit(sources, facts, 4, four, exits, wans),
-        exit6=_exit6(sources, facts, six, exits, wans, decision),
+        exit4=ways[0],
+        exit6=ways[1],
         table=settings.vpn_gateway_table,
         priority=settings.vpn_gateway_rule_prio,
         exclusive=exclusive,
         ports=translated_ports(sources, facts, exclusive=exclusive) or (0, 0),
+        strays=_strays(ways, former.strays if former else ()),
     )
+
+
+def _strays(ways: Iterable[Exit], former: tuple[Stray, ...]) -> tuple[Stray, ...]:
+    """The exits' addresses, and before them the latest that were so."""
+    now = [Stray(way.device, own) for way in ways if way.device for own in way.own]
+    before = [stray for stray in former if stray not in now]
+    return (*before[-MOST_STRAYS:], *now)
 
 
 def is_exclusive(sources: Sources, facts: Facts) -> bool:
@@ -203,7 +224,10 @@ def _exit(
     why = refusal(state.address, facts, _subnets(sources))
     link = facts.connected_network_of(state.address)
     if why or link is None:
-        return Exit(family, ExitKind.GATEWAY, closed=why)
+        # Its interface may only be down: this host still answers to its addresses there.
+        device = facts.device_towards(state.address)
+        own = facts.addresses(device, family) if device else ()
+        return Exit(family, ExitKind.GATEWAY, device, closed=why, own=own)
     own = facts.addresses(link.device, family)
     lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
     return Exit(family, ExitKind.GATEWAY, link.device, state.address, state.down or lacking, own)

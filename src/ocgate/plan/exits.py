@@ -56,8 +56,7 @@ class Exit:
     device:  the interface it leaves by: None while there is none.
     gateway: next hop of GATEWAY, None for the others or while it is not on an attached network.
     closed:  '' while clients may use it, else why they are rejected.
-    own:     this host's addresses on `device`, which clients are translated to: what the host
-             itself sends from these, in answer to flows it no longer knows, must not leave by main.
+    own:     this host's addresses on `device`, which clients are translated to.
     """
 
     family: Family
@@ -79,6 +78,15 @@ class Exit:
 
 
 @dataclass(frozen=True)
+class Stray:
+    """An address of this host that clients are, or lately were, translated to: what the host itself
+    sends from there, in answer to a flow that it no longer knows, must not leave by main."""
+
+    device: str
+    address: Address
+
+
+@dataclass(frozen=True)
 class Steering:
     """How gateway mode sends clients to their exits: tables, priorities, translated ports.
 
@@ -87,6 +95,8 @@ class Steering:
     exclusive: nothing but clients is forwarded in this network namespace.
     ports:     first and last port that clients' flows are translated to: no socket of this host
                sends from these, so an answer that the host itself gives from one is a stray.
+    strays:    where such answers would come from. An interface that is down, a gateway that moved:
+               late packets still arrive, so what was one stays one while this process lives.
     """
 
     exit4: Exit
@@ -95,6 +105,7 @@ class Steering:
     priority: int
     exclusive: bool
     ports: tuple[int, int]
+    strays: tuple[Stray, ...] = ()
 
     def of(self, family: Family) -> Exit:
         """That family's exit."""

@@ -139,6 +139,18 @@ class Facts:
         holding = [net for net in self.connected if address in net.network]
         return max(holding, key=lambda net: net.network.prefixlen, default=None)
 
+    def device_towards(self, address: Address) -> str | None:
+        """The interface with an address in a network that holds `address`, be it up or down."""
+        return next(
+            (
+                link.name
+                for link in self.interfaces
+                for own in link.addresses
+                if own.version == address.version and address in own.network
+            ),
+            None,
+        )
+
     def _defaults(self, family: Family) -> tuple[DefaultRoute, ...]:
         return self.routes4 if family == 4 else self.routes6
 

@@ -27,8 +27,7 @@ MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
 # beyond these are allowed, because a company's network may be what the upstream is for.
 NOT_BEYOND: dict[int, tuple[Network, ...]] = {
     4: tuple(
-        ip_network(text)
-        for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+        ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
     ),
     6: tuple(ip_network(text) for text in ("::1/128", "fe80::/10", "ff00::/8")),
 }
@@ -42,7 +41,7 @@ def guard(intent: Intent, steering: Steering) -> Table:
     chains = (
         Chain("forward", (forward,), Hook("filter", "forward", BEFORE_FILTER)),
         Chain("guard", tuple(_guard(intent, ways))),
-        Chain("input", tuple(_input(gateways, steering)), Hook("filter", "input", BEFORE_FILTER)),
+        Chain("input", tuple(_input(steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
     )
     return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
@@ -96,15 +95,19 @@ def _next_hop(way: Exit) -> str:
     return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
 
 
-def _input(gateways: list[Exit], steering: Steering) -> Iterator[NftRule]:
+def _input(steering: Steering) -> Iterator[NftRule]:
     """What comes back for a flow that was forgotten would be answered by this host, towards the
-    destinations of a client, by the way that the host itself has."""
+    destinations of a client, by the way that the host itself has. By interface only on a shared
+    host, where something of others may listen on a high port."""
     first, last = steering.ports
-    for way in gateways:
-        family = "ipv4" if way.family == 4 else "ipv6"
+    if steering.exclusive:
+        matches = ['iifname != "lo"']
+    else:
+        matches = [f'iifname "{name}"' for name in sorted({s.device for s in steering.strays})]
+    for match in matches:
         for proto in ("tcp", "udp"):
             yield NftRule(
-                f'iifname "{way.device}" meta nfproto {family} {proto} dport {first}-{last} '
+                f"{match} {proto} dport {first}-{last} "
                 f"ct state {{ invalid, new, untracked }} {count('stray')} drop",
                 "of no flow any more",
             )

@@ -107,31 +107,33 @@ def _of_subnet(steering: Steering, net: Network) -> Iterator[Rule]:
 
 
 def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
-    """What this host itself sends because of clients; nothing of it where the exit is the host."""
+    """What this host itself sends because of clients."""
     way, base = steering.of(family), steering.priority
-    if way.kind is not ExitKind.GATEWAY:
-        return
-    marked = Rule(
-        family, base + MARKED, table=steering.table, iif="lo", fwmark=way.mark, mask=MARK_MASK
-    )
-    yield marked
-    yield _held(marked, base + MARKED_HELD)
-    for address in way.own:
-        icmp = Rule(
-            family,
-            base + STRAY,
-            table=steering.table,
-            iif="lo",
-            source=ip_network(address),
-            ipproto=_ICMP[family],
+    if way.kind is ExitKind.GATEWAY:
+        marked = Rule(
+            family, base + MARKED, table=steering.table, iif="lo", fwmark=way.mark, mask=MARK_MASK
         )
-        yield replace(
-            icmp, priority=base + STRAY_ON_LINK, table=TABLE_MAIN, suppress_prefixlength=0
-        )
-        tcp = replace(icmp, ipproto=IPPROTO["tcp"], sport=steering.ports)
-        for stray in (tcp, replace(tcp, ipproto=IPPROTO["udp"]), icmp):
-            yield stray
-            yield _held(stray, base + STRAY_HELD)
+        yield marked
+        yield _held(marked, base + MARKED_HELD)
+    for stray in _strays(steering, family):
+        if stray.sport is None:  # ICMP tells neighbours of this host, too
+            yield replace(
+                stray, priority=base + STRAY_ON_LINK, table=TABLE_MAIN, suppress_prefixlength=0
+            )
+        yield stray
+        yield _held(stray, base + STRAY_HELD)
+
+
+def _strays(steering: Steering, family: Family) -> Iterator[Rule]:
+    """By port alone where all of the host is ours, and so whatever address it has just now. On a
+    shared host by address, too: a resolver there may ask from any port."""
+    own = [ip_network(s.address) for s in steering.strays if s.address.version == family]
+    answer = Rule(family, steering.priority + STRAY, table=steering.table, iif="lo")
+    for source in [None] if steering.exclusive else own:
+        for protocol in ("tcp", "udp"):
+            yield replace(answer, source=source, ipproto=IPPROTO[protocol], sport=steering.ports)
+    for source in own:
+        yield replace(answer, source=source, ipproto=_ICMP[family])
 
 
 def _forwarded(steering: Steering) -> Iterator[Rule]:

@@ -13,7 +13,7 @@ from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.steering import exposes_ipv6, translated_ports
-from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState
+from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState, Stray
 from ocgate.plan.facts import DefaultRoute, Facts
 from ocgate.plan.ipv6 import Ipv6Path
 
@@ -221,3 +221,15 @@ def test_a_strict_reverse_path_filter_is_made_loose(
     }
     made = prepared(found=replace(FACTS, sysctls={**IPV6_ON, **values}))
     assert made.intent.strict_on == strict
+
+
+def test_late_packets_find_their_address_while_its_interface_is_down_and_after_a_move() -> None:
+    """A bounced interface loses its routes, not its addresses; and a gateway that moved leaves
+    flows behind, whose late packets this host must not answer by the ISP."""
+    gone = tuple(net for net in FACTS.connected if net.device != "eth1")
+    made = prepared(known("172.30.0.3"), replace(FACTS, connected=gone), VPN_GATEWAY="172.30.0.3")
+    assert made.intent.steering is not None
+    assert made.intent.steering.strays == (Stray("eth1", ip_address("172.30.0.10")),)
+    moved = prepare(made.sources, FACTS, made.egress, known(), former=made.intent.steering)
+    assert moved.intent.steering is not None
+    assert [stray.device for stray in moved.intent.steering.strays] == ["eth1", "eth0"]

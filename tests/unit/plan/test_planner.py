@@ -11,7 +11,7 @@ import pytest
 
 from ocgate.config.gateways import HIGHEST_PRIO, LOWEST_PRIO, MAIN_RULE
 from ocgate.plan import nft, steering
-from ocgate.plan.exits import Exit, ExitKind, Steering
+from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
@@ -39,6 +39,7 @@ EXIT4 = Exit(
 EXIT6 = Exit(
     6, ExitKind.GATEWAY, "eth0", ip_address("2001:db8:28::3"), own=(ip_address("2001:db8:28::10"),)
 )
+STRAYS = (Stray("eth0", ip_address("172.28.0.10")), Stray("eth0", ip_address("2001:db8:28::10")))
 STEERING = Steering(
     exit4=EXIT4,
     exit6=Exit(6, ExitKind.BLOCK, closed="VPN_GATEWAY6 is unset"),
@@ -46,6 +47,7 @@ STEERING = Steering(
     priority=1000,
     exclusive=True,
     ports=(10240, 32767),
+    strays=STRAYS,
 )
 GATEWAY = replace(
     STANDALONE,
@@ -162,7 +164,7 @@ def test_rules_stand_in_the_order_that_the_drawing_tells(name: str) -> None:
     rules = plan(CASES[name]).rules
     assert list(rules) == sorted(rules, key=lambda rule: (rule.family, rule.priority))
     assert all(1000 + steering.FIRST <= rule.priority <= 1000 + steering.LAST for rule in rules)
-    assert 0 < LOWEST_PRIO + steering.FIRST
+    assert LOWEST_PRIO + steering.FIRST > 0
     assert HIGHEST_PRIO + steering.LAST < MAIN_RULE
 
 
