@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from ocgate.names import NFT_TABLE_GATEWAY
+from ocgate.names import MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Network, collapsed
 from ocgate.plan.intent import Intent
@@ -43,6 +43,7 @@ def guard(intent: Intent, steering: Steering) -> Table:
         Chain("guard", tuple(_guard(intent, ways))),
         Chain("input", tuple(_input(steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
+        Chain("output_marked", tuple(_marked(gateways)), Hook("filter", "output", BEFORE_FILTER)),
     )
     return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
 
@@ -64,7 +65,7 @@ def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
     if way.usable and way.gateway in intent.pushed:
         for proto in ("udp", "tcp"):
             yield NftRule(
-                f"{mark} {ip} daddr {way.gateway} {proto} dport 53 {_next_hop(way)}",
+                f"{mark} {ip} daddr {way.gateway} {proto} dport 53 {next_hop(way)}",
                 "the pushed resolver, which is the gateway",
             )
     nets = [*NOT_BEYOND[way.family], *(n for n in intent.local if n.version == way.family)]
@@ -86,11 +87,12 @@ def _allowed(way: Exit) -> NftRule:
             f'meta mark 0x{way.mark:08x} meta nfproto {family} oifname "{way.device}" accept',
             "exit direct",
         )
-    return NftRule(_next_hop(way), "the gateway, and nobody else")
+    return NftRule(next_hop(way), "the gateway, and nobody else")
 
 
-def _next_hop(way: Exit) -> str:
-    """One look-up, however many exits there are: named ones become further elements."""
+def next_hop(way: Exit) -> str:
+    """Accepts what goes to the gateway. One look-up, however many exits there are: named ones
+    become further elements."""
     element = f'0x{way.mark:08x} . "{way.device}" . {way.gateway} : accept'
     return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
 
@@ -123,6 +125,18 @@ def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
                 f"meta mark set 0x{way.mark:08x}",
                 "ICMP errors about a client's flow",
             )
+
+
+def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
+    """What this host itself sends by a gateway, probes and those ICMP errors, goes there
+    or nowhere; a probe by another way would call a dead exit alive."""
+    for way in gateways:
+        yield NftRule(next_hop(way), "the gateway, and nobody else")
+    for mark in sorted({way.mark for way in gateways}):
+        yield NftRule(
+            f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} {count('wrong_exit')} drop",
+            "this host's own packets for a gateway",
+        )
 
 
 def _ip(way: Exit) -> str:

@@ -31,7 +31,7 @@ from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
 from ocgate.plan import steering
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
-from ocgate.plan.guard import guard
+from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
@@ -248,17 +248,21 @@ def _forward_from_client(intent: Intent) -> Chain:
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
-    rules += [
-        NftRule(
-            f"meta mark {_hex(way.mark)} meta nfproto {_nfproto(way)} "
-            f'oifname "{way.device}" accept',
-            f"exit {way.kind.value}",
-        )
-        for way in _ways_out(intent)
-    ]
+    rules += [_accepted(way) for way in _ways_out(intent)]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
+
+
+def _accepted(way: Exit) -> NftRule:
+    """Of a gateway by next hop here, too: on the WAN's own network the interface alone would let
+    packets go to the ISP, should somebody take both the guard's table and the gateway's route."""
+    if way.kind is ExitKind.GATEWAY:
+        return NftRule(next_hop(way), "exit gateway")
+    return NftRule(
+        f'meta mark {_hex(way.mark)} meta nfproto {_nfproto(way)} oifname "{way.device}" accept',
+        "exit direct",
+    )
 
 
 def _forward_to_client(intent: Intent) -> Chain:

@@ -12,14 +12,16 @@ order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GAT
     P+2    the exit's mark, sent by this host, lookup T     probes; ICMP errors of clients' flows
     P+3    ... blackhole
     P+4    stray answers of this host, on its own networks: main
-    P+5    stray answers of this host lookup T              by the gateway, never by main
-    P+6    ... blackhole
-    P+100  forwarded: main without its default route        where only clients are forwarded
-    P+101  forwarded: blackhole
+    P+5    stray answers of this host blackhole
+    P+101  forwarded: blackhole                             where only clients are forwarded
 
 The default route of main is thus never asked for a packet of a client, whatever its source, nor
 for one that is sent to a client. A stray answer is what the host itself says to a flow that it no
-longer knows: a RST or ICMP error that would tell the ISP where a client has been.
+longer knows: a RST or ICMP error that would tell the ISP where a client has been. By the gateway it
+would be right, but T may just then have been given another gateway, and nobody misses it. Where
+only clients are forwarded nothing else is, not even between this host's own networks: for what
+comes late to an address that it had before, it would look for a neighbour, and tell the sender by
+the ISP that there is none.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ FAMILIES: tuple[Family, ...] = (4, 6)
 
 # Offsets from VPN_GATEWAY_RULE_PRIO; the drawing above tells them.
 TO_CLIENT, NO_CLIENT, UNMARKED, UNMARKED_HELD, FROM_CLIENT, NO_TABLE = -4, -3, -2, -1, 0, 1
-MARKED, MARKED_HELD, STRAY_ON_LINK, STRAY, STRAY_HELD = 2, 3, 4, 5, 6
-FORWARDED, FORWARDED_HELD = 100, 101
-FIRST, LAST = TO_CLIENT, FORWARDED_HELD
+MARKED, MARKED_HELD, STRAY_ON_LINK, STRAY = 2, 3, 4, 5
+FORWARDED = 101
+FIRST, LAST = TO_CLIENT, FORWARDED
 
 _DEFAULT: dict[Family, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 _ICMP: dict[Family, int] = {4: IPPROTO["icmp"], 6: IPPROTO["ipv6-icmp"]}
@@ -118,17 +120,20 @@ def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
     for stray in _strays(steering, family):
         if stray.sport is None:  # ICMP tells neighbours of this host, too
             yield replace(
-                stray, priority=base + STRAY_ON_LINK, table=TABLE_MAIN, suppress_prefixlength=0
+                stray,
+                priority=base + STRAY_ON_LINK,
+                action=RuleAction.LOOKUP,
+                table=TABLE_MAIN,
+                suppress_prefixlength=0,
             )
         yield stray
-        yield _held(stray, base + STRAY_HELD)
 
 
 def _strays(steering: Steering, family: Family) -> Iterator[Rule]:
     """By port alone where all of the host is ours, and so whatever address it has just now. On a
     shared host by address, too: a resolver there may ask from any port."""
     own = [ip_network(s.address) for s in steering.strays if s.address.version == family]
-    answer = Rule(family, steering.priority + STRAY, table=steering.table, iif="lo")
+    answer = Rule(family, steering.priority + STRAY, RuleAction.BLACKHOLE, iif="lo")
     for source in [None] if steering.exclusive else own:
         for protocol in ("tcp", "udp"):
             yield replace(answer, source=source, ipproto=IPPROTO[protocol], sport=steering.ports)
@@ -137,20 +142,11 @@ def _strays(steering: Steering, family: Family) -> Iterator[Rule]:
 
 
 def _forwarded(steering: Steering) -> Iterator[Rule]:
-    """Blackholes: `prohibit` would answer forged sources with ICMP errors by the WAN."""
+    """A blackhole: `prohibit` would answer forged sources with ICMP errors by the WAN."""
     for family in FAMILIES:
-        main = Rule(
-            family,
-            steering.priority + FORWARDED,
-            table=TABLE_MAIN,
-            inverted=True,
-            iif="lo",
-            suppress_prefixlength=0,
-        )
-        yield main
         yield Rule(
             family,
-            steering.priority + FORWARDED_HELD,
+            steering.priority + FORWARDED,
             RuleAction.BLACKHOLE,
             inverted=True,
             iif="lo",
