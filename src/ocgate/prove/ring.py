@@ -88,7 +88,7 @@ class Ring:
         self.role = role
         self.way = way
         self.dropped = 0
-        self._seen = 0  # packets copied
+        self.seen = 0  # packets copied
         self._counted = 0  # packets that the kernel says it has put into the ring
         self._next = 0
         self._copied: list[bytes] = []
@@ -124,18 +124,22 @@ class Ring:
             if not status & _USER:
                 return
             self._copied.append(self._map[base : base + length])
-            self._seen += count
+            self.seen += count
             struct.pack_into("=I", self._map, base + _STATUS_AT, _KERNEL)
             self._next = (self._next + 1) % BLOCKS
 
-    def caught_up(self) -> bool:
-        """Whether all that had passed when first asked is copied."""
+    def passed(self) -> int:
+        """How many packets have passed since the start, copied or not yet."""
         packets, drops, _ = struct.unpack(
             "=III", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12)
         )
         self._counted += packets - drops  # reading resets both; packets includes drops
         self.dropped += drops
-        return self._seen >= self._counted
+        return self._counted
+
+    def has_copied(self, packets: int) -> bool:
+        """Whether the first that many are copied."""
+        return self.seen >= packets
 
     def take(self) -> list[bytes]:
         """The blocks copied since the last time."""
@@ -202,16 +206,16 @@ class Captures:
         """All that passed until now and was not taken before; waits for the kernel to hand it over.
 
         Raises TimedOut if it doesn't."""
-        wait_until(self._caught_up, 5.0, "the captures to hand over what they saw", interval=0.002)
+        with self._lock:
+            goals = {ring: ring.passed() for ring in self.rings}
+
+        def handed_over() -> bool:
+            self._copy()
+            return all(ring.has_copied(goal) for ring, goal in goals.items())
+
+        wait_until(handed_over, 5.0, "the captures to hand over what they saw", interval=0.002)
         with self._lock:
             return {ring: ring.take() for ring in self.rings}
-
-    def _caught_up(self) -> bool:
-        with self._lock:
-            for ring in self.rings:
-                ring.copy()
-            behind = [ring for ring in self.rings if not ring.caught_up()]
-            return not behind
 
     @property
     def dropped(self) -> int:
