@@ -152,7 +152,14 @@ class Control:
     def _domain(self) -> Domain:
         prepared = self.keeper.prepared
         intent, sources = prepared.intent, prepared.sources
-        return Domain(intent.device, prepared.subnets, intent.prefix6, sources.explicit_now)
+        shared = intent.steering is not None and not intent.steering.exclusive
+        return Domain(
+            intent.device,
+            prepared.subnets,
+            intent.prefix6,
+            strict=shared,
+            explicit=sources.explicit_now,
+        )
 
     async def _connect(self, fields: Mapping[str, bytes]) -> bytes:
         why = await self.gatekeeper.connect(fields)

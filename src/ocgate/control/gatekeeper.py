@@ -21,8 +21,9 @@ from ocgate.control.journal import Journal
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError, Problem
-from ocgate.kernel import process
+from ocgate.kernel import process, sysctl
 from ocgate.plan.facts import Network
+from ocgate.plan.sysctls import rp_filter_strict
 from ocgate.sessions import elements
 from ocgate.sessions.session import BadHook, Session, from_hook, worker_of
 from ocgate.sessions.table import Admit, Contested, Ending, Refuse, SessionTable, ended_by
@@ -50,6 +51,8 @@ log = stage("svc-control")
 class Domain:
     """What a session may be: on `device`*, within `subnets`, owning /prefix6_bits of IPv6.
 
+    strict: tunnels get a strict reverse path filter, which holds forged IPv4 sources also without
+    our ruleset.
     explicit: addresses that per-user files hand out by name, beside ocserv's leases; asked when it
     matters, because ocserv reads those files at each login.
     """
@@ -57,6 +60,7 @@ class Domain:
     device: str
     subnets: tuple[Network, ...]
     prefix6_bits: int
+    strict: bool = False
     explicit: Callable[[], frozenset[Network]] = frozenset
 
 
@@ -238,6 +242,8 @@ class Gatekeeper:
         for old in displaced:
             self._flows.leave(old)
         await self._flows.pass_to(session)
+        if self._domain().strict:
+            sysctl.require(rp_filter_strict(session.device))
         drop = [key for old in displaced for key in elements.keys(old)]
         await self._writer.change(put=elements.keys(session), drop=drop)
         for old in displaced:

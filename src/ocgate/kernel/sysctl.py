@@ -79,6 +79,12 @@ def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     return changed
 
 
+def require(wanted: Sysctl) -> None:
+    """Set one that goes with its device, so that nothing is recorded; raises MissingRequirement."""
+    if read(wanted.key) != wanted.value and not _write(wanted.key, wanted.value):
+        raise _forbidden([wanted])
+
+
 def restore(*, run_dir: Path) -> list[str]:
     """Put recorded values back and forget the record; the keys that were put back.
 

@@ -37,15 +37,29 @@ def guard(intent: Intent, steering: Steering) -> Table:
     """The table for these exits."""
     ways = [steering.exit4, steering.exit6]
     gateways = [way for way in ways if way.kind is ExitKind.GATEWAY and way.device]
-    forward = NftRule(f'iifname "{intent.device}*" goto guard', "clients: to their exit's next hop")
+    forward = [
+        NftRule(f'iifname "{intent.device}*" goto guard', "clients: to their exit's next hop"),
+        *_former(steering),
+    ]
     chains = (
-        Chain("forward", (forward,), Hook("filter", "forward", BEFORE_FILTER)),
+        Chain("forward", tuple(forward), Hook("filter", "forward", BEFORE_FILTER)),
         Chain("guard", tuple(_guard(intent, ways))),
         Chain("input", tuple(_input(steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
         Chain("output_marked", tuple(_marked(gateways)), Hook("filter", "output", BEFORE_FILTER)),
     )
     return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
+
+
+def _former(steering: Steering) -> Iterator[NftRule]:
+    """What is forwarded to an address of this host comes late, for one that it had before: there is
+    no such neighbour, which the sender, a client's destination, would be told by the ISP."""
+    for version, ip in ((4, "ip"), (6, "ip6")):
+        own = sorted({s.address for s in steering.strays if s.address.version == version}, key=int)
+        if own:
+            members = ", ".join(map(str, own))
+            to = members if len(own) == 1 else f"{{ {members} }}"  # as nft lists it
+            yield NftRule(f"{ip} daddr {to} {count('stray')} drop", "a former address")
 
 
 def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:

@@ -54,6 +54,13 @@ def rp_filter_loose(interface: str) -> Sysctl:
     )
 
 
+def rp_filter_strict(tunnel: str) -> Sysctl:
+    """A client's packet comes by the tunnel that its source is routed to, or not at all."""
+    return Sysctl(
+        f"net.ipv4.conf.{tunnel}.rp_filter", "1", "forged sources end at the tunnel they come by"
+    )
+
+
 def path_of(key: str) -> str:
     """Below /proc/sys: dots and slashes change places; applied twice it gives the key back."""
     return key.translate(str.maketrans("./", "/."))
