@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import connect_hook, login, machine, packets, report, start, throughput
+from bench.reference import comparison
 from bench.report import Found, Result
 from bench.size import Size
 
@@ -18,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "connect-hook": connect_hook.measure,
     "login": login.measure,
     "packets": packets.measure,
+    "reference": comparison.measure,
     "start": start.measure,
     "throughput": throughput.measure,
 }

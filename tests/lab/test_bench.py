@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.lab
 
 
-@pytest.mark.parametrize("name", ["connect-hook", "login", "packets", "start", "throughput"])
+@pytest.mark.parametrize(
+    "name", ["connect-hook", "login", "packets", "reference", "start", "throughput"]
+)
 def test_a_benchmark_measures_and_writes_its_results(name: str, tmp_path: Path) -> None:
     """bench/run NAME prints a table and writes NAME.md, NAME.json and a README that names it."""
     argv = [ROOT / "bench/run", "--size", "smoke", "--out", tmp_path, name]
