@@ -67,6 +67,7 @@ CASES = {
     "blocked": replace(STEERING, exit4=BLOCK4, exit6=BLOCK6),
     "direct beside an ipv6 gateway": replace(STEERING, exit4=DIRECT4),
     "down": replace(STEERING, exit4=replace(EXIT4, closed="timed out")),
+    "interface down": replace(STEERING, exit4=replace(EXIT4, gateway=None, closed="down")),
     "on no attached network": replace(STEERING, exit4=Exit(4, ExitKind.GATEWAY, closed="nowhere")),
     "a shared host, another table": replace(
         STEERING, exclusive=False, table=4_000_000, priority=32000, ports=(61000, 65534)

@@ -53,6 +53,8 @@ from ocgate.sessions.table import SessionTable
 # that was written by hand) and sessions whose end nobody reported.
 UNPROMPTED_LOOK = 60.0  # seconds
 
+COMPLAINT_EVERY = 10.0  # seconds between two equal ones
+
 log = logs.stage("svc-control")
 
 
@@ -85,6 +87,7 @@ class Control:
             "metrics": self._metrics,
             "reload": self._reload,
         }
+        self._complaint = ("", 0.0)  # what, and when it was said last
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
     async def serve(self) -> None:
@@ -147,7 +150,14 @@ class Control:
         try:
             await self.keeper.look(by=by)
         except OcgateError as error:
-            log.error("the kernel's state can't be brought to the plan", why=str(error))
+            self._complain(str(error))
+
+    def _complain(self, why: str) -> None:
+        """Each event makes a look, and each look the same complaint."""
+        said, at = self._complaint
+        if why != said or time.monotonic() - at > COMPLAINT_EVERY:
+            log.error("the kernel's state can't be brought to the plan", why=why)
+            self._complaint = (why, time.monotonic())
 
     def _domain(self) -> Domain:
         prepared = self.keeper.prepared

@@ -36,7 +36,7 @@ NOT_BEYOND: dict[int, tuple[Network, ...]] = {
 def guard(intent: Intent, steering: Steering) -> Table:
     """The table for these exits."""
     ways = [steering.exit4, steering.exit6]
-    gateways = [way for way in ways if way.kind is ExitKind.GATEWAY and way.device]
+    gateways = [way for way in ways if way.kind is ExitKind.GATEWAY]
     forward = [
         NftRule(f'iifname "{intent.device}*" goto guard', "clients: to their exit's next hop"),
         *_former(steering),
@@ -107,6 +107,8 @@ def _allowed(way: Exit) -> NftRule:
 def next_hop(way: Exit) -> str:
     """Accepts what goes to the gateway. One look-up, however many exits there are: named ones
     become further elements."""
+    if way.gateway is None or way.device is None:
+        raise ValueError(f"IPv{way.family}: an exit without next hop is in no guard")
     element = f'0x{way.mark:08x} . "{way.device}" . {way.gateway} : accept'
     return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
 
@@ -145,7 +147,8 @@ def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
     """What this host itself sends by a gateway, probes and those ICMP errors, goes there
     or nowhere; a probe by another way would call a dead exit alive."""
     for way in gateways:
-        yield NftRule(next_hop(way), "the gateway, and nobody else")
+        if way.gateway is not None:
+            yield NftRule(next_hop(way), "the gateway, and nobody else")
     for mark in sorted({way.mark for way in gateways}):
         yield NftRule(
             f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} {count('wrong_exit')} drop",

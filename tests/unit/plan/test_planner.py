@@ -84,6 +84,9 @@ CASES = {
     "both_families_by_gateways": replace(
         GATEWAY, ipv6=Ipv6Path.NAT66, steering=replace(STEERING, exit6=EXIT6)
     ),
+    "gateway_s_interface_down": replace(
+        GATEWAY, steering=replace(STEERING, exit4=replace(EXIT4, gateway=None, closed="down"))
+    ),
     "block": replace(
         GATEWAY, steering=replace(STEERING, exit4=Exit(4, ExitKind.BLOCK, closed="block"))
     ),
