@@ -199,6 +199,7 @@ def has(stage: Stage) -> frozenset[Need]:
     found = {
         Need.GATEWAY: bool(upstreams),
         Need.NAME: any(up.name for up in upstreams),
+        Need.IPV6: any(net.version == 6 for net in stage.subject.nets.subnets),
         Need.REPAIRS: stage.subject.repairs,
     }
     return frozenset(need for need, met in found.items() if met)

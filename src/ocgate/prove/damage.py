@@ -59,6 +59,17 @@ def delete_tables(stage: Stage) -> None:
         stage.try_nft("delete", "table", *table.split())
 
 
+def delete_one_table(stage: Stage) -> None:
+    """One of our nft tables, the one that others can do without: gateway mode's guard."""
+    stage.try_nft("delete", "table", *stage.subject.tables[0].split())
+
+
+def delete_other_table(stage: Stage) -> None:
+    """The other one: marks, translation, forwarding."""
+    for table in stage.subject.tables[1:]:
+        stage.try_nft("delete", "table", *table.split())
+
+
 def flush_ruleset(stage: Stage) -> None:
     """Everything in nftables."""
     stage.try_nft("flush", "ruleset")
@@ -98,6 +109,8 @@ SINGLE = (
     _damage("all rules flushed", flush_rules, Lock.RULES),
     _damage("our tables flushed", flush_tables, Lock.TABLES),
     _damage("our tables deleted", delete_tables, Lock.TABLES),
+    _damage("guard table deleted", delete_one_table, Lock.TABLES, Need.GATEWAY),
+    _damage("forwarding table deleted", delete_other_table, Lock.TABLES, Need.GATEWAY),
     _damage("whole ruleset flushed", flush_ruleset, Lock.TABLES),
     _damage("our routes flushed", flush_routes, Lock.ROUTES),
 )

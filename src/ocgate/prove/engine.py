@@ -31,6 +31,7 @@ from ocgate.prove.verdict import Judge, Leak, Seen
 PACKETS = 1300
 RECOVERY_SECONDS = 15.0
 CONTROL_SECONDS = 10.0
+NOTICE_SECONDS = 10.0  # three probes of a second each, and a busy machine
 
 # What must be seen to leak when nothing holds it, by family. DOCKER leaks to neighbours, the rest
 # to the ISP; what a client sends to groups, peers or the metadata address the kernel itself drops.
@@ -63,6 +64,7 @@ class Engine:
     tell: Callable[[Outcome], None] = lambda _outcome: None
     begun: Callable[[Fault], None] = lambda _fault: None
     _number: int = field(default=0, init=False)
+    _noticed: float | None = field(default=None, init=False)
     _own: tuple[Address, ...] = field(default=(), init=False)
     _sights: int = field(default=0, init=False)
 
@@ -87,6 +89,7 @@ class Engine:
 
     def _run(self, fault: Fault) -> Outcome:
         stage, number = self.stage, self._begin(fault)
+        self._noticed = None
         started, skipped, failed, recovery = time.monotonic(), "", "", None
         try:
             recovery = self._break(fault)
@@ -107,6 +110,7 @@ class Engine:
             time.monotonic() - started,
             skipped,
             failed,
+            self._noticed,
         )
 
     def _begin(self, fault: Fault) -> int:
@@ -124,6 +128,7 @@ class Engine:
         try:
             fault.inject(stage)
             self._note_own()
+            self._noticed = self._notice(fault)
             if fault.repaired_by_subject:
                 since = stage.traffic.ask()
             self._traffic()
@@ -140,16 +145,35 @@ class Engine:
         return recovery
 
     def _traffic(self) -> None:
-        """As many packets as a fault is worth: of clients; where they are gone, to them."""
-        live = bool(self.stage.clients.live)
-        goal = self._progress() + (self.packets if live else self.packets // 4)
-        wait_until(lambda: self._progress() >= goal, 30.0, "the traffic of a fault")
-
-    def _progress(self) -> int:
-        self.stage.traffic.check()
+        """As many packets as a fault is worth; where all clients are gone, what is pushed to them
+        until the services give up."""
+        traffic, internet = self.stage.traffic, self.stage.internet
         if not self.stage.clients.live:
-            return self.stage.internet.pushed
-        return self.stage.traffic.total(self.stage.traffic.fault)
+            wait_until(lambda: not internet.pushing, 30.0, "the end of downloads in flight")
+            return
+
+        def enough() -> bool:
+            traffic.check()
+            return traffic.total(traffic.fault) >= goal
+
+        goal = traffic.total(traffic.fault) + self.packets
+        wait_until(enough, 30.0, "the traffic of a fault")
+
+    def _notice(self, fault: Fault) -> float | None:
+        """Wait until clients are rejected, family by family; seconds since now, None if they need
+        not be."""
+        stage, traffic = self.stage, self.stage.traffic
+        families = {family for _, family in stage.expected() if stage.twin.upstream(family)}
+        if not (fault.noticed and stage.subject.repairs and families):
+            return None
+        started, number = time.monotonic(), traffic.fault
+
+        def told() -> bool:
+            traffic.check()
+            return all(traffic.rejected[number, Kind.UDP, family] for family in families)
+
+        wait_until(told, NOTICE_SECONDS, "clients to be rejected")
+        return time.monotonic() - started
 
     def _recover(self, since: float) -> float | None:
         """Wait until all is as before; how long clients were without answers."""
@@ -190,6 +214,7 @@ class Engine:
         stage = self.stage
         stage.subject.thaw()
         stage.mend()
+        stage.mend_upstreams()
         lock_faults.translate_no_more(stage)
         if stage.subject.running():
             stage.stop()

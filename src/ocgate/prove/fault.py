@@ -21,6 +21,7 @@ class Need(Enum):
 
     GATEWAY = "a gateway"
     NAME = "a gateway with a DNS name"
+    IPV6 = "clients with IPv6 addresses"
     REPAIRS = "a subject that repairs itself"
 
 
@@ -48,6 +49,7 @@ class Fault:
                   is to repair it, and the recovery is timed from the injection.
     after:        what the harness takes out once the subject has come back.
     frozen:       nothing repairs anything until it is undone.
+    noticed:      clients are to be rejected after a while; that is waited for, and timed.
     focus:        only these kinds are sent (with UDP, by which health is seen); empty: all.
     """
 
@@ -60,6 +62,7 @@ class Fault:
     locks: frozenset[Lock] = frozenset()
     needs: frozenset[Need] = frozenset()
     expect: Expect = Expect.GOES_ON
+    noticed: bool = False
     focus: frozenset[Kind] = frozenset()
 
     @property

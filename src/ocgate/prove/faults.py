@@ -135,20 +135,20 @@ SESSIONS = (
 )
 
 
-def _hostile(name: str, *kinds: Kind) -> Fault:
-    return Fault(name, "clients", nothing, focus=frozenset(kinds))
+def _hostile(name: str, kind: Kind, *needs: Need) -> Fault:
+    return Fault(name, "clients", nothing, focus=frozenset({kind}), needs=frozenset(needs))
 
 
 CLIENTS = (
     Fault("nothing is broken", "clients", nothing),
     _hostile("client spoofs", Kind.SPOOF),
     _hostile("client to docker network and host", Kind.DOCKER),
-    _hostile("client to the upstream itself", Kind.EXIT),
+    _hostile("client to the upstream itself", Kind.EXIT, Need.GATEWAY),
     _hostile("client to other clients", Kind.PEER),
     _hostile("client to the metadata address", Kind.METADATA),
     _hostile("multicast and broadcast", Kind.MULTICAST),
     _hostile("fragments", Kind.FRAGMENT),
-    _hostile("IPv6 extension headers", Kind.EXTENSION),
+    _hostile("IPv6 extension headers", Kind.EXTENSION, Need.IPV6),
     _hostile("router advertisements, redirects", Kind.ROUTER),
 )
 

@@ -68,6 +68,11 @@ class Internet:
         self._thread = threading.Thread(target=self._work, daemon=True, name="internet")
         self._thread.start()
 
+    @property
+    def pushing(self) -> bool:
+        """Whether a download is in flight."""
+        return bool(self._pushes)
+
     def close(self) -> None:
         """Stop answering; twice is fine."""
         self._closing.set()

@@ -27,6 +27,7 @@ class Outcome:
     """One fault. recovery: seconds until every client was answered again, None if none was to be.
 
     skipped: why it can't be done here; failed: why the subject did not come back; '' otherwise.
+    noticed: seconds until clients were rejected, None where they need not be.
     leaks: packets by where they were seen; examples: some of them in words.
     """
 
@@ -39,6 +40,7 @@ class Outcome:
     seconds: float = 0.0
     skipped: str = ""
     failed: str = ""
+    noticed: float | None = None
 
     @property
     def sent(self) -> int:

@@ -25,6 +25,7 @@ FIRST_PORT, LAST_PORT = 20000, 60000  # sources of ever new connections
 
 METADATA = IPv4Address("169.254.169.254")
 _ROUNDS = 8  # rotations in a cycle, so that each of some twenty forged sources has its turn
+_FAMILIES: tuple[Family, ...] = (4, 6)
 _NOWHERE = ("127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.5", "169.254.1.1")
 _NOWHERE6 = ("::ffff:198.51.100.200", "fe80::1", "::")
 
@@ -88,10 +89,12 @@ def template(kind: Kind, packet: bytes, *, port: int = 0) -> Template:
 def cycle(me: Identity, targets: Targets) -> list[Template]:
     """Everything this client sends, in turn."""
     made: list[Template] = []
-    for family in me.families:
-        usual = list(_usual(me, family, targets))
-        odd = list(_odd(me, family, targets))
-        spoofs = list(_spoofs(me, family, targets))
+    for family in _FAMILIES:
+        own = family in me.families
+        usual = list(_usual(me, family, targets)) if own else []
+        odd = list(_odd(me, family, targets)) if own else []
+        # Also of a family that the session has no address of.
+        spoofs = list(_spoofs(me, family, targets)) if _of(family, targets.services) else []
         for turn in range(_ROUNDS):
             made += usual + odd[turn % 2 :: 2] + spoofs[turn::_ROUNDS]
     # Families and kinds alternate: a stride that shares no factor with the length visits all.
@@ -165,7 +168,7 @@ def _spoofs(me: Identity, family: Family, targets: Targets) -> Iterator[Template
     dst = _service(targets, family)
     nowhere = map(ip_address, _NOWHERE if family == 4 else _NOWHERE6)
     for number, src in enumerate((*_of(family, targets.forged), *nowhere)):
-        if src == me.address(family):
+        if src in me.addresses:
             continue
         yield _udp(me, Kind.SPOOF, src, dst, 30600, ECHO_PORT)
         build = (_new, _echo)[number % 2]

@@ -13,7 +13,7 @@ from ocgate.prove.outcome import Cell, Outcome, Proof
 
 SCHEMA: Literal[1] = 1
 
-_COLUMNS = ("fault", "sent", "right exit", "rejected", "leaked", "back after")
+_COLUMNS = ("fault", "sent", "right exit", "rejected", "leaked", "told after", "back after")
 
 
 def table(proof: Proof) -> Table:
@@ -34,13 +34,23 @@ def _row(outcome: Outcome) -> list[Text]:
         return [name + Text(f"  not possible here: {outcome.skipped}", style="yellow")]
     leaked = Text(str(outcome.leaked), style="bold red" if outcome.leaked else "green")
     counts = (outcome.sent, outcome.right, outcome.rejected)
-    return [name, *(Text(str(count)) for count in counts), leaked, Text(_back(outcome))]
+    return [
+        name,
+        *(Text(str(count)) for count in counts),
+        leaked,
+        Text(_ms(outcome.noticed)),
+        Text(_back(outcome)),
+    ]
 
 
 def _back(outcome: Outcome) -> str:
     if outcome.failed:
         return "never"
-    return "" if outcome.recovery is None else f"{outcome.recovery * 1000:.0f} ms"
+    return _ms(outcome.recovery)
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds * 1000:.0f} ms"
 
 
 def details(outcome: Outcome) -> Iterator[str]:
@@ -87,7 +97,6 @@ def document(proof: Proof) -> dict[str, Any]:
 
 
 def _fault(outcome: Outcome) -> dict[str, Any]:
-    recovery = outcome.recovery
     return {
         "name": outcome.fault.name,
         "group": outcome.fault.group,
@@ -100,7 +109,8 @@ def _fault(outcome: Outcome) -> dict[str, Any]:
         "right_exit": outcome.right,
         "rejected": outcome.rejected,
         "leaked": outcome.leaked,
-        "recovery_seconds": None if recovery is None else round(recovery, 4),
+        "rejected_after_seconds": _rounded(outcome.noticed),
+        "recovery_seconds": _rounded(outcome.recovery),
         "seconds": round(outcome.seconds, 2),
         "kinds": [_cell(cell) for cell in outcome.cells],
         "leaks": [
@@ -114,6 +124,10 @@ def _fault(outcome: Outcome) -> dict[str, Any]:
             for leak, count in outcome.leaks.items()
         ],
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

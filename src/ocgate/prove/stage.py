@@ -126,3 +126,8 @@ class Stage:
         self.world.unplug(self.twin.spare)
         for segment in self.twin.segments:
             self.world.lay(segment)
+
+    def mend_upstreams(self) -> None:
+        """The upstreams as they were at first."""
+        for up in self.twin.upstreams:
+            self.world.lay_upstream(up)

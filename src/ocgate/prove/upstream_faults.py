@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 
+from ocgate.lab.wait import wait_until
+from ocgate.plan.facts import Address
 from ocgate.prove.fault import Act, Expect, Fault, Need
 from ocgate.prove.stage import Stage
 from ocgate.prove.twin import Upstream
+from ocgate.prove.world import FAULT_TABLE, mac
 
 # Another container in its place: the same MAC prefix, so that the witness still knows its role.
-_NEW_MAC = "02:6f:63:01:{segment:02x}:{role:02x}"
+_MAC = "02:6f:63:{generation:02x}:{segment:02x}:{role:02x}"
 _ROLE = {4: 4, 6: 5}
 
 
 def tunnel_down(stage: Stage) -> None:
     """It answers on its network, but nothing passes through it."""
     for up in stage.twin.upstreams:
-        stage.world.spaces[up.role].nft(_DROP.format(hook="forward", priority=-10))
+        stage.world.spaces[up.role].nft(
+            _DROP.format(table=FAULT_TABLE, hook="forward", priority=-10)
+        )
 
 
 def tunnel_up(stage: Stage) -> None:
@@ -27,7 +32,9 @@ def tunnel_up(stage: Stage) -> None:
 def frozen(stage: Stage) -> None:
     """Its kernel answers to nothing, not even to who asks for its address."""
     for up in stage.twin.upstreams:
-        stage.world.spaces[up.role].nft(_DROP.format(hook="prerouting", priority=-400))
+        stage.world.spaces[up.role].nft(
+            _DROP.format(table=FAULT_TABLE, hook="prerouting", priority=-400)
+        )
         stage.world.spaces[up.role].ip("link set eth0 arp off")
 
 
@@ -51,41 +58,60 @@ def back(stage: Stage) -> None:
 
 
 def rebooted(stage: Stage) -> None:
-    """Another container with the same address: gone, then back with another MAC address."""
+    """Another container with the same address: gone, with another MAC address to come."""
     gone(stage)
     for up in stage.twin.upstreams:
-        address = _NEW_MAC.format(segment=up.segment.number, role=_ROLE[up.family])
-        _with_another(stage, up, address)
+        stage.world.spaces[up.role].ip(f"link set eth0 address {_new_mac(up)}")
 
 
 def rebooted_back(stage: Stage) -> None:
-    """It is up."""
+    """It is up, and announces itself."""
     back(stage)
+    for up in stage.twin.upstreams:
+        port = f"{up.role}{up.segment.number}"
+        wait_until(functools.partial(_forwards, stage, port), 5.0, f"{port} to forward")
+        _announce(stage, up, _new_mac(up))
 
 
-def _with_another(stage: Stage, up: Upstream, mac: str) -> None:
+def _announce(stage: Stage, up: Upstream, mac: str) -> None:
+    """As docker does for a new container: ARP announcement (RFC 5227), unsolicited neighbour
+    advertisement (RFC 4861). Setting the MAC address, also the one it has, makes the kernel do it.
+    """
     netns = stage.world.spaces[up.role]
-    netns.ip("link set eth0 down", f"link set eth0 address {mac}", "link set eth0 up")
-    netns.ip(f"address replace {up.address}/{up.length} dev eth0")
+    for key in ("ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify"):
+        netns.sysctl(f"net/{key}", 1)
+    netns.ip(f"link set eth0 address {mac}")
+
+
+def _new_mac(up: Upstream, generation: int = 1) -> str:
+    return _MAC.format(generation=generation, segment=up.segment.number, role=_ROLE[up.family])
+
+
+def _forwards(stage: Stage, port: str) -> bool:
+    """Whether the bridge has noticed that the port's cable is in: it takes up to a second."""
+    shown = stage.world.spaces["switch"].run(["bridge", "link", "show", "dev", port]).stdout
+    return "state forwarding" in shown
 
 
 def moved(stage: Stage) -> None:
-    """It is back under another address, and its old one answers no more."""
-    for up, old, new in _moves(stage):
-        netns = stage.world.spaces[up.role]
-        netns.ip(f"address del {old} dev eth0", f"address add {new} dev eth0")
+    """It is another container with another address; nobody has the old one any more."""
+    for up in stage.twin.upstreams:
+        _take_address(stage, up, up.address, up.free, _new_mac(up, 2))
 
 
 def moved_back(stage: Stage) -> None:
-    """The old address again."""
-    for up, old, new in _moves(stage):
-        netns = stage.world.spaces[up.role]
-        netns.ip(f"address del {new} dev eth0", f"address add {old} dev eth0")
-
-
-def _moves(stage: Stage) -> Iterator[tuple[Upstream, str, str]]:
+    """One with the old address again."""
     for up in stage.twin.upstreams:
-        yield up, f"{up.address}/{up.length}", f"{up.free}/{up.length}"
+        _take_address(stage, up, up.free, up.address, mac(up.role, up.segment.number))
+
+
+def _take_address(stage: Stage, up: Upstream, old: Address, new: Address, mac: str) -> None:
+    nodad = " nodad" if up.family == 6 else ""
+    stage.world.spaces[up.role].ip(
+        f"address del {old}/{up.length} dev eth0",
+        f"address add {new}/{up.length} dev eth0{nodad}",
+    )
+    _announce(stage, up, mac)
 
 
 def name_moves(stage: Stage) -> None:
@@ -103,22 +129,31 @@ def name_moves_back(stage: Stage) -> None:
 
 
 _DROP = """
-table inet fault {{
+table inet {table} {{
     chain closed {{ type filter hook {hook} priority {priority}; policy drop; }}
 }}"""
 
 
 def _take_drop_out(stage: Stage) -> None:
     for up in stage.twin.upstreams:
-        stage.world.spaces[up.role].run(["nft", "delete", "table", "inet", "fault"], check=False)
+        stage.world.spaces[up.role].run(
+            ["nft", "delete", "table", "inet", FAULT_TABLE], check=False
+        )
 
 
 _GATEWAY = frozenset({Need.GATEWAY})
 _NAMED = frozenset({Need.GATEWAY, Need.NAME})
 
 
-def _fault(name: str, inject: Act, undo: Act, needs: frozenset[Need] = _GATEWAY) -> Fault:
-    return Fault(name, "upstream", inject, undo, needs=needs, expect=Expect.OUTAGE)
+def _fault(
+    name: str,
+    inject: Act,
+    undo: Act,
+    needs: frozenset[Need] = _GATEWAY,
+    *,
+    notice: bool = True,
+) -> Fault:
+    return Fault(name, "upstream", inject, undo, needs=needs, expect=Expect.OUTAGE, noticed=notice)
 
 
 FAULTS = (
@@ -127,5 +162,5 @@ FAULTS = (
     _fault("upstream frozen", frozen, unfrozen),
     _fault("upstream rebooted", rebooted, rebooted_back),
     _fault("upstream under another address", moved, moved_back),
-    _fault("gateway name moves", name_moves, name_moves_back, _NAMED),
+    _fault("gateway name moves", name_moves, name_moves_back, _NAMED, notice=False),
 )

@@ -195,4 +195,7 @@ def describe(packet: bytes, family: Family) -> str:
     ports = f" {seen.sport}->{seen.dport}" if seen.sport is not None else ""
     flags = f" flags {seen.flags:#04x}" if seen.protocol == "tcp" else ""
     kind = f" type {seen.kind[0]} code {seen.kind[1]}" if seen.kind else ""
-    return f"{seen.src} -> {seen.dst} {seen.protocol}{ports}{flags}{kind}"
+    inner = ""
+    if _is_error(packet, family) and len(packet) > 80:
+        inner = f" about {describe(packet[28:] if family == 4 else packet[48:], family)}"
+    return f"{seen.src} -> {seen.dst} {seen.protocol}{ports}{flags}{kind}{inner}"

@@ -24,6 +24,9 @@ _QUIET_IPV6 = {"accept_dad": 0, "accept_ra": 0, "autoconf": 0, "router_solicitat
 # The last byte of every MAC address tells whose it is: the second witness reads it.
 ROLES = ("gw", "isp", "neighbour", "up4", "up6")
 
+# In an upstream: what drops its packets during a fault.
+FAULT_TABLE = "fault"
+
 # A name that moves is noticed when this has passed; a real one's is a minute or an hour.
 DNS_TTL = 1  # seconds
 
@@ -200,6 +203,18 @@ class World:
     def unplug(self, segment: Segment) -> None:
         """It is gone, with all that hung on it; twice is fine."""
         self.spaces["switch"].run(["ip", "link", "del", f"gw{segment.number}"], check=False)
+
+    def lay_upstream(self, up: Upstream) -> None:
+        """The upstream reachable under its own address, its tunnel up; idempotent."""
+        netns, address = self.spaces[up.role], f"{up.address}/{up.length}"
+        netns.run(["nft", "delete", "table", "inet", FAULT_TABLE], check=False)
+        netns.run(["ip", "address", "del", f"{up.free}/{up.length}", "dev", "eth0"], check=False)
+        self.spaces["switch"].ip(f"link set {up.role}{up.segment.number} up")
+        netns.ip(
+            f"link set eth0 up arp on address {mac(up.role, up.segment.number)}",
+            f"address replace {address} dev eth0{_nodad(address)}",
+        )
+        self.name(up.name, up.address)
 
     def lay(self, segment: Segment, device: str = "") -> None:
         """Its interface up, addresses and default routes as they are meant to be; idempotent."""
