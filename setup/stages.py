@@ -17,8 +17,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 # Processes a stage is spread over, for two cores. Lab tests mostly wait for ocserv and openconnect,
-# so four of them share two cores well; the others compute.
-WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4}
+# so four of them share two cores well; the others compute. A proof keeps three quarters of a core
+# busy with its traffic.
+WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2}
 
 # pytest's order in its closing line.
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "error")

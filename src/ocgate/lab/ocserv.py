@@ -27,7 +27,7 @@ START_SECONDS = 10.0
 
 # What Debian's sample says where it matters for a test, shortened where waiting would be all it
 # does: no delay between logins, no ban, a dead peer is noticed within seconds.
-_SETTINGS: Mapping[str, str] = {
+SETTINGS: Mapping[str, str] = {
     "tcp-port": str(PORT),
     "udp-port": str(PORT),
     "run-as-user": "nobody",
@@ -88,7 +88,7 @@ def write_config_dir(
         "server-cert": str(cert),
         "server-key": str(key),
         "socket-file": str(directory / "ocserv.sock"),
-        **_SETTINGS,
+        **SETTINGS,
         **(settings or {}),
     }
     written = [f"{key} = {value}" for key, value in values.items() if value is not None]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ocgate.errors import OcgateError
 from ocgate.lab.wait import TimedOut, wait_until
-from ocgate.plan.facts import Address
+from ocgate.plan.facts import Address, Family
 from ocgate.prove import lock_faults
 from ocgate.prove.clients import USERS, Refused
 from ocgate.prove.evidence import save
@@ -308,10 +308,8 @@ class Engine:
     def _see(
         self, fault: Fault, found: dict[tuple[Kind, int], int], kinds: tuple[Kind, ...], what: str
     ) -> None:
-        """Wait until each of these kinds was seen to leak, in every family that clients have."""
-        families = [
-            v for v in (4, 6) if any(n.version == v for n in self.stage.subject.nets.subnets)
-        ]
+        """Wait until each of these kinds was seen to leak, in every family that can."""
+        families = self._leaking_families()
         wanted = {(kind, family) for kind in kinds for family in families}
 
         def seen_all() -> bool:
@@ -328,10 +326,15 @@ class Engine:
                 f"the proof itself is broken: without any lock no leak was seen of: {missing}"
             ) from None
 
+    def _leaking_families(self) -> set[Family]:
+        """Those that clients have, and for which the host has a way out."""
+        had = {net.version for net in self.stage.subject.nets.subnets}
+        return {r.family for s in self.stage.twin.segments for r in s.defaults if r.family in had}
+
     def _downloads(self) -> None:
         """Wait until the services push to every client, by the harness's own translation."""
         traffic = self.stage.traffic
-        families = {f for c in self.stage.clients.live for f in c.me.families}
+        families = self._leaking_families()
         keys = [(self._number, kind, family) for kind in _DOWN for family in families]
         before = {key: traffic.replies[key] for key in keys}
         wait_until(

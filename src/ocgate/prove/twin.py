@@ -135,13 +135,13 @@ def twin(facts: Facts, wanted: Sequence[Wanted], clients: Sequence[Network], dev
     taken = _Taken(facts, wanted, clients)
     segments = tuple(_segment(n, link, facts, taken) for n, link in enumerate(links, 1))
     families = _families(segments)
-    internet4 = taken.network(_DOCUMENTATION4)
+    internet4, internet6 = taken.network(_DOCUMENTATION4), taken.network(_DOCUMENTATION6)
     return Twin(
         segments=segments,
         spare=_spare(len(links) + 1, taken),
         upstreams=tuple(_upstream(want, segments, taken) for want in wanted),
-        services=(internet4[10], taken.network(_DOCUMENTATION6)[0x10]),
-        foreign=(taken.network(_DOCUMENTATION4)[77], taken.network(_DOCUMENTATION6)[0x77]),
+        services=(internet4[10], internet6[0x10]),
+        foreign=(internet4[77], internet6[0x77]),
         resolver=internet4[53],
         families=families,
     )

@@ -1,0 +1,32 @@
+"""What tests of `ocgate prove` insist on: nothing of it is left, however it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from p_prove import write_configuration
+
+from ocgate.lab import namespace
+from ocgate.lab.topology import WORK_ROOT
+
+
+@pytest.fixture
+def config_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operator's config dir; ocserv's workers, which run as nobody, may pass through it."""
+    made = tmp_path_factory.mktemp("etc")
+    for parent in (made, *made.parents):
+        if parent.is_relative_to(WORK_ROOT) and parent != WORK_ROOT:
+            parent.chmod(0o755)
+    write_configuration(made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """No namespace, no work directory of this process after a test."""
+    yield
+    left = namespace.owned()
+    left += [str(path) for path in WORK_ROOT.glob(f"{namespace.owner_prefix()}*")]
+    assert not left, f"left behind: {left}"

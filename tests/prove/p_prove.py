@@ -1,0 +1,69 @@
+"""Configurations to prove: an operator's config dir and the network it runs in, as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+
+from ocgate.lab.certificate import write_certificate
+from ocgate.lab.ocserv import SETTINGS, write_users
+from ocgate.plan.facts import Connected, DefaultRoute, Facts, Interface
+from ocgate.prove import configuration
+from ocgate.prove.faults import chosen, matrix, possible
+from ocgate.prove.outcome import Proof
+
+# gw has the docker network with the host's default route, and a second one without any.
+_LINKS = (
+    ("eth0", 1500, ("172.28.0.10/24", "2001:db8:28::10/64")),
+    ("eth1", 1400, ("172.29.0.10/24", "2001:db8:29::10/64")),
+)
+ON_WAN, ON_WAN6 = "172.28.0.2", "2001:db8:28::2"
+ON_ITS_OWN = "172.29.0.2"
+
+
+def facts() -> Facts:
+    """A container on two docker networks, both dual-stack."""
+    links = [Interface(1, "lo", 65536, up=True, addresses=(), loopback=True)]
+    connected = []
+    for index, (name, mtu, addresses) in enumerate(_LINKS, 2):
+        held = tuple(ip_interface(text) for text in addresses)
+        links.append(Interface(index, name, mtu, up=True, addresses=held))
+        connected += [Connected(ip_network(text, strict=False), name) for text in addresses]
+    return Facts(
+        tuple(links),
+        (DefaultRoute(4, 0, 2, "eth0", ip_address("172.28.0.1")),),
+        (DefaultRoute(6, 1024, 2, "eth0", ip_address("2001:db8:28::1")),),
+        tuple(connected),
+    )
+
+
+def write_configuration(directory: Path) -> None:
+    """An operator's /etc/ocserv with one user."""
+    certificate, key = directory / "server-cert.pem", directory / "server-key.pem"
+    write_certificate(certificate, key, [ip_address("172.28.0.10")])
+    write_users(directory / "ocpasswd", {"alice": "a secret"})
+    lines = {
+        "auth": f'"plain[passwd={directory}/ocpasswd]"',
+        "server-cert": str(certificate),
+        "server-key": str(key),
+        "socket-file": str(directory / "ocserv.sock"),
+        **SETTINGS,
+    }
+    written = [f"{key} = {value}" for key, value in lines.items()]
+    (directory / "ocserv.conf").write_text("\n".join([*written, "route = default"]) + "\n")
+
+
+def prove(
+    directory: Path,
+    environ: Mapping[str, str],
+    *,
+    only: Sequence[str] = (),
+    pcap: Path | None = None,
+) -> Proof:
+    """The matrix, or a part of it, for that configuration."""
+    asked = configuration.asks({"OCGATE_CONFIG_DIR": str(directory), **environ})
+    with configuration.staged(asked, facts(), pcap=pcap) as engine:
+        met = configuration.has(engine.stage)
+        faults = list(possible(chosen(matrix(), only), lambda need: need in met))
+        return engine.prove(faults)
