@@ -13,7 +13,7 @@ from ipaddress import ip_network
 
 from ocgate.names import MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan.exits import Exit, ExitKind, Steering
-from ocgate.plan.facts import Network, collapsed
+from ocgate.plan.facts import Address, Network, collapsed
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import GUARD_COUNTERS, count, reject
@@ -46,7 +46,11 @@ def guard(intent: Intent, steering: Steering) -> Table:
         Chain("guard", tuple(_guard(intent, ways))),
         Chain("input", tuple(_input(steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
-        Chain("output_marked", tuple(_marked(gateways)), Hook("filter", "output", BEFORE_FILTER)),
+        Chain(
+            "output_held",
+            (*_marked(gateways), *_unmarked(steering)),
+            Hook("filter", "output", BEFORE_FILTER),
+        ),
     )
     return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
 
@@ -154,6 +158,27 @@ def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
             f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} {count('wrong_exit')} drop",
             "this host's own packets for a gateway",
         )
+
+
+def _unmarked(steering: Steering) -> Iterator[NftRule]:
+    """From the ports of clients' flows and of probes nobody sends without a mark but the kernel, to
+    what comes after a socket's end. Of a shared host as the rules do, by address."""
+    first, last = steering.ports
+    if steering.exclusive:
+        matches = ['oifname != "lo"']
+    else:
+        matches = [f"{_ip_of(s.address)} saddr {s.address}" for s in steering.strays]
+    for match in matches:
+        for proto in ("tcp", "udp"):
+            yield NftRule(
+                f"{match} {proto} sport {first}-{last} meta mark & 0x{MARK_MASK:08x} == 0x00000000 "
+                f"{count('stray')} drop",
+                "no answer to what is forgotten",
+            )
+
+
+def _ip_of(address: Address) -> str:
+    return "ip" if address.version == 4 else "ip6"
 
 
 def _ip(way: Exit) -> str:
