@@ -61,12 +61,15 @@ def only_blackholes(stage: Stage) -> None:
 
 
 def no_locks(stage: Stage) -> None:
-    """Nothing of ours is left, and the host forwards whatever comes."""
+    """Nothing of ours is left, and the host forwards whatever comes: also what the reverse path
+    filter of a tunnel would stop. The tunnels are closed before the locks are back."""
     delete_tables(stage)
     stage.flush_rules()
     stage.flush_own_routes()
     for key in stage.forwarding:
         stage.gw.sysctl(key, 1)
+    for client in stage.clients.live:
+        stage.gw.sysctl(f"net/ipv4/conf/{client.lease.device}/rp_filter", 0)
 
 
 POSITIVE_CONTROL = Fault(
