@@ -53,9 +53,11 @@ STRANGE_NAMES = [
 class Control:
     """A control socket; its answer to each verb is a function of the connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **answers: bytes) -> None:
         self.requests: list[Request] = []
         self.answers: dict[str, Callable[[socket.socket], None]] = {}
+        for verb, answer in answers.items():
+            self.says(verb, answer)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(16)
@@ -386,13 +388,16 @@ def test_disconnect_runs_the_operators_script_even_without_control(
     assert (tmp_path / "ran").exists()
 
 
-def test_disconnect_survives_a_restart_of_control(run_dir: Path) -> None:
-    process = _start(run_dir, "disconnect")
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+def test_a_hook_survives_a_restart_of_control(run_dir: Path, verb: str) -> None:
+    """A session that comes or roams in the gap is not logged out for it."""
+    process = _start(run_dir, verb)
     time.sleep(0.8)  # the gap itself is what is tested
-    control = Control(run_dir / names.CONTROL_SOCKET)
+    answers = {"connect": b"admitted\n", "disconnect": b"ok\n"}
+    control = Control(run_dir / names.CONTROL_SOCKET, **answers)
     _, err = process.communicate(timeout=5)
     assert (process.returncode, err) == (0, b"")
-    assert control.verbs == ["disconnect"]
+    assert control.verbs == [verb]
     control.close()
 
 

@@ -20,7 +20,7 @@ my $SCRIPT_LIMIT = 0 + '@SCRIPT_LIMIT@';    # seconds for the operator's connect
 my $VERDICT_LIMIT = 5;    # seconds; control answers in milliseconds, its restart takes under 2
 my $REPORT_LIMIT  = 5;    # seconds; nobody waits for a disconnect, but the operator's script does
 my $RETURN_LIMIT  = 1;    # seconds; for control to confirm that it freed what we refused
-my $RESTART_LIMIT = 2.5;  # seconds a disconnect waits for a control that is just restarting
+my $RESTART_LIMIT = 2.5;  # seconds that a hook waits for a control that is just restarting
 my $RETRY_PAUSE   = 0.1;  # seconds between those attempts
 my $REPLY_MAX     = 4096; # bytes; a reply is one line
 
@@ -110,6 +110,19 @@ sub ask {
     return ('', 'the reply of control is too long');
 }
 
+# A control that was killed is back in under 2 s. A connect refused in that gap costs a roaming client
+# its session for good (ocserv answers 401, openconnect ends); a report lost in it would leave the
+# session's state until the next reconciliation. A connect that may have been heard is not repeated.
+sub ask_restarting {
+    my ($verb) = @_;
+    my $attempts = $RESTART_LIMIT / $RETRY_PAUSE;
+    while (1) {
+        my ($reply, $error) = ask($verb);
+        return ($reply, $error) if !$error || $told || --$attempts < 0;
+        select undef, undef, undef, $RETRY_PAUSE;
+    }
+}
+
 # Gives an admitted session back. Without waiting (in a signal's handler: main stands still after its
 # SIGTERM until we are gone, and perl holds back an alarm inside an alarm's handler) the request only
 # has to fit into the socket's buffer; control reads it when it gets there.
@@ -174,7 +187,7 @@ sub on_connect {
     $SIG{ALRM} = sub { refuse("no verdict from control in $VERDICT_LIMIT s", 0) };
     $SIG{TERM} = sub { refuse('ended by SIGTERM', 0) };
     alarm $VERDICT_LIMIT;
-    my ($reply, $error) = ask('connect');
+    my ($reply, $error) = ask_restarting('connect');
     alarm 0;
     refuse($error, 0) if $error;
     if ($reply =~ /\Arefused (.*)\n\z/) { $told = 0; refuse($1, 0) }
@@ -185,16 +198,10 @@ sub on_connect {
     exit 0;
 }
 
-# A control that was killed is back in under 2 s; a report lost in that gap would leave the session's
-# state until the next reconciliation.
 sub report {
-    my $attempts = $RESTART_LIMIT / $RETRY_PAUSE;
-    while (1) {
-        my ($reply, $error) = ask('disconnect');
-        return $reply eq "ok\n" ? '' : 'control did not confirm it' unless $error;
-        return $error if --$attempts < 0;
-        select undef, undef, undef, $RETRY_PAUSE;
-    }
+    my ($reply, $error) = ask_restarting('disconnect');
+    return $error if $error;
+    return $reply eq "ok\n" ? '' : 'control did not confirm it';
 }
 
 sub on_disconnect {
