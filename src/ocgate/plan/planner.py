@@ -35,16 +35,14 @@ from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
+from ocgate.plan.needed_sysctls import needed
 from ocgate.plan.reasons import (
     COUNTERS,
     EXIT_COUNTERS,
-    REJECTS4_UNLIMITED,
-    REJECTS6_UNLIMITED,
     count,
     reject,
 )
 from ocgate.plan.routing import Route, RouteKind
-from ocgate.plan.sysctls import Sysctl, rp_filter_loose
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before conntrack (-200): a spoofed packet shall not create state
@@ -63,14 +61,14 @@ def plan(intent: Intent) -> Plan:
             tables=(_table(intent),),
             routes=tuple(_blackholes(intent)),
             rules=(),
-            sysctls=tuple(_sysctls(intent)),
+            sysctls=tuple(needed(intent)),
         )
     return Plan(
         # The guard first: no order of transactions shall ever forward what it has not seen.
         tables=(guard(intent, intent.steering), _table(intent)),
         routes=(*_blackholes(intent), *steering.routes(intent.steering)),
         rules=steering.rules(intent.steering, _subnets(intent)),
-        sysctls=tuple(_sysctls(intent)),
+        sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),
     )
@@ -333,7 +331,7 @@ def _last(intent: Intent) -> Chain:
     return Chain("last", tuple(rules), Hook("filter", "postrouting", LAST))
 
 
-# --- routes and sysctls -----------------------------------------------------------------------
+# --- routes ------------------------------------------------------------------------------------
 
 
 def _blackholes(intent: Intent) -> Iterable[Route]:
@@ -341,22 +339,6 @@ def _blackholes(intent: Intent) -> Iterable[Route]:
     must not follow the default route (4,490 of 6,000 packets did without; shared/design.md)."""
     for net in _subnets(intent):
         yield Route(net, RouteKind.BLACKHOLE, metric=BLACKHOLE_METRIC)
-
-
-def _sysctls(intent: Intent) -> Iterable[Sysctl]:
-    yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
-    yield REJECTS4_UNLIMITED
-    yield from (rp_filter_loose(name) for name in intent.strict_on)
-    if intent.ipv6 is Ipv6Path.REJECTED:
-        if intent.subnets6:
-            yield REJECTS6_UNLIMITED
-        return
-    for name in intent.accept_ra_on:
-        # A forwarding host ignores router advertisements, and so loses its own default route,
-        # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.
-        key = f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra"
-        yield Sysctl(key, "2", "keeps this host's IPv6 default route while it forwards")
-    yield Sysctl("net.ipv6.conf.all.forwarding", "1", "clients' IPv6 packets are forwarded")
 
 
 # --- words ------------------------------------------------------------------------------------
