@@ -64,6 +64,19 @@ def _expected(packet: Packet) -> bool:
     return tunnel(packet) or served(packet)
 
 
+# The router itself has nothing to say to the internet: what it answers to servers whose flow it has
+# forgotten (that of a positive control, say) would look as if gw had sent it.
+_MUTE = """
+table inet mute {
+    chain output {
+        type filter hook output priority filter;
+        oifname "uplink" meta l4proto { tcp, udp, icmp } drop
+        oifname "uplink" icmpv6 type < 128 drop
+    }
+}
+"""
+
+
 @dataclass
 class Chain(Ground):
     """A ground whose clients leave through `upstream`.
@@ -118,6 +131,10 @@ class Chain(Ground):
     def wait_down(self, family: int = 4, timeout: float = NOTICE_SECONDS) -> None:
         wait_until(lambda: self.state(family) == "down", timeout, f"IPv{family}'s exit to be down")
 
+    def wait_control(self) -> None:
+        """Wait until the control plane answers, after it was killed."""
+        wait_until(lambda: self.gateway.status_or_none(), NOTICE_SECONDS, "control to answer")
+
     def reload(self, **settings: str) -> None:
         """Write these settings (VPN_GATEWAY="block") into ocgate.toml and reload."""
         write_toml(self.gateway, settings)
@@ -145,6 +162,7 @@ def chain(
     """
     built = lab(options or Options(upstream=True))
     built.own(Services(built.inet.netns, (SERVICE, SERVICE6)))
+    built.router.netns.nft(_MUTE)
     upstream = run_upstream(built, tunnel=tunnel)
     if before is not None:
         before(built, upstream)
