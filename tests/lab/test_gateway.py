@@ -175,7 +175,7 @@ def test_a_server_learns_the_path_mtu_by_the_exit(lab: LabFactory) -> None:
 def forgotten_flows(g: Chain, client: Client, change: str = "") -> Iterator[float]:
     """A UDP and a TCP flow of the client, both with a server that goes on sending, of which gw
     then knows nothing more; the client stands still, or its answers would make gw learn them
-    again. change: for `ip`, in gw, before late packets come. Yields when they began to."""
+    again. change: for `ip`, in gw, before that. Yields when late packets begin to come."""
     with (
         server_socket(g) as server,
         TcpDownload(client.netns, SERVICE, size=10_000_000, rate=200_000) as tcp,
@@ -183,8 +183,8 @@ def forgotten_flows(g: Chain, client: Client, change: str = "") -> Iterator[floa
         peer = call(g, client, server)
         wait_until(lambda: tcp.bytes_received, 5.0, "the TCP download")
         client.program.send(signal.SIGSTOP)
-        g.gateway.netns.run(["conntrack", "-D", "-s", str(client.address)])
         g.gateway.netns.ip(*change.splitlines())
+        g.gateway.netns.run(["conntrack", "-D", "-s", str(client.address)])
         forgotten = now()
         for number in range(20):
             server.sendto(b"late %d" % number, peer)
