@@ -126,7 +126,8 @@ class Control:
         await asyncio.to_thread(services.start_ocserv, self.run_dir)
 
     async def _prepared(self, sources: Sources, egress: Egress, exits: Exits) -> Prepared:
-        return prepare(sources, await _facts(sources), egress, exits)
+        strays = self.keeper.strays
+        return prepare(sources, await _facts(sources), egress, exits, strays=strays)
 
     async def _follow(self, watch: Watch) -> None:
         async for look in watch:
@@ -205,7 +206,7 @@ class Control:
         egress = await self._egress_for(sources)
         facts = await _facts(sources)
         exits = await self.exits.resolved(sources, facts)
-        prepared = prepare(sources, facts, egress, exits)
+        prepared = prepare(sources, facts, egress, exits, strays=self.keeper.strays)
         former = self.keeper.prepared
         found = [*needs_restart(former.sources, sources), *problems(prepared)]
         found += left_out(self.table, prepared)

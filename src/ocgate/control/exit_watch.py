@@ -36,7 +36,7 @@ from ocgate.errors import OcgateError
 from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
 from ocgate.exits.next_hop import refusal
 from ocgate.exits.resolver import Answer, Lookup, NotResolved, resolve
-from ocgate.kernel.neighbours import Neighbour, neighbour, solicit
+from ocgate.kernel.neighbours import Neighbour, neighbour, solicit, suspect
 from ocgate.kernel.probe import ProbeResult, Target, probe
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan.exits import Exits
@@ -83,6 +83,7 @@ class ExitWatch:
         resolve: Callable[..., Awaitable[Answer]] = resolve,
         neighbour: Callable[[Address, str], Neighbour] = neighbour,
         solicit: Callable[[Address, str], object] = solicit,
+        suspect: Callable[[Address, str], object] = suspect,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -93,6 +94,7 @@ class ExitWatch:
         self._resolve = resolve
         self._neighbour = neighbour
         self._solicit = solicit
+        self._suspect = suspect
         self._clock = clock
         self._now = now
         self._tracks: dict[Family, Track] = {}
@@ -235,7 +237,10 @@ class ExitWatch:
         result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY, ports=ports)
         if result.ok:
             return Verdict(ok=True, why=result.reason, at=self._now(), rtt=result.seconds)
-        silent = self._neighbour(address, device) in (Neighbour.FAILED, Neighbour.ASKED)
+        found = self._neighbour(address, device)
+        if found is Neighbour.ANSWERED:
+            self._suspect(address, device)
+        silent = found in (Neighbour.FAILED, Neighbour.ASKED)
         why = _silent(address, device) if silent else result.reason
         return Verdict(ok=False, why=why, at=self._now())
 

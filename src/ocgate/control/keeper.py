@@ -19,12 +19,13 @@ from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.sources import Sources
 from ocgate.control.steering import rules_before
+from ocgate.control.stray_record import read_strays, write_strays
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
 from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
-from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits
+from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
 
@@ -59,6 +60,7 @@ class Keeper:
         self._prepared: Prepared | None = None
         self._egress = egress
         self._exits = exits
+        self._strays = read_strays(run_dir)
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.repaired = 0
@@ -79,6 +81,11 @@ class Keeper:
     def exits(self) -> Exits:
         """The gateways as they are in force."""
         return self._exits
+
+    @property
+    def strays(self) -> tuple[Stray, ...]:
+        """Addresses that clients have been translated to until now."""
+        return self._strays
 
     async def start(self, prepared: Prepared) -> None:
         """Apply and verify; raises OcgateError where the kernel refuses."""
@@ -105,7 +112,7 @@ class Keeper:
                 facts,
                 egress or self._egress,
                 exits or self._exits,
-                former=old.intent.steering,
+                strays=self._strays,
             )
             _tell_rules_before(old, new)
             if new.plan != old.plan:
@@ -160,6 +167,14 @@ class Keeper:
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
         self._prepared = prepared
+        self._keep_strays(prepared)
+
+    def _keep_strays(self, prepared: Prepared) -> None:
+        """For the next plan, and for a control plane that is restarted."""
+        steering = prepared.intent.steering
+        if steering is not None and steering.strays != self._strays:
+            self._strays = steering.strays
+            write_strays(self._run_dir, self._strays)
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
         """Say what moved; flows that were translated for another way are cut."""

@@ -15,7 +15,7 @@ from ocgate.config.gateways import UpstreamKind
 from ocgate.control import steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
-from ocgate.plan.exits import NO_GATEWAYS, Exits, Steering
+from ocgate.plan.exits import NO_GATEWAYS, Exits, Stray
 from ocgate.plan.facts import Address, Facts, Family, Network
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
@@ -65,10 +65,10 @@ def prepare(
     egress: Egress,
     exits: Exits = NO_GATEWAYS,
     *,
-    former: Steering | None = None,
+    strays: tuple[Stray, ...] = (),
 ) -> Prepared:
-    """Plan for these sources, facts, this egress and these gateways; total. former: how clients are
-    steered until now, None at a start."""
+    """Plan for these sources, facts, this egress and these gateways; total. strays: addresses
+    that clients have been translated to until now."""
     wish = ipv6_wish(sources)
     obstacle = ipv6_obstacle(facts)
     decision = steering.ipv6_by_gateway(wish, sources, exits) or decide(
@@ -77,7 +77,7 @@ def prepare(
     if decision.advertised and obstacle:
         why = f"{decision.why}; {obstacle}"
         decision = Ipv6Decision(Ipv6Path.REJECTED, None, why, loud=True)
-    intent = derive(sources, facts, decision, exits, former)
+    intent = derive(sources, facts, decision, exits, strays)
     return Prepared(sources, facts, egress, exits, wish, decision, intent, plan(intent))
 
 
@@ -107,14 +107,14 @@ def derive(
     facts: Facts,
     decision: Ipv6Decision,
     exits: Exits,
-    former: Steering | None,
+    strays: tuple[Stray, ...],
 ) -> Intent:
     """The intent: settings, ocserv.conf, facts and decision joined."""
     view, agreed = sources.view, sources.synced
     gateways = _gateways(sources)
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
     wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
-    steered = steering.steer(sources, facts, exits, decision, wans, former=former)
+    steered = steering.steer(sources, facts, exits, decision, wans, strays=strays)
     return Intent(
         device=agreed.device,
         subnets4=agreed.subnets4,

@@ -47,9 +47,9 @@ def steer(
     decision: Ipv6Decision,
     wans: dict[Family, Wan],
     *,
-    former: Steering | None = None,
+    strays: tuple[Stray, ...] = (),
 ) -> Steering | None:
-    """None: the standalone server. former: what is in force."""
+    """None: the standalone server. strays: until now."""
     settings = sources.settings
     if not settings.gateway_mode:
         return None
@@ -65,7 +65,7 @@ def steer(
         priority=settings.vpn_gateway_rule_prio,
         exclusive=exclusive,
         ports=translated_ports(sources, facts, exclusive=exclusive) or (0, 0),
-        strays=_strays(ways, former.strays if former else ()),
+        strays=_strays(ways, strays),
     )
 
 

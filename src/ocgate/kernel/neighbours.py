@@ -11,7 +11,7 @@ import struct
 from enum import Enum
 
 from ocgate.kernel import netlink, rtnetlink
-from ocgate.kernel.netlink import CREATE, Message, attribute
+from ocgate.kernel.netlink import CREATE, REPLACE, Message, attribute
 from ocgate.plan.facts import Address
 
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type; linux/neighbour.h
@@ -19,7 +19,7 @@ _NDA_DST = 1
 _NTF_USE = 1  # treat as if a packet were sent there (neigh_event_send)
 
 # linux/neighbour.h NUD_*. NOARP devices (tun) and permanent entries have nobody to ask.
-_INCOMPLETE, _FAILED = 0x01, 0x20
+_INCOMPLETE, _PROBE, _FAILED = 0x01, 0x10, 0x20
 _ANSWERED = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable … probe, noarp, permanent
 
 
@@ -60,6 +60,18 @@ def solicit(address: Address, device: str) -> bool:
     return True
 
 
+def suspect(address: Address, device: str) -> bool:
+    """Have the kernel ask for what it believes to know, and forget it within seconds if nobody
+    answers: a host that came back with another link-layer address and did not announce itself is
+    otherwise looked for after up to 45 s (arp(7), base_reachable_time). False as of `solicit`."""
+    try:
+        with netlink.Netlink(netlink.ROUTE) as door:
+            door.request(rtnetlink.NEWNEIGH, REPLACE, _request(address, device, state=_PROBE))
+    except OSError:
+        return False
+    return True
+
+
 def index_of_lost(message: Message) -> int | None:
     """The ifindex that an event is about if it says that an IP neighbour failed, or that its entry
     is gone; None for all else (each refresh is an event, and so is a bridge's address table)."""
@@ -70,9 +82,9 @@ def index_of_lost(message: Message) -> int | None:
     return int(index) if lost else None
 
 
-def _request(address: Address, device: str, flags: int = 0) -> bytes:
+def _request(address: Address, device: str, flags: int = 0, state: int = 0) -> bytes:
     family = rtnetlink.af(6 if address.version == 6 else 4)
-    header = _NDMSG.pack(family, socket.if_nametoindex(device), 0, flags, 0)
+    header = _NDMSG.pack(family, socket.if_nametoindex(device), state, flags, 0)
     return header + attribute(_NDA_DST, address.packed)
 
 

@@ -293,18 +293,20 @@ def _nat(intent: Intent) -> Chain:
 
 
 def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
+    """By a port at random: one that is kept where it is free passes, when flows were cut, to
+    whoever uses the same one next, and with it what a server still sends to the flow before."""
     match = f'oifname "{way.device}" {_ip(net)} saddr {net}'
     if way.kind is ExitKind.GATEWAY and intent.steering is not None:
         first, last = intent.steering.ports
         yield NftRule(
-            f"{match} meta l4proto {{ tcp, udp }} masquerade to :{first}-{last}",
+            f"{match} meta l4proto {{ tcp, udp }} masquerade to :{first}-{last} fully-random",
             "exit gateway, by ports that no socket of this host sends from",
         )
-        yield NftRule(f"{match} masquerade", "exit gateway")
+        yield NftRule(f"{match} masquerade fully-random", "exit gateway")
     elif way.family == 4:
-        yield NftRule(f"{match} masquerade", "exit direct")
+        yield NftRule(f"{match} masquerade fully-random", "exit direct")
     elif intent.ipv6 is Ipv6Path.NAT66:
-        yield NftRule(f"{match} masquerade", "exit direct, NAT66")
+        yield NftRule(f"{match} masquerade fully-random", "exit direct, NAT66")
 
 
 def _last(intent: Intent) -> Chain:

@@ -45,6 +45,7 @@ class World:
     answers: bool = True
     neighbours: Neighbour = Neighbour.ANSWERED
     solicited: list[tuple[Address, str]] = field(default_factory=list)
+    suspected: list[tuple[Address, str]] = field(default_factory=list)
     dns: Answer | str = "NXDOMAIN"
     asked: list[tuple[str, Family]] = field(default_factory=list)
     probed: list[tuple[list[Target], int, float]] = field(default_factory=list)
@@ -68,6 +69,7 @@ class World:
             resolve=self.resolve,
             neighbour=lambda _address, _device: self.neighbours,
             solicit=lambda address, device: self.solicited.append((address, device)),
+            suspect=lambda address, device: self.suspected.append((address, device)),
             clock=lambda: self.at,
             now=lambda: self.at + 1e9,
         )

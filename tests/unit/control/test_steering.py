@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.steering import exposes_ipv6, translated_ports
+from ocgate.control.stray_record import STRAYS, read_strays, write_strays
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState, Stray
 from ocgate.plan.facts import DefaultRoute, Facts
 from ocgate.plan.ipv6 import Ipv6Path
@@ -230,6 +232,15 @@ def test_late_packets_find_their_address_while_its_interface_is_down_and_after_a
     made = prepared(known("172.30.0.3"), replace(FACTS, connected=gone), VPN_GATEWAY="172.30.0.3")
     assert made.intent.steering is not None
     assert made.intent.steering.strays == (Stray("eth1", ip_address("172.30.0.10")),)
-    moved = prepare(made.sources, FACTS, made.egress, known(), former=made.intent.steering)
+    moved = prepare(made.sources, FACTS, made.egress, known(), strays=made.intent.steering.strays)
     assert moved.intent.steering is not None
     assert [stray.device for stray in moved.intent.steering.strays] == ["eth1", "eth0"]
+
+
+def test_addresses_outlive_a_restart_of_control(tmp_path: Path) -> None:
+    strays = (Stray("eth0", ip_address("172.28.0.10")), Stray("eth1", ip_address("2001:db8::1")))
+    assert read_strays(tmp_path) == ()
+    write_strays(tmp_path, strays)
+    assert read_strays(tmp_path) == strays
+    (tmp_path / STRAYS).write_text("[[1]]")
+    assert read_strays(tmp_path) == ()
