@@ -53,7 +53,10 @@ class Keeper:
     def begin(self, address: Address) -> None:
         sources = SimpleNamespace(settings=load(self.environ).settings)
         subnets = (ip_network("10.10.10.0/24"),)
-        self.prepared = SimpleNamespace(sources=sources, facts=observe(), subnets=subnets)
+        intent = SimpleNamespace(steering=None)
+        self.prepared = SimpleNamespace(
+            sources=sources, facts=observe(), subnets=subnets, intent=intent
+        )
         self.sh("ip rule add fwmark 0x02000000/0x3f000000 lookup 100")
         asyncio.run(self.look(exits=Exits(ExitState(address))))
 

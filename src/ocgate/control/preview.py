@@ -20,6 +20,7 @@ from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY
 from ocgate.plan import nft as nft_text
 from ocgate.plan.model import Plan
+from ocgate.plan.planner import FLAG_TCP_SYN
 from ocgate.plan.routing import render
 from ocgate.server import initialise
 from ocgate.server.dryrun import dry_run
@@ -131,12 +132,14 @@ def _listed(nft: Nft, name: str) -> str:
 
 def _rules(listing: str) -> list[str]:
     """`chain: rule` of every rule in a listing, in a spelling that nft and we share: it lists
-    masked keys without the parentheses that it demands when it reads them."""
+    masked keys without the parentheses that it demands when it reads them, and from 1.1 on TCP
+    flags as the comparison that they are."""
     found, chain = [], ""
     for line in listing.splitlines():
         words = line.strip()
         if words.startswith("chain "):
             chain = words.split()[1]
         elif " comment " in words:
-            found.append(f"{chain}: {words.replace('(', '').replace(')', '')}")
+            plain = words.replace("(", "").replace(")", "")
+            found.append(f"{chain}: {plain.replace('tcp flags & syn | rst == syn', FLAG_TCP_SYN)}")
     return found
