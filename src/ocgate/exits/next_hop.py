@@ -28,6 +28,18 @@ def refusal(address: Address, facts: Facts, subnets: Iterable[Network]) -> str:
     for route in (*facts.routes4, *facts.routes6):
         if route.gateway == address:
             return f"{address} is the router of this host's default route on {route.device}"
-    if facts.connected_network_of(address) is None:
+    link = facts.connected_network_of(address)
+    if link is None:
         return f"{address} is on none of the attached networks"
+    return _no_host(address, link.network)
+
+
+def _no_host(address: Address, network: Network) -> str:
+    """Of IPv4 networks that have both: the kernel takes the network address for a host since 5.14,
+    but as a gateway it is a typing error."""
+    if network.version == 4 and network.prefixlen < 31:
+        if address == network.broadcast_address:
+            return f"{address} is the broadcast address of {network}"
+        if address == network.network_address:
+            return f"{address} is the address of the network {network} itself"
     return ""

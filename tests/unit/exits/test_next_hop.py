@@ -45,6 +45,8 @@ def test_a_neighbour_can_be_a_gateway(address: str) -> None:
         ("fda9:4efe:7e3b::7", "in the client subnet fda9:4efe:7e3b::/64"),
         ("192.0.2.1", "the router of this host's default route on eth1"),
         ("2001:db8::1", "the router of this host's default route on eth1"),
+        ("172.28.0.255", "the broadcast address of 172.28.0.0/24"),
+        ("172.28.0.0", "the network 172.28.0.0/24 itself"),
         ("203.0.113.7", "on none of the attached networks"),
         ("2001:db8:1::7", "on none of the attached networks"),
     ],
