@@ -32,7 +32,7 @@ from ocgate.lab.ocserv import write_config_dir
 from ocgate.lab.openvpn import OPENVPN_PORT
 from ocgate.lab.packet import ETH_ARP, Packet, Predicate, any_of, build_udp, match
 from ocgate.lab.services import ECHO_PORT, Services
-from ocgate.lab.streams import TcpDownload, UdpDownload, new_marker
+from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream, new_marker
 from ocgate.lab.topology import PORT, SERVICE, SERVICE6, Lab, Options
 from ocgate.lab.traffic import Answer, ask_tcp, ask_udp, ping
 from ocgate.lab.upstream import Upstream, run_upstream
@@ -273,7 +273,7 @@ def downloads(
         yield udp, tcp
 
 
-def goes_on(download: UdpDownload | TcpDownload, timeout: float = 10.0) -> float:
+def goes_on(download: UdpStream | UdpDownload | TcpDownload, timeout: float = 10.0) -> float:
     """Wait until another twenty packets or reads have come; returns seconds waited."""
     started, had = now(), len(download.tally.received)
     wait_until(lambda: len(download.tally.received) >= had + 20, timeout, "the download to go on")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
+from t3_ground import frozen
 from t4_lab import sessions
 from t5_chain import (
     Chain,
@@ -31,7 +32,7 @@ from ocgate.lab.capture import now
 from ocgate.lab.client import Client
 from ocgate.lab.dns import DnsServer
 from ocgate.lab.packet import match
-from ocgate.lab.streams import TcpDownload, UdpDownload
+from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream
 from ocgate.lab.topology import SERVICE, Lab, Options
 from ocgate.lab.traffic import Verdict, ask_udp
 from ocgate.lab.upstream import Upstream
@@ -192,6 +193,26 @@ def test_a_bounced_wan_heals_by_itself(lab: LabFactory) -> None:
     back = seconds_until(lambda: answered(client), "traffic to pass again", timeout=20.0)
     told("wan bounced", back_after=back)
     assert leaves_by_the_provider(client)
+    g.assert_nothing_by_isp(since)
+
+
+@pytest.mark.parametrize("damage", ["flush table inet ocserv", "flush ruleset"])
+def test_flows_begun_while_tables_are_gone_are_translated_afterwards(
+    lab: LabFactory, damage: str
+) -> None:
+    """A client's flow whose first packets found no NAT, and that never pauses since: once all is
+    repaired it passes, translated, and isn't held for ever as one that was not."""
+    g = chain(lab)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    since = now()
+    with frozen(g.gateway):
+        g.gateway.netns.run(["nft", *damage.split()])
+        stream = g.lab.own(UdpStream(client.netns, SERVICE, rate=200))
+        wait_until(lambda: stream.tally.sent > 50, 5.0, "the stream to begin")
+        assert not stream.tally.received
+    g.wait_guarded()
+    told(f"flow begun after {damage}", on_after=goes_on(stream))
     g.assert_nothing_by_isp(since)
 
 
