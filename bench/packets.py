@@ -14,10 +14,11 @@ import fcntl
 import functools
 import json
 import os
+import re
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -43,7 +44,14 @@ PAYLOAD = bytes(64 - 28)  # with IPv4 and UDP headers 64 bytes
 # <linux/if_tun.h>
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x4004_54CA, 0x0001, 0x1000
 
+Flow = tuple[IPv4Address, int]
+"""Source address and port."""
+
+# conntrack(8)'s line: the original direction, then the answers', whose dport is the translated one.
+_TRANSLATION = re.compile(r"src=(\S+) dst=\S+ sport=(\d+) .*dport=(\d+)")
+
 HANDED_IN, FORWARDED, MASQUERADE = "handed in and dropped", "forwarded", "masqueraded, one rule"
+GATEWAY = "ocgate by a gateway"
 PLAIN = (HANDED_IN, FORWARDED)  # without NAT
 
 
@@ -120,7 +128,9 @@ def _rulesets(counts: tuple[int, ...], work: Path) -> Iterator[tuple[str, SetUp,
     yield FORWARDED, lambda netns: _forward(netns, 1), 1
     yield MASQUERADE, _masquerade, 1
     for count in counts:
-        yield _name(count), functools.partial(_ours, count, work), count
+        yield _name(count), functools.partial(_ours, count, work, gateway=False), count
+    for count in counts:
+        yield f"{GATEWAY} @ {count}", functools.partial(_ours, count, work, gateway=True), count
 
 
 def _name(count: int) -> str:
@@ -136,9 +146,10 @@ def _masquerade(netns: Namespace) -> None:
     netns.nft(hand_made_nat([SUBNET]))
 
 
-def _ours(count: int, work: Path, netns: Namespace) -> None:
+def _ours(count: int, work: Path, netns: Namespace, *, gateway: bool) -> None:
     sessions = [ruleset.on_device(number, "vpns0") for number in range(count)]
-    ruleset.install(netns, "eth0", sessions, work / f"run-{count}").close()
+    run_dir = work / f"run-{count}-{gateway}"
+    ruleset.install(netns, "eth0", sessions, run_dir, gateway=gateway).close()
 
 
 @contextmanager
@@ -164,8 +175,21 @@ def _gate(set_up: SetUp, sessions: int, *, translated: bool) -> Iterator[Gate]:
         set_up(netns)
         flows = [(address(n * sessions // FLOWS), 20_000 + n) for n in range(FLOWS)]
         up = tuple(_udp((own, port), (SERVICE, 9)) for own, port in flows)
-        down = tuple(_udp((SERVICE, 9), (WAN if translated else own, port)) for own, port in flows)
+        for packet in up:  # the flows begin
+            os.write(tun, packet)
+        ends = _translated(netns, flows) if translated else flows
+        down = tuple(_udp((SERVICE, 9), end) for end in ends)
         yield Gate(netns, (tun, up), (wan, down))
+
+
+def _translated(netns: Namespace, flows: Sequence[Flow]) -> list[Flow]:
+    """Where the answers to each flow go: ports may have been chosen at random."""
+    shown = netns.run(["conntrack", "-L", "-p", "udp"]).stdout
+    found = {}
+    for line in shown.splitlines():
+        own, port, answer = _TRANSLATION.findall(line)[0]
+        found[IPv4Address(own), int(port)] = (WAN, int(answer))
+    return [found[flow] for flow in flows]
 
 
 def _open_tun(name: str) -> int:
@@ -233,7 +257,12 @@ def _headlines(
     own = _of(direction, found)
     base, one, many = own[MASQUERADE], own[_name(counts[0])], own[_name(counts[-1])]
     flat = one.over(many).median
+    gateway = own[f"{GATEWAY} @ {counts[-1]}"]
     return (
+        Headline(
+            f"packet rate by a gateway, {direction}, {counts[-1]:,} sessions : plain masquerade",
+            f"{base.over(gateway).median:.2f}",
+        ),
         Headline(
             f"packet rate, {direction}, {counts[-1]:,} sessions : plain masquerade",
             f"{base.over(many).median:.2f}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from bench.station import SUBNET, address
@@ -9,7 +11,7 @@ from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.lab.namespace import Namespace
 from ocgate.names import NFT_TABLE
-from ocgate.plan.exits import Marks
+from ocgate.plan.exits import Exit, ExitKind, Marks, Steering, Stray
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.nft import element_changes
@@ -43,12 +45,31 @@ def on_device(number: int, device: str) -> Session:
     return Session(number + 1, 1, device, "", "", address(number), None, "", 0.0)
 
 
-def install(netns: Namespace, wan: str, sessions: list[Session], run_dir: Path) -> Nft:
+def steering(wan: str) -> Steering:
+    """Everybody's IPv4 by a gateway on `wan`, in a namespace of ours."""
+    own, next_hop = ip_address("172.28.0.10"), ip_address("172.28.0.3")
+    return Steering(
+        exit4=Exit(4, ExitKind.GATEWAY, wan, next_hop, own=(own,)),
+        exit6=Exit(6, ExitKind.BLOCK, closed="block"),
+        table=100,
+        priority=1000,
+        exclusive=True,
+        ports=(10240, 32767),
+        strays=(Stray(wan, own),),
+    )
+
+
+def install(
+    netns: Namespace, wan: str, sessions: list[Session], run_dir: Path, *, gateway: bool = False
+) -> Nft:
     """Apply plan and elements in `netns`; returns the library bound to it."""
+    wanted = intent(wan)
+    if gateway:
+        wanted = replace(wanted, steering=steering(wan), local=(ip_network("172.28.0.0/24"),))
     run_dir.mkdir(exist_ok=True)
     with netns.entered():
         nft = Nft()
-        apply(nft, plan(intent(wan)), elements.wanted(sessions, MARKS), run_dir=run_dir)
+        apply(nft, plan(wanted), elements.wanted(sessions, wanted.marks), run_dir=run_dir)
     return nft
 
 
