@@ -123,3 +123,10 @@ def test_an_empty_table_is_fine(netns: object) -> None:
     assert conntrack.delete_of_clients([ip_address("10.9.0.2")]) == 0
     assert conntrack.delete_of_networks([ip_network("10.9.0.0/24")]) == 0
     assert conntrack.delete_marked(1, 1) == 0
+
+
+def test_untranslated_flows_go_and_translated_ones_stay(flows: Callable[[], set[str]]) -> None:
+    """What a client began while nobody translated would never be translated afterwards."""
+    networks = [ip_network("10.9.0.0/24"), ip_network("fda9::/64")]
+    assert conntrack.delete_untranslated(networks) == 1
+    assert flows() == set(FLOWS) - {"plain"}

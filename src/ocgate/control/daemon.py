@@ -53,6 +53,10 @@ from ocgate.sessions.table import SessionTable
 # that was written by hand) and sessions whose end nobody reported.
 UNPROMPTED_LOOK = 60.0  # seconds
 
+# After a repair that did not succeed: another's commit may have come between ours and its
+# read-back, and have been taken for ours.
+UNSETTLED_LOOK = 1.0  # seconds
+
 COMPLAINT_EVERY = 10.0  # seconds between two equal ones
 
 log = logs.stage("svc-control")
@@ -87,6 +91,7 @@ class Control:
             "metrics": self._metrics,
             "reload": self._reload,
         }
+        self._next_look = time.monotonic() + UNPROMPTED_LOOK
         self._complaint = ("", 0.0)  # what, and when it was said last
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
@@ -143,7 +148,10 @@ class Control:
 
     async def _unprompted(self) -> None:
         while True:
-            await asyncio.sleep(UNPROMPTED_LOOK)
+            await asyncio.sleep(UNSETTLED_LOOK)
+            if not self.keeper.unsettled and time.monotonic() < self._next_look:
+                continue
+            self._next_look = time.monotonic() + UNPROMPTED_LOOK
             await self.gatekeeper.sweep()
             await self._look()
 
@@ -155,6 +163,7 @@ class Control:
 
     def _complain(self, why: str) -> None:
         """Each event makes a look, and each look the same complaint."""
+        self.keeper.unsettled = True
         said, at = self._complaint
         if why != said or time.monotonic() - at > COMPLAINT_EVERY:
             log.error("the kernel's state can't be brought to the plan", why=why)

@@ -26,6 +26,7 @@ from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
+from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
 
@@ -63,6 +64,7 @@ class Keeper:
         self._strays = read_strays(run_dir)
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
+        self.unsettled = False  # a repair did not succeed, and no event may come to try again
         self.repaired = 0
         self.last_repair = ""
 
@@ -91,6 +93,7 @@ class Keeper:
         """Apply and verify; raises OcgateError where the kernel refuses."""
         async with self._busy:
             await self._apply(prepared)
+            await self._forget_untranslated()
 
     async def look(
         self,
@@ -105,6 +108,7 @@ class Keeper:
         by: names of programs that have just changed nftables, for the log.
         """
         async with self._busy:
+            self.unsettled = False
             old = self.prepared
             facts = await asyncio.to_thread(observe, session_prefix=old.intent.device)
             new = prepare(
@@ -142,7 +146,9 @@ class Keeper:
         await self._patience()
         try:
             await self._apply(self.prepared)
+            await self._forget_untranslated()
         except OcgateError as error:
+            self.unsettled = True
             log.error(
                 "drift found, but it can't be repaired", found="; ".join(found), why=str(error)
             )
@@ -150,6 +156,15 @@ class Keeper:
         self.repaired += 1
         self.last_repair = "; ".join(found)
         log.warning("drift repaired", found=self.last_repair, **({"by": by} if by else {}))
+
+    async def _forget_untranslated(self) -> None:
+        """Flows that clients began while our table was gone would never be translated, and so
+        dropped for as long as the client goes on."""
+        intent = self.prepared.intent
+        nets = intent.subnets(4)
+        if intent.ipv6 is Ipv6Path.NAT66:
+            nets += intent.subnets(6)
+        await asyncio.to_thread(conntrack.delete_untranslated, nets)
 
     async def _patience(self) -> None:
         """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""

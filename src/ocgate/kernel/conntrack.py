@@ -30,7 +30,7 @@ _GET, _DELETE, _GET_STATS = 1 << 8 | 1, 1 << 8 | 2, 1 << 8 | 5
 _NFGENMSG = struct.Struct("=BBH")  # family, version, res_id
 _AF_UNSPEC, _AF = 0, {4: 2, 6: 10}
 _TUPLE_IP = 1
-_IP_SRC = {4: 1, 6: 3}
+_IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
 _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 8, 12, 18, 21, 25
 _FILTER_ORIG, _FILTER_REPLY = 1, 2
 _FILTER_IP_SRC = 1 << 0
@@ -82,6 +82,17 @@ def delete_of_networks(networks: Iterable[Network]) -> int:
         return sum(_delete_within(door, network) for network in networks)
 
 
+def delete_untranslated(networks: Iterable[Network]) -> int:
+    """Delete entries of client addresses within `networks` that are answered at the client's own
+    address; how many. Raises as `delete_of_clients` does.
+
+    They were made while nobody translated (our table was gone), keep the kernel from translating
+    what follows, and live as long as the client goes on trying.
+    """
+    with Netlink(netlink.NETFILTER) as door:
+        return sum(_delete_within(door, network, translated=False) for network in networks)
+
+
 def delete_marked(mark: int, mask: int) -> int:
     """Delete all entries whose ct mark is `mark` within `mask`; counted as `delete_of_clients`."""
     conditions = attribute(_MARK, struct.pack(">I", mark)) + attribute(
@@ -107,12 +118,14 @@ def _delete_filtered(door: Netlink, address: Address, side: _Side) -> None:
         _delete_found(door, address.version, condition=condition, chosen=chosen)
 
 
-def _delete_within(door: Netlink, network: Network) -> int:
+def _delete_within(door: Netlink, network: Network, *, translated: bool = True) -> int:
+    """translated: also entries that are."""
     # A range holds its members without listing them, which a set of a /64 could not.
     members = range(int(network.network_address), int(network.broadcast_address) + 1)
     # The whole bytes of the prefix stand in every entry wanted: others are not even looked into.
     holding = network.network_address.packed[: network.prefixlen // 8]
-    return _delete_found(door, network.version, chosen=_is_of(members), holding=holding)
+    chosen = _is_of(members) if translated else _is_untranslated(members)
+    return _delete_found(door, network.version, chosen=chosen, holding=holding)
 
 
 def _delete_found(
@@ -146,6 +159,16 @@ def _is_of(members: Container[int]) -> _Choice:
     return chosen
 
 
+def _is_untranslated(members: Container[int]) -> _Choice:
+    """Chooses entries whose original source is among these addresses, and is answered as such."""
+
+    def chosen(entry: _Entry, version: int) -> bool:
+        source = _source(entry, _Side.ORIGINAL, version)
+        return source in members and _destination(entry, _Side.REPLY, version) == source
+
+    return chosen
+
+
 def _header(version: int) -> bytes:
     return _NFGENMSG.pack(_AF[version], 0, 0)
 
@@ -170,6 +193,11 @@ def _exactly(entry: _Entry, version: int) -> bytes:
 def _source(entry: _Entry, side: _Side, version: int) -> int:
     addresses = attributes(attributes(entry[side])[_TUPLE_IP])
     return int.from_bytes(addresses[_IP_SRC[version]], "big")
+
+
+def _destination(entry: _Entry, side: _Side, version: int) -> int:
+    addresses = attributes(attributes(entry[side])[_TUPLE_IP])
+    return int.from_bytes(addresses[_IP_DST[version]], "big")
 
 
 def _entries(door: Netlink) -> int:

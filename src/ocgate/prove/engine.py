@@ -231,6 +231,8 @@ class Engine:
             save(self.pcap, f"{number:03d}-{fault.name}", drained)
         self._note_own()
         self.judge.unguarded = self.stage.unguarded
+        attached = (net for s in self.stage.twin.segments for net in s.networks)
+        self.judge.open_to = tuple(attached) if Lock.TABLES in fault.locks else ()
         seen = self.judge.judge(drained, self._own, number)
         self._sights += seen.sights
         self._require_complete_captures()

@@ -67,6 +67,8 @@ class Judge:
     services: destinations that only clients use.     clients: their subnets.
     unguarded: spans of time (seconds since the epoch) in which the subject did not run: nobody can
                keep the host from answering for itself then; clients' packets count all the same.
+    open_to:   gw's own networks while its tables are gone, else nothing: that this host is closed
+               to clients is lock 1 alone, so a source forged from there is answered there.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Judge:
         self._foreign = {a.packed for a in foreign}
         self._upstreams = dict(upstreams)
         self.unguarded: list[tuple[float, float]] = []
+        self.open_to: tuple[Network, ...] = ()
 
     def judge(
         self, drained: Mapping[Ring, list[bytes]], own: Iterable[Address], fault: int
@@ -125,7 +128,7 @@ class Judge:
             kind = wrong
         if _is_error(packet, family):
             kind = Kind.HOST
-        if kind is Kind.HOST and any(start <= sight.at <= end for start, end in self.unguarded):
+        if kind is Kind.HOST and self._is_excused(sight.at, dst, family):
             seen.unguarded += 1
             return
         leak = Leak(role, kind, family, fault)
@@ -133,6 +136,15 @@ class Judge:
         held = seen.examples.setdefault(leak, [])
         if len(held) < _EXAMPLES:
             held.append(describe(packet, family))
+
+    def _is_excused(self, at: float, dst: bytes, family: Family) -> bool:
+        """Whether nobody could keep the host from saying this."""
+        number = int.from_bytes(dst, "big")
+        return any(start <= at <= end for start, end in self.unguarded) or any(
+            net.version == family
+            and int(net.network_address) <= number <= int(net.broadcast_address)
+            for net in self.open_to
+        )
 
     def _is_right(self, role: str, family: Family, kind: Kind, *, translated: bool) -> bool:
         """Whether a marked packet may be seen by that one."""
