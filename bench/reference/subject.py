@@ -30,7 +30,7 @@ class Reference:
     """See `subject.Subject` for the methods."""
 
     name = "reference"
-    tables: Sequence[str] = ("inet ocserv", "inet ocserv_gw")
+    tables: Sequence[str] = ("inet ocserv_gw", "inet ocserv")  # the guard first, as `run` has them
     table = TABLE
     repairs = False
 

@@ -16,7 +16,7 @@ from ocgate.lab.wait import TimedOut
 pytestmark = pytest.mark.lab
 
 # A refusal takes half a second; a start that is none would serve long before.
-REFUSAL_SECONDS = 5.0
+REFUSAL_SECONDS = 20.0
 
 # What is wrong -> (settings, words of the refusal besides the first variable's name).
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
