@@ -167,21 +167,16 @@ def _back(outcome: Outcome) -> str:
 
 
 def _headlines(theirs: Sequence[Outcome], own: Sequence[Outcome]) -> Iterator[Headline]:
-    own_packets = [_of_clients(outcome) for outcome in theirs]
-    yield Headline(
-        "Plain gateway configuration: faults that let clients' own packets out by the ISP",
-        f"{sum(map(bool, own_packets))} of {len(theirs)}, {sum(own_packets)} packets",
-    )
+    for what, headings in _HEADLINES.items():
+        counts = [sum(sorted_leaks(outcome)[h] for h in headings) for outcome in theirs]
+        figure = f"{sum(map(bool, counts))} of {len(theirs)}, {sum(counts)} packets"
+        yield Headline(f"plain gateway configuration: faults with {what}", figure)
     leaked, sent = sum(o.leaked for o in own), sum(o.sent for o in own)
     what = "ocgate under the same faults: packets leaked"
     yield Headline(what, f"{leaked} of {sent} sent", "0", met=leaked == 0)
 
 
-def _of_clients(outcome: Outcome) -> int:
-    """Packets from and for clients that the ISP saw or another session got; forged ones aside."""
-    kinds = (*USUAL, Kind.UNMARKED)
-    return sum(
-        count
-        for leak, count in outcome.leaks.items()
-        if leak.where in (*_OUTSIDE, _SESSION) and leak.kind in kinds
-    )
+_HEADLINES = {
+    "packets of or for clients by the ISP": ("of clients, by the ISP", "for clients, by the ISP"),
+    "forged packets by the ISP or to neighbours": ("forged, by the ISP or neighbours",),
+}
