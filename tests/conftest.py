@@ -13,10 +13,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
+
+# A law holds however busy the machine is: hypothesis' 200 ms an example are no part of it.
+hypothesis.settings.register_profile("ocgate", deadline=None)
+hypothesis.settings.load_profile("ocgate")
 
 KERNEL_PROGRAMS = ("ip", "nft")
 LAB_PROGRAMS = (
