@@ -29,6 +29,8 @@ LONGEST_NAME = 253
 LONGEST_LABEL = 63
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 
+_PLAUSIBLE = re.compile(r"[A-Za-z0-9_.:-]+")
+
 # What inet_aton(3) would take for an address: 172.28.2, 010.0.0.1, 0x7f000001.
 _NUMBER = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]*))*")
 
@@ -140,13 +142,13 @@ def _embellished(text: str, version: int) -> Rejected | None:
         several = "write one gateway; a list of them (VPN_GATEWAYS) is not in this version"
         return reject(text, accepts, several)
     if "=" in text:
-        named = f"write {text.rpartition('=')[2] or _SUCH_AS[version]} (a gateway has no name here)"
+        named = f"write {_meant(text.rpartition('=')[2], version)} (a gateway has no name here)"
         return reject(text, accepts, named)
     if "/" in text:
         remedy = f"leave the prefix length out: write {_before(text, '/', version)}"
         return reject(text, accepts, remedy)
     if bracketed := re.fullmatch(r"\[([^\]]*)\](?::.*)?", text):
-        remedy = f"leave brackets and port out: write {bracketed[1] or _SUCH_AS[version]}"
+        remedy = f"leave brackets and port out: write {_meant(bracketed[1], version)}"
         return reject(text, accepts, remedy)
     if "%" in text:
         remedy = "leave the zone (what follows %) out, and name a global or unique local address"
@@ -158,7 +160,13 @@ def _embellished(text: str, version: int) -> Rejected | None:
 
 
 def _before(text: str, mark: str, version: int) -> str:
-    return text.partition(mark)[0] or _SUCH_AS[version]
+    return _meant(text.partition(mark)[0], version)
+
+
+def _meant(part: str, version: int) -> str:
+    """A part of what was written, for a remedy, if it could be an address or a name at all: any
+    other bytes are not for a terminal."""
+    return part if _PLAUSIBLE.fullmatch(part) else _SUCH_AS[version]
 
 
 def _gateway(

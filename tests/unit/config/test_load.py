@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -333,6 +333,7 @@ def _outcome(environ: dict[str, str]) -> Any:
     return loaded.settings, dict(loaded.origins), loaded.notices
 
 
+@example({"VPN_GATEWAY": "\x08/", "VPN_GATEWAY6": "\x1b=\x1b"}, random.Random(0))
 @given(st.dictionaries(_NAMES, _VALUES, max_size=8), st.randoms(use_true_random=False))
 def test_any_environment_loads_or_is_refused(
     environ: dict[str, str], shuffler: random.Random
