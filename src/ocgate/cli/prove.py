@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,9 @@ def _progress() -> Iterator[Audience]:
             for line in report.details(outcome):
                 bar.console.print(f"{outcome.fault.name}: {line}", style="red", soft_wrap=True)
 
-        begun: Callable[[Fault], None] = lambda fault: bar.update(task, description=fault.name)  # noqa: E731
+        def begun(fault: Fault) -> None:
+            bar.update(task, description=fault.name)
+
         yield Audience(planned, begun, told)
 
 

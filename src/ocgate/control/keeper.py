@@ -26,6 +26,7 @@ from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
+from ocgate.plan.facts import Network
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
@@ -62,6 +63,7 @@ class Keeper:
         self._egress = egress
         self._exits = exits
         self._strays = read_strays(run_dir)
+        self._uncut: set[Network] = set()
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
@@ -125,6 +127,7 @@ class Keeper:
             else:
                 self._prepared = new
                 await self._repair(by)
+                await self._cut()
             self._egress, self._exits = new.egress, new.exits
             await self._effective.follow(new)
 
@@ -189,7 +192,21 @@ class Keeper:
         steering = prepared.intent.steering
         if steering is not None and steering.strays != self._strays:
             self._strays = steering.strays
-            write_strays(self._run_dir, self._strays)
+            try:
+                write_strays(self._run_dir, self._strays)
+            except OSError as error:  # no space: in force it is all the same
+                log.warning("former addresses can't be kept for a restart", why=str(error))
+
+    async def _cut(self) -> None:
+        """Flows that a former way was made for; what can't be cut now is tried at the next look."""
+        if not self._uncut:
+            return
+        try:
+            await asyncio.to_thread(conntrack.delete_of_networks, tuple(self._uncut))
+        except OcgateError:
+            self.unsettled = True
+            raise
+        self._uncut.clear()
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
         """Say what moved; flows that were translated for another way are cut."""
@@ -200,8 +217,8 @@ class Keeper:
         ]
         if moved:
             # After the new guard stands: what is born in between is of the new way already.
-            nets = [net for net in new.subnets if net.version in moved]
-            await asyncio.to_thread(conntrack.delete_of_networks, nets)
+            self._uncut.update(net for net in new.subnets if net.version in moved)
+            await self._cut()
             _tell_moved(old, new)
         if old.decision != new.decision:
             tell = log.error if new.decision.loud else log.info

@@ -121,13 +121,12 @@ def _forget_former_clients() -> None:
 
 def _tell_ways(log: logs.Log, prepared: Prepared) -> None:
     intent, decision = prepared.intent, prepared.decision
-    if intent.steering is not None:
-        pass  # init-vpngw tells
-    elif intent.wan4:
-        log.info("clients are masqueraded", wan_if=intent.wan4.name,
-                 subnets=",".join(str(net) for net in intent.subnets4))  # fmt: skip
-    else:
-        log.error("there is no default route: clients are rejected until there is one")
+    if intent.steering is None:  # of gateway mode init-vpngw tells
+        if intent.wan4:
+            log.info("clients are masqueraded", wan_if=intent.wan4.name,
+                     subnets=",".join(str(net) for net in intent.subnets4))  # fmt: skip
+        else:
+            log.error("there is no default route: clients are rejected until there is one")
     tell = log.error if decision.loud else log.info
     tell(f"IPv6: {decision.word}", why=decision.why)
     for wish in sysctl.unmet(prepared.plan.sysctls):

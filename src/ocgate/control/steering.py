@@ -31,8 +31,8 @@ HIGHEST_PORT = 65534
 # is dropped.
 FIRST_PORT = 10240
 
-# Former addresses that are kept: each costs three rules. A host's address changes now and then, a
-# late packet comes within minutes.
+# Former addresses that are kept: each costs two to four rules. A host's address changes now and
+# then, a late packet comes within minutes.
 MOST_STRAYS = 8
 
 # A flow that can't be translated is dropped: fewer ports than these would be met by one busy

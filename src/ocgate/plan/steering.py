@@ -15,13 +15,15 @@ order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GAT
     P+5    stray answers of this host blackhole
     P+101  forwarded: blackhole                             where only clients are forwarded
 
-The default route of main is thus never asked for a packet of a client, whatever its source, nor
-for one that is sent to a client. A stray answer is what the host itself says to a flow that it no
-longer knows: a RST or ICMP error that would tell the ISP where a client has been. By the gateway it
-would be right, but T may just then have been given another gateway, and nobody misses it. Where
-only clients are forwarded nothing else is, not even between this host's own networks: for what
-comes late to an address that it had before, it would look for a neighbour, and tell the sender by
-the ISP that there is none.
+The default route of main is thus never asked for a packet of a client whose exit is a gateway
+(where only clients are forwarded: whatever its source), nor for one that is sent to a client. Of
+the exit `direct` T is main, and only what has our mark gets there.
+
+A stray answer is what the host itself says to a flow that it no longer knows: a RST or ICMP error
+that would tell the ISP where a client has been. By the gateway it would be right, but T may just
+then have been given another gateway, and nobody misses it. Where only clients are forwarded nothing
+else is, not even between this host's own networks: for what comes late to an address that it had
+before, it would look for a neighbour, and tell the sender by the ISP that there is none.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""What the keeper owes after a way has moved: flows of the former one are cut, or tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import ip_network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ocgate.control import keeper as keepers
+from ocgate.control.keeper import Keeper
+from ocgate.control.prepared import Egress
+from ocgate.errors import KernelRefused
+from ocgate.plan.exits import Exit, ExitKind
+
+NETS = (ip_network("10.10.10.0/24"),)
+
+
+def keeper(tmp_path: Path) -> Keeper:
+    unused: Any = SimpleNamespace()
+    return Keeper(unused, tmp_path, unused, unused, Egress("not asked"))
+
+
+def prepared(device: str) -> Any:
+    """As much of Prepared as a move is told by."""
+    exits = (Exit(4, ExitKind.DIRECT, device), Exit(6, ExitKind.DIRECT, device))
+    return SimpleNamespace(intent=SimpleNamespace(exits=exits), subnets=NETS, decision=None)
+
+
+def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that refuses once leaves no flow on the former way, and asks for another look."""
+    cut: list[object] = []
+    refusals = [KernelRefused("refused", request="conntrack -D", reply="busy")]
+
+    def delete(nets: tuple[Any, ...]) -> None:
+        if refusals:
+            raise refusals.pop()
+        cut.extend(nets)
+
+    monkeypatch.setattr(keepers.conntrack, "delete_of_networks", delete)
+    made = keeper(tmp_path)
+
+    async def run() -> None:
+        with pytest.raises(KernelRefused):
+            await made._after_change(prepared("eth0"), prepared("eth1"))
+        assert made.unsettled
+        assert cut == []
+        await made._cut()
+        assert cut == list(NETS)
+        await made._cut()
+        assert cut == list(NETS)
+
+    asyncio.run(run())
