@@ -213,13 +213,11 @@ class Keeper:
         moved = [
             after.family
             for before, after in zip(old.intent.exits, new.intent.exits, strict=True)
-            if _way(before) != _way(after)
+            if _way(before) != _way(after) and _may_have_flows(before)
         ]
-        if moved:
-            # After the new guard stands: what is born in between is of the new way already.
-            self._uncut.update(net for net in new.subnets if net.version in moved)
-            await self._cut()
-            _tell_moved(old, new)
+        self._uncut.update(net for net in new.subnets if net.version in moved)
+        await self._cut()  # after the new guard stands, so that nothing of the former way is born
+        _tell_moved(old, new)
         if old.decision != new.decision:
             tell = log.error if new.decision.loud else log.info
             tell(f"IPv6: {new.decision.word}", why=new.decision.why)
@@ -231,6 +229,12 @@ def _way(way: Exit) -> tuple[object, ...]:
     if way.kind is ExitKind.GATEWAY:
         return (way.kind, way.device, way.gateway, way.usable, way.own)
     return (way.kind, way.device)
+
+
+def _may_have_flows(way: Exit) -> bool:
+    """A gateway that was closed has none: they were cut when it closed, and none began since. To
+    cut again when it opens would hit those that begin just then."""
+    return way.kind is not ExitKind.GATEWAY or way.usable
 
 
 def _tell_rules_before(old: Prepared, new: Prepared) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,11 @@ def keeper(tmp_path: Path) -> Keeper:
 
 def prepared(device: str) -> Any:
     """As much of Prepared as a move is told by."""
-    exits = (Exit(4, ExitKind.DIRECT, device), Exit(6, ExitKind.DIRECT, device))
+    return by(Exit(4, ExitKind.DIRECT, device))
+
+
+def by(exit4: Exit) -> Any:
+    exits = (exit4, Exit(6, ExitKind.BLOCK, closed="block"))
     return SimpleNamespace(intent=SimpleNamespace(exits=exits), subnets=NETS, decision=None)
 
 
@@ -35,6 +40,7 @@ def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
 ) -> None:
     """A kernel that refuses once leaves no flow on the former way, and asks for another look."""
     cut: list[object] = []
+    monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
     refusals = [KernelRefused("refused", request="conntrack -D", reply="busy")]
 
     def delete(nets: tuple[Any, ...]) -> None:
@@ -56,3 +62,33 @@ def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
         assert cut == list(NETS)
 
     asyncio.run(run())
+
+
+OPEN = Exit(4, ExitKind.GATEWAY, "eth0", ip_address("172.28.0.3"))
+CLOSED = replace(OPEN, closed="timed out")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cut"),
+    [
+        (OPEN, CLOSED, True),
+        (CLOSED, OPEN, False),
+        (CLOSED, replace(OPEN, gateway=ip_address("172.28.0.4")), False),
+        (OPEN, replace(OPEN, gateway=ip_address("172.28.0.4")), True),
+        (OPEN, replace(OPEN, own=(ip_address("172.28.0.9"),)), True),
+        (Exit(4, ExitKind.DIRECT, "eth0", closed="none"), Exit(4, ExitKind.DIRECT, "eth1"), True),
+    ],
+)
+def test_flows_are_cut_when_a_way_closes_and_not_when_it_opens(
+    before: Exit,
+    after: Exit,
+    cut: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A download that begins as the gateway is back would lose its translation at once."""
+    called: list[object] = []
+    monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
+    monkeypatch.setattr(keepers.conntrack, "delete_of_networks", called.extend)
+    asyncio.run(keeper(tmp_path)._after_change(by(before), by(after)))
+    assert bool(called) is cut
