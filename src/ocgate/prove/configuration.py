@@ -37,7 +37,7 @@ from ocgate.prove.traffic import Traffic
 from ocgate.prove.tun import TUN
 from ocgate.prove.twin import Twin, Wanted, twin
 from ocgate.prove.verdict import WITNESS, Judge
-from ocgate.prove.world import World
+from ocgate.prove.world import Furnish, World
 
 # Health moves as fast as probes tell, and a default run has fifty changes of it.
 QUICK = {"EXIT_PROBE_INTERVAL": "0.1", "IPV6_PROBE_INTERVAL": "1"}
@@ -142,11 +142,18 @@ def ways(settings: Settings, prepared: Prepared) -> Ways:
 
 @contextlib.contextmanager
 def staged(
-    asked: Asks, facts: Facts, *, packets: int = PACKETS, pcap: Path | None = None
+    asked: Asks,
+    facts: Facts,
+    *,
+    packets: int = PACKETS,
+    pcap: Path | None = None,
+    furnish: Furnish | None = None,
 ) -> Iterator[Engine]:
-    """A twin of these facts with the real `ocgate run` in it, and the engine to break it."""
+    """A twin of these facts with the real `ocgate run` in it, and the engine to break it.
+
+    furnish: what the upstreams are, see `World`."""
     drawing = drawn(asked, facts)
-    with World(drawing) as world:
+    with World(drawing, furnish=furnish) as world:
         with world.gw.entered():
             seen = machine.observe(session_prefix=asked.sources.synced.device)
         prepared = prepare(asked.sources, seen, Egress(None))

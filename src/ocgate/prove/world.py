@@ -34,6 +34,9 @@ INTERNET = "inet0"  # the tun behind which every address answers
 _FROM_INTERNET = 200  # table for what comes out of it: to segments, nowhere else
 
 
+Furnish = Callable[["World", Upstream], None]
+
+
 def mac(role: str, segment: int) -> str:
     """The address of that role's port on that segment; locally administered."""
     return f"02:6f:63:00:{segment:02x}:{ROLES.index(role) + 1:02x}"
@@ -48,10 +51,15 @@ def role_of(address: bytes) -> str:
 
 
 class World:
-    """Context manager that owns the namespaces, what runs in them, and a work directory."""
+    """Context manager that owns the namespaces, what runs in them, and a work directory.
 
-    def __init__(self, twin: Twin) -> None:
+    furnish: makes an upstream of a namespace that is on its segment and holds nothing else yet; by
+             default one behind whose tun every address answers.
+    """
+
+    def __init__(self, twin: Twin, *, furnish: Furnish | None = None) -> None:
         self.twin = twin
+        self._furnish = furnish or World.plain_upstream
         self._prefix = namespace.next_prefix()
         self._stack = contextlib.ExitStack()
         self.work = Path(tempfile.gettempdir()) / self._prefix.rstrip("-")
@@ -90,22 +98,24 @@ class World:
     def _build(self) -> None:
         roles = ["switch", "gw", "isp", "neighbour", *(up.role for up in self.twin.upstreams)]
         for role in roles:
-            self.spaces[role] = self._create(role)
-            _quiet(self.spaces[role])
+            self.add(role)
         for segment in (*self.twin.segments, self.twin.spare):
             self._wire(segment)
         for segment in self.twin.segments:
             self.plug(segment)
+        self.internet("isp")
         for up in self.twin.upstreams:
             self._place(up)
-        for role in ("isp", *(up.role for up in self.twin.upstreams)):
-            self._internet(role)
+            self._furnish(self, up)
         self._resolver()
         wait_until(self._links_up, 5.0, "the links of the twin")
 
-    def _create(self, role: str) -> Namespace:
+    def add(self, role: str) -> Namespace:
+        """Another namespace, that forwards nothing and is on no segment."""
         made = namespace.create(self._prefix + role)
         self._stack.callback(_delete, made)
+        _quiet(made)
+        self.spaces[role] = made
         return made
 
     def _wire(self, segment: Segment) -> None:
@@ -138,6 +148,9 @@ class World:
     def _place(self, up: Upstream) -> None:
         self._port(up.role, up.segment, "eth0")
         self.spaces[up.role].ip(f"address add {up.address}/{up.length} dev eth0")
+
+    def plain_upstream(self, up: Upstream) -> None:
+        """Every address answers behind it, and what passes on to it is all that it does."""
         family = "ip" if up.family == 4 else "ip6"
         net = ip_interface(f"{up.address}/{up.length}").network
         # As real ones do: what does not come from its own network gets no tunnel.
@@ -149,8 +162,9 @@ class World:
                     {family} saddr {net} oifname "{INTERNET}" accept
                 }}
             }}""")
+        self.internet(up.role)
 
-    def _internet(self, role: str) -> None:
+    def internet(self, role: str) -> None:
         """Every address that isn't on a segment answers behind a tun of this namespace."""
         netns = self.spaces[role]
         descriptor = open_tun(netns, INTERNET)
