@@ -8,7 +8,7 @@ ocgate.toml ──┘                                               with every p
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from ocgate.config.document import from_toml
 from ocgate.config.environment import from_environment
 from ocgate.config.model import Settings
 from ocgate.config.origin import Found, Origin, Written
-from ocgate.config.table import BY_NAME, SECRETS
+from ocgate.config.table import BY_NAME, SECRETS, Line
 from ocgate.config.texts import LONGEST_PASSWORD
 from ocgate.config.values import Rejected
 from ocgate.errors import ConfigurationError, Problem
@@ -57,7 +57,7 @@ def load(environ: Mapping[str, str]) -> Loaded:
     """
     environment, problems = from_environment(environ)
     file, in_file = _read_settings(environment.get("OCGATE_CONFIG_DIR"))
-    found, in_secrets = _read_secrets(resolve.overlay(environment, file))
+    found, in_secrets = read_secrets(resolve.overlay(environment, file))
     settings, in_values = resolve.validate(found)
     problems += [*in_file, *in_secrets, *in_values]
     problems += [*resolve.refuse_unserved(found), *resolve.refuse_misordered(found)]
@@ -117,11 +117,13 @@ def _words(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _read_secrets(found: Mapping[str, Written]) -> Found:
-    """`found` with each secret's file replaced by what stands in it."""
+def read_secrets(
+    found: Mapping[str, Written], secrets: Iterable[Line] = SECRETS, most: int = _LARGEST_SECRET
+) -> Found:
+    """`found` with each secret's file, of at most `most` bytes, replaced by what stands in it."""
     filled = dict(found)
     problems: list[Problem] = []
-    for line in SECRETS:
+    for line in secrets:
         name, file_name = line.setting.name, f"{line.setting.name}_FILE"
         if file_name not in found:
             continue
@@ -131,7 +133,7 @@ def _read_secrets(found: Mapping[str, Written]) -> Found:
             expected = f"either {name} or {file_name}"
             problems.append(origin.problem(file_name, None, expected, remedy))
             continue
-        secret = _read_secret(found[file_name], file_name)
+        secret = _read_secret(found[file_name], file_name, most)
         if isinstance(secret, Problem):
             problems.append(secret)
         else:
@@ -139,7 +141,7 @@ def _read_secrets(found: Mapping[str, Written]) -> Found:
     return filled, problems
 
 
-def _read_secret(named: Written, file_name: str) -> str | Problem:
+def _read_secret(named: Written, file_name: str, most: int) -> str | Problem:
     """The content of the file that `named` names, less one final newline."""
     path = Path(named.text.strip())
     remedy = "name a file that holds nothing but the value"
@@ -150,7 +152,7 @@ def _read_secret(named: Written, file_name: str) -> str | Problem:
     if not path.is_absolute() or not str(path).isprintable():
         return problem("the absolute path of a file")
     try:
-        text = _read(path, _LARGEST_SECRET).decode()
+        text = _read(path, most).decode()
     except OSError as error:
         return problem(f"a readable file ({_words(error)})")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,7 +13,7 @@ from ocgate.config.choices import Ipv6Nat
 from ocgate.config.gateways import rule_prio
 from ocgate.config.model import Settings
 from ocgate.config.origin import ENVIRONMENT, Origin, Written
-from ocgate.config.table import BY_FIELD, BY_NAME, LINES, SECRETS
+from ocgate.config.table import BY_NAME, SECRETS, SERVER, Line, Model, Table
 from ocgate.config.unserved import UNSERVED
 from ocgate.config.values import Fault, Rejected, written
 from ocgate.errors import Problem
@@ -35,45 +36,57 @@ def overlay(environment: Mapping[str, Written], file: Mapping[str, Written]) -> 
 
 def validate(found: Mapping[str, Written]) -> tuple[Settings | None, list[Problem]]:
     """The settings, or all problems: of every value, and between those that are fine alone."""
-    values = {BY_NAME[name].field: found[name].text for name in found if name in BY_NAME}
-    settings, problems, bad = _try(values, found)
+    return validate_by(SERVER, found)
+
+
+def validate_by(
+    table: Table[Model], found: Mapping[str, Written], *, unread: Iterable[str] = ()
+) -> tuple[Model | None, list[Problem]]:
+    """As `validate`, by any role's table; `unread` are names that are known to be bad already."""
+    by_name = table.by_name
+    values = {by_name[name].field: found[name].text for name in found if name in by_name}
+    settings, problems, bad = _try(table, values, found, without=unread)
     if not bad:
         return settings, problems
     # pydantic compares settings only when each is fine, so the fine ones are tried once more;
     # what then hangs on the default that stands in for a bad value is left out.
-    fine = {field for field in values if BY_FIELD[field].setting.name not in bad}
+    fine = {field for field in values if table.by_field[field].setting.name not in bad}
     rest = {field: values[field] for field in fine}
-    _, between, _ = _try(rest, found, without=bad)
+    _, between, _ = _try(table, rest, found, without={*bad, *unread})
     return None, problems + between
 
 
 def _try(
-    values: Mapping[str, str], found: Mapping[str, Written], *, without: Iterable[str] = ()
-) -> tuple[Settings | None, list[Problem], set[str]]:
+    table: Table[Model],
+    values: Mapping[str, str],
+    found: Mapping[str, Written],
+    *,
+    without: Iterable[str],
+) -> tuple[Model | None, list[Problem], set[str]]:
     """Settings or problems, and the names of values that are bad alone."""
     try:
-        return Settings.model_validate(values), [], set()
+        return table.model.model_validate(values), [], set()
     except ValidationError as error:
         problems: list[Problem] = []
         bad: set[str] = set()
         for detail in error.errors(include_url=False, include_input=False):
             rejected = detail.get("ctx", {}).get("error")
-            field = str(detail["loc"][0]) if detail["loc"] else ""
-            name = BY_FIELD[field].setting.name if field else ""
+            line = table.by_field[str(detail["loc"][0])] if detail["loc"] else None
+            name = line.setting.name if line else ""
             bad |= {name} if name else set()
             problems += [
                 _problem(fault, name, found)
-                for fault in _faults(rejected, field)
+                for fault in _faults(rejected, line)
                 if not (isinstance(fault, Contradiction) and {*fault.names} & {*without})
             ]
         return None, problems, bad
 
 
-def _faults(rejected: object, field: str) -> tuple[Fault, ...]:
+def _faults(rejected: object, line: Line | None) -> tuple[Fault, ...]:
     """What a form said; should pydantic's own type check ever speak, the form's range."""
-    if isinstance(rejected, Rejected):
-        return rejected.faults
-    return (Fault(None, BY_FIELD[field].setting.form.accepts, "write a value of this kind"),)
+    if isinstance(rejected, Rejected) or line is None:
+        return rejected.faults if isinstance(rejected, Rejected) else ()
+    return (Fault(None, line.setting.form.accepts, "write a value of this kind"),)
 
 
 def _problem(fault: Fault, name: str, found: Mapping[str, Written]) -> Problem:
@@ -157,9 +170,9 @@ def _inert(name: str) -> str:
     return f"{inert[0]} or unset" if inert else "unset"
 
 
-def origins(found: Mapping[str, Written]) -> dict[str, Origin]:
+def origins(found: Mapping[str, Written], table: Table[Any] = SERVER) -> dict[str, Origin]:
     """Where each setting was written, by the name of the setting; defaults are left out."""
-    names = {line.setting.name: line.setting.file_name for line in LINES}
+    names = {line.setting.name: line.setting.file_name for line in table.lines}
     return {
         name: (found.get(name) or found[file_name or name]).origin
         for name, file_name in names.items()
