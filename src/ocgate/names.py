@@ -10,6 +10,7 @@ from __future__ import annotations
 NFT_FAMILY = "inet"
 NFT_TABLE = "ocserv"  # NAT and forwarding
 NFT_TABLE_GATEWAY = "ocserv_gw"  # guard of gateway mode; swept even where it isn't used
+NFT_TABLE_EXIT = "ocgate_exit"  # kill switch of the exit role, which has no other table
 
 # Routing. Everything of ours carries this protocol number, so that a sweep finds what a crashed
 # or differently configured run left. 143 is free in iproute2's rt_protos.
@@ -24,6 +25,17 @@ BLACKHOLE_METRIC = 4294967295
 # the same rules about each answer, without a mark, and wants to be told of a device.
 NULL_DEVICE = "ocgate-null"
 NULL_TABLE = 143  # as ROUTE_PROTOCOL; 252 and below are free for anybody
+
+# The exit role's tunnel. The device is made before its client starts and outlives it; the names are
+# what people look for after `ip addr`, OpenVPN's and wg-quick's own first ones.
+TUNNEL_DEVICE = "tun0"
+WIREGUARD_DEVICE = "wg0"
+TUNNEL_TABLE = 101  # default by the tunnel, or nothing; beside the server role's 100
+TUNNEL_RULE_PRIO = 1000  # first of the rules; before main (32766) and anything docker adds
+# Whom the tunnel's client runs as, without a passwd entry, and whom alone the kill switch lets talk
+# to the VPN server. A number that nobody is likely to have: far from people (1000 and up) and from
+# the ranges of the system and of container engines (below 1000, above 60000).
+TUNNEL_UID = 23143
 
 # Packet marks live in this mask only; the low byte and the sign bit stay free for others
 # (kube-proxy 0x4000/0x8000, tailscale 0xff0000, the reference's VPN_BYPASS_MARK from 0xbc).

@@ -29,7 +29,12 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
     "exits": ({"errors", "names", "plan"}, "what is known of gateways; control puts it in force"),
-    "server": ({"errors", "names"}, "ocserv is one edge; it meets the kernel in control only"),
+    "tunnel": ({"errors", "names", "plan"}, "the exit's kinds and plan are values; edges run them"),
+    "supervision": ({"errors", "names"}, "how s6 is used; whose services they are is a role's"),
+    "server": (
+        {"errors", "names", "supervision"},
+        "ocserv is one edge; it meets the kernel in control only",
+    ),
     "kernel": ({"errors", "names", "plan"}, "the kernel applies plans; it knows no ocserv"),
     "lab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
     "control": (
@@ -55,6 +60,7 @@ PURE = {
     "ocgate.plan",
     "ocgate.sessions",
     "ocgate.exits",
+    "ocgate.tunnel",
     "ocgate.server.inih",
     "ocgate.server.view",
     "ocgate.server.fields",

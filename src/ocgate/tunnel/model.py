@@ -1,0 +1,142 @@
+"""What the parts of the exit role tell each other, as frozen values.
+
+Pure; any room that may import `tunnel` may import this. A kind (`tunnel.openvpn` and the like)
+reads a profile, names its remotes, says how its client is started and what the client's hook
+reported; `tunnel.killswitch` turns an `ExitIntent` into the kernel state around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from ocgate.plan.facts import Address, Family, InterfaceAddress, Network, collapsed
+
+Protocol = Literal["udp", "tcp"]
+
+
+class GatewayDns(Enum):
+    """GATEWAY_DNS: what becomes of port 53 from the networks that may use the tunnel."""
+
+    REDIRECT = "redirect"  # to the tunnel's resolver, whatever resolver was asked
+    OFF = "off"  # forwarded like everything else
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One server that may be tried.
+
+    host:      a name, or an address in its textual form (IPv6 without brackets).
+    port:      1 to 65535.
+    protocols: what is spoken on that port; OpenConnect has both (TLS and DTLS).
+    label:     how logs and the status call it; never a secret.
+    """
+
+    host: str
+    port: int
+    protocols: tuple[Protocol, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address and port of the outside; what the kill switch opens, and nothing beside it.
+
+    port: 1 to 65535.
+    """
+
+    address: Address
+    port: int
+    protocols: tuple[Protocol, ...]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the tunnel's client is started.
+
+    argv:  the whole vector, without secrets: every user of the machine can read it.
+    files: path relative to RUN_DIR/tunnel -> content; mode 0600, owned by the client's uid.
+    stdin: what the client reads from its standard input (a password), or None.
+    """
+
+    argv: tuple[str, ...]
+    files: Mapping[str, bytes] = field(repr=False)
+    stdin: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What an established tunnel carries.
+
+    addresses: ours within it, with their prefix length.
+    mtu:       bytes of an IP packet, 576 to 65535 (1280 and up where an address is IPv6).
+    resolvers: that the tunnel's other end offers; asked through the tunnel.
+    """
+
+    addresses: tuple[InterfaceAddress, ...]
+    mtu: int
+    resolvers: tuple[Address, ...] = ()
+
+    def has(self, family: Family) -> bool:
+        """Whether packets of this family get beyond the tunnel's other end: an IPv6 address of the
+        link alone goes nowhere."""
+        return any(a.version == family and not a.ip.is_link_local for a in self.addresses)
+
+    def resolver(self, family: Family) -> Address | None:
+        """The first one of a family, where the tunnel carries that family at all."""
+        offered = (address for address in self.resolvers if address.version == family)
+        return next(offered, None) if self.has(family) else None
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """What is open to this host's root, by the uplink, while the endpoint isn't known yet.
+
+    resolvers: asked on port 53, UDP and TCP, wherever they are: docker's own (127.0.0.11) on
+               loopback. It asks others in turn, from this namespace unless its resolv.conf calls
+               them `host(…)`; those must be given here, too.
+    services:  a provider's API.
+    """
+
+    resolvers: tuple[Address, ...] = ()
+    services: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExitIntent:
+    """What the exit's kernel state is made from; one value for each state of the exit.
+
+    device:       the tunnel's, `tun0` or `wg0`.
+    uplinks:      devices by which the endpoint may be reached: those of main's default routes,
+                  IPv4's and IPv6's. Empty while there is none: then nothing leaves.
+    forward_from: FORWARD_FROM, networks that may use the tunnel.
+    networks:     NETWORK, local networks that this host itself reaches without the tunnel.
+    endpoint:     the tunnel's server, resolved; None closes.
+    client_uid:   owner of the tun, and the only uid that may talk to the endpoint; None where the
+                  kernel itself is the client (WireGuard), whose packets belong to nobody.
+    carried:      None while the tunnel is not up: then clients are rejected.
+    """
+
+    device: str
+    uplinks: tuple[str, ...]
+    forward_from: tuple[Network, ...]
+    networks: tuple[Network, ...] = ()
+    endpoint: Endpoint | None = None
+    client_uid: int | None = None
+    carried: Carried | None = None
+    dns: GatewayDns = GatewayDns.REDIRECT
+    bootstrap: Bootstrap | None = None
+
+    def inside(self, family: Family) -> list[Network]:
+        """Networks of one family that may use the tunnel, as nft takes them in a set."""
+        return collapsed(net for net in self.forward_from if net.version == family)
+
+    def direct(self, family: Family) -> list[Network]:
+        """Networks of one family that are reached without the tunnel, likewise."""
+        return collapsed(net for net in self.networks if net.version == family)
+
+    def carries(self, family: Family) -> bool:
+        """Whether clients' packets of this family get out now."""
+        return self.carried is not None and self.carried.has(family)
