@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import pytest
 
-from ocgate import names
+from ocgate import names, supervision
 from ocgate.errors import MissingRequirement, OcgateError, ServerRefused
 from ocgate.lab.wait import TimedOut, wait_until
 from ocgate.server import services
@@ -459,7 +459,8 @@ def test_lines_are_prefixed_by_stage_or_become_json(supervised: Supervised) -> N
     assert second["event"] == "partial" and set(second) == {"timestamp", "level", "stage", "event"}
 
 
-RELAY = Path(services.__file__).with_name("relay.pl")
+RELAY = Path(supervision.__file__).with_name("relay.pl")
+SCRIPTS = [*RELAY.parent.glob("*.sh"), *Path(services.__file__).parent.glob("*.sh")]
 
 
 def _run_relay(stage: str, form: str, given: bytes) -> bytes:
@@ -520,7 +521,7 @@ def test_programs_compile_under_strictures_and_fatal_warnings(name: str) -> None
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", sorted(RELAY.parent.glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(SCRIPTS), ids=lambda path: path.name)
 def test_shell_scripts_are_what_dash_reads(path: Path) -> None:
     assert subprocess.run(["dash", "-n", path], capture_output=True).stderr == b""
 

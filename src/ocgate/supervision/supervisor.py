@@ -1,4 +1,4 @@
-"""Turns this process into the supervisor; the last thing `ocgate run` does."""
+"""Turns this process into the supervisor; the last thing `ocgate run` or `exit` does."""
 
 from __future__ import annotations
 

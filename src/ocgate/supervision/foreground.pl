@@ -32,5 +32,5 @@ exit 0 if -e "$services/.s6-svscan/stopped";    # one Ctrl-C more in its very la
 
 # s6-svscan itself was killed: its supervisors go on, and still take orders.
 system "$services/.s6-svscan/stop";
-system 's6-svc', '-xd', "$services/$_" for qw(ocserv control ocserv/log control/log);
+system 's6-svc', '-xd', "$services/$_" for split ' ', '@SUPERVISED@';
 exit 1;

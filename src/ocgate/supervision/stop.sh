@@ -1,28 +1,29 @@
 #!/bin/sh
-# The ordered stop, run once (under a lock) by s6-svscan at SIGTERM or SIGINT: the server first, so
-# that no client is served by less than the whole guard; then control, which would put back what the
-# teardown removes; then the kernel state; then the supervisors.
+# The ordered stop, run once (under a lock) by s6-svscan at SIGTERM or SIGINT: the services in the
+# order that their role says, then the kernel state, then the supervisors.
 if (: >&3) 2>/dev/null; then exec 2>&3 3>&-; fi # the real stderr, see directory.py
 cd @RUN_DIR@/@SERVICES@ || exit 1
 [ ! -e .s6-svscan/stopped ] || exit 0 # a signal that came after the work and before the end
 : >.s6-svscan/stopping                # control/finish starts nothing any more
 
+supervised() {
+  for service in @NAMES@; do s6-svok "$service" || return 1; done
+}
 # A stop during the start waits for the supervisors: one that comes up later would start control anew.
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
-  s6-svok ocserv && s6-svok control && break
+  supervised && break
   sleep 0.05
 done
 # s6 sends SIGKILL after ./timeout-kill; the waits are longer by a second and never end the stop.
-s6-svc -wd -T 4000 -d ocserv
-s6-svc -wd -T 2500 -d control
-s6-svc -wd -T 4000 -d ocserv # should control have started it in between; at once if not
+for service in @ORDER@; do
+  s6-svc -wd -T 4000 -d "$service"
+done
 
 # Longer than it ever takes (0.5 s): cut off it would leave kernel state, which leaks nothing.
-timeout 5 @PYTHON@ -P -m ocgate.control.teardown @RUN_DIR@ ||
+timeout 5 @PYTHON@ -P -m @TEARDOWN@ @RUN_DIR@ ||
   echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
 
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.
-s6-svc -d ocserv/log
-s6-svc -d control/log
+for service in @NAMES@; do s6-svc -d "$service/log"; done
 : >.s6-svscan/stopped
 s6-svscanctl -t .

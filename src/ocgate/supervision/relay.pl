@@ -1,18 +1,21 @@
 #!/usr/bin/perl -w
-# relay STAGE FORMAT: passes one service's output on to the container's stdout, a line an event.
+# relay STAGE FORMAT KEPT: passes one service's output on to the container's stdout, a line an event.
 # FORMAT is human or json. STAGE `-` is control, which writes events by itself: these pass as they are,
-# and what else it says (a traceback, its finish script) becomes events of svc-control.
+# and what else it says (a traceback, its finish script) becomes events of svc-control. KEPT, if not
+# empty, is a file to which every line is added as it was said, where such a file is: control reads in
+# it why its tunnel ended, and empties it before it starts one.
 #
 # The service must never stand still because someone does not read our stdout (`docker logs` of a
 # stopped daemon, Ctrl-S on a terminal): its pipe is always read, at most a mebibyte waits here, and
 # what does not fit is dropped and counted. Ends at the end of input or, with what has arrived by then,
 # at SIGTERM.
 
-my ($stage, $format) = @ARGV;
+my ($stage, $format, $kept) = @ARGV;
 
 my $WAITING_MAX = 1 << 20;    # bytes; about 10,000 lines
 my $LINE_MAX    = 8192;       # bytes; longer lines are cut: ocserv's own limit is below 2 KiB
 my $WRITE_MAX   = 4096;       # PIPE_BUF: a pipe that select calls writable takes this much whole
+my $KEPT_MAX    = 1 << 16;    # bytes of KEPT, which then begins anew: what was said last counts
 my $LAST_WORDS  = 1;          # seconds to write what waits when the input has ended
 
 my ($O_WRONLY, $O_NOCTTY, $O_APPEND, $O_NONBLOCK) = (1, 0400, 02000, 04000);    # Linux
@@ -58,9 +61,18 @@ sub as_event {
       timestamp(), $said_by, json_string($line);
 }
 
+sub keep_line {
+    my ($line) = @_;
+    return unless $kept and sysopen my $file, $kept, $O_WRONLY | $O_APPEND;
+    truncate $file, 0 if -s $file > $KEPT_MAX;
+    syswrite $file, "$line\n";
+    return;
+}
+
 sub queue_line {
     my ($line) = @_;
     $line =~ s/\r\z//;
+    keep_line($line);
     return if $deaf or $line eq '';
     if (length $waiting > $WAITING_MAX) { $dropped++; return }
     $waiting .= as_event("$dropped lines lost: nobody read them") if $dropped;

@@ -1,0 +1,85 @@
+"""Orders to supervised services, and what s6 knows about them. None of them blocks long but
+`stop`."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocgate import names
+from ocgate.errors import ServerRefused
+
+# s6-svc and s6-svstat talk to a fifo and read a file: milliseconds. More means a frozen machine.
+_ORDER_LIMIT = 5.0
+
+# Seconds for a supervisor to come up: s6-svscan starts all of them at once, in milliseconds, and
+# looks again for one that died after a second.
+_SUPERVISOR_LIMIT = 3.0
+_SUPERVISOR_POLL = 0.02
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """What s6 knows of one service.
+
+    up:        its process runs.
+    pid:       of that process; None when it is down.
+    wanted_up: s6 starts it (again) when it is down.
+    """
+
+    up: bool
+    pid: int | None
+    wanted_up: bool
+
+
+_ABSENT = ServiceStatus(up=False, pid=None, wanted_up=False)
+
+
+def start(run_dir: Path, service: str, *, once: bool = False) -> None:
+    """Have it started, and from now on restarted unless `once`; nothing happens if it runs already.
+
+    Returns when the order is given. Raises ServerRefused if its supervisor does not come up.
+    """
+    deadline = time.monotonic() + _SUPERVISOR_LIMIT
+    while not _supervised(run_dir, service) and time.monotonic() < deadline:
+        time.sleep(_SUPERVISOR_POLL)
+    _order(run_dir, service, ["-o" if once else "-u"], f"starting {service}")
+
+
+def stop(run_dir: Path, service: str, timeout: float) -> None:
+    """Stop it and wait for its end, up to `timeout` seconds; s6 kills it after its `kill_after`.
+
+    Raises ServerRefused if it is not down by then.
+    """
+    milliseconds = str(max(1, int(timeout * 1000)))
+    order = ["-wd", "-T", milliseconds, "-d"]
+    _order(run_dir, service, order, f"stopping {service}", limit=timeout)
+
+
+def status(run_dir: Path, service: str) -> ServiceStatus:
+    """Its status; a service whose supervisor is not there counts as down."""
+    directory = str(run_dir / names.SERVICES / service)
+    done = subprocess.run(
+        ["s6-svstat", "-o", "up,pid,wantedup", directory],
+        capture_output=True,
+        text=True,
+        timeout=_ORDER_LIMIT,
+    )
+    if done.returncode:
+        return _ABSENT
+    up, pid, wanted_up = done.stdout.split()
+    return ServiceStatus(up == "true", int(pid) if int(pid) > 0 else None, wanted_up == "true")
+
+
+def _supervised(run_dir: Path, service: str) -> bool:
+    command = ["s6-svok", str(run_dir / names.SERVICES / service)]
+    return subprocess.run(command, timeout=_ORDER_LIMIT, check=False).returncode == 0
+
+
+def _order(run_dir: Path, service: str, order: list[str], doing: str, *, limit: float = 0) -> None:
+    command = ["s6-svc", *order, str(run_dir / names.SERVICES / service)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit + _ORDER_LIMIT)
+    if done.returncode:
+        raise ServerRefused(f"{doing}: {done.stderr.strip() or 'not done in time'}")
