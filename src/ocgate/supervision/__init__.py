@@ -6,9 +6,9 @@
        SIGHUP: ocgate.control.ask reload  ├─ s6-supervise SERVICE ── ocserv, or a tunnel's client
                                           └─ s6-supervise SERVICE/log ── relay -> stdout
 
-Every service leads a session of its own. Those of a role do not start with the others (`down` file):
-control starts them when the guard has been verified. Imported by the wiring, and by what describes
-a role's services.
+Every service leads a session of its own. A role's own do not start with control (`down` file): it
+starts them when the guard has been verified. Imported by the wiring, and by what describes a role's
+services.
 """
 
 from ocgate.supervision.directory import CONTROL, Role, Service, script, write
