@@ -41,12 +41,22 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         {"config", "errors", "exits", "kernel", "names", "plan", "server", "sessions"},
         "the wiring serves any face, and never runs on lab code",
     ),
+    "exit_role": (
+        {
+            *{"config", "control", "errors", "exits", "kernel", "names", "plan", "sessions"},
+            *{"supervision", "tunnel"},
+        },
+        "the exit's wiring; of control it takes log, doorway and files, never the server's",
+    ),
     "prove": (
         {"config", "control", "errors", "kernel", "lab", "names", "plan", "server", "sessions"},
         "a proof runs the product and the lab; nothing but its face may know it",
     ),
     "cli": (
-        {"config", "control", "errors", "kernel", "names", "plan", "prove", "server", "sessions"},
+        {
+            *{"config", "control", "errors", "exit_role", "kernel", "names", "plan", "prove"},
+            *{"server", "sessions"},
+        },
         "faces stand above everything; the lab is behind prove",
     ),
     "__main__": ({"cli"}, "the entry point only enters"),
