@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ocgate.lab import vpnc_script
+from ocgate.lab.addresses import PORT, Host
 from ocgate.lab.program import Program
-from ocgate.lab.topology import PORT, Host, Lab
+from ocgate.lab.site import Site
 from ocgate.lab.wait import wait_until
 from ocgate.lab.wiring import CLIENT_METRIC
 
@@ -60,7 +61,7 @@ def pin_of(certificate: Path) -> str:
 class Client:
     """One openconnect session; made by `connect`, owned by the lab."""
 
-    def __init__(self, lab: Lab, host: Host, program: Program, work: Path, *, dtls: bool) -> None:
+    def __init__(self, lab: Site, host: Host, program: Program, work: Path, *, dtls: bool) -> None:
         self.host = host
         self.netns = host.netns
         self.program = program
@@ -197,7 +198,7 @@ def _uplinks(host: Host, source: str, source6: str) -> tuple[str, str]:
 
 
 def start(
-    lab: Lab,
+    lab: Site,
     host: Host,
     login: Login,
     *,
@@ -222,7 +223,7 @@ def start(
 
 
 def connect(
-    lab: Lab,
+    lab: Site,
     host: Host,
     login: Login,
     *,
