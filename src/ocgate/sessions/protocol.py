@@ -3,8 +3,9 @@
     request   ocgate/1 VERB\\0KEY=VALUE\\0KEY=VALUE\\0\\0
     reply     admitted\\n | refused REASON\\n | ok\\n | error REASON\\n | a JSON document; then EOF
 
-Values are the raw bytes of ocserv's environment, which can hold anything but NUL: that is why NUL
-separates, and why nothing is quoted. One request and one reply a connection.
+Values are the raw bytes of a hook's environment (ocserv's; the exit role's client has names in
+lower case), which can hold anything but NUL: that is why NUL separates, and why nothing is quoted.
+One request and one reply a connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ REQUEST_LIMIT = 65536
 _MAGIC = b"ocgate/1 "
 _END = b"\0\0"  # an empty item
 _VERB = re.compile(rb"[a-z][a-z-]{0,31}")
-_KEY = re.compile(rb"[A-Z][A-Z0-9_]{0,63}")
+_KEY = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 ADMITTED = b"admitted\n"
 OK = b"ok\n"
@@ -33,7 +34,7 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a peer asks. verb: lower case; fields: bytes as they stood in ocserv's environment."""
+    """What a peer asks. verb: lower case; fields: bytes as they stood in the hook's environment."""
 
     verb: str
     fields: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))

@@ -77,7 +77,7 @@ def test_the_bytes_are_those_of_the_contract() -> None:
         (b"ocgate/1 Connect\0\0", "verb"),
         (b"ocgate/1 connect\0ID\0\0", "KEY=VALUE"),
         (b"ocgate/1 connect\0=7\0\0", "KEY=VALUE"),
-        (b"ocgate/1 connect\0id=7\0\0", "KEY=VALUE"),
+        (b"ocgate/1 connect\0i d=7\0\0", "KEY=VALUE"),
         (b"ocgate/1 connect\0ID=7\0ID=8\0\0", "twice"),
         (b"ocgate/1 status\0\0x", "after the end"),
         (b"ocgate/1 connect\0A=" + b"x" * REQUEST_LIMIT, "longer than"),
@@ -96,7 +96,7 @@ def test_a_request_that_breaks_off_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [Request("connect", {"A": b"x\0y"}), Request("no verb"), Request("x", {"a": b""})]
+    "request_", [Request("connect", {"A": b"x\0y"}), Request("no verb"), Request("x", {"7": b""})]
 )
 def test_what_cannot_be_said_is_refused_by_the_sender(request_: Request) -> None:
     with pytest.raises(ValueError):
