@@ -14,7 +14,16 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from ocgate.config import devices, endpoints, gateway_settings, gateways, networks, texts, values
+from ocgate.config import (
+    devices,
+    endpoints,
+    gateway_settings,
+    gateways,
+    log_settings,
+    networks,
+    texts,
+    values,
+)
 from ocgate.config.agreement import contradictions
 from ocgate.config.choices import Forwarding, Ipv6Nat, LogFormat, LogLevel
 from ocgate.config.endpoints import Endpoint
@@ -33,13 +42,7 @@ _MSS = values.integer(536, 65535, "bytes", outside="write 1400, say, or leave MS
 # re-check any more. 30 s: few packets, and clients fall back within a page's patience.
 _PROBE_INTERVAL = values.integer(1, 86400, "seconds", outside="write 30, say")
 
-NETWORK, IPV6, PLACES, LOGS, FIRST_START = (
-    "Client network",
-    "IPv6",
-    "Directories",
-    "Logs",
-    "First start",
-)
+NETWORK, IPV6, PLACES, FIRST_START = "Client network", "IPv6", "Directories", "First start"
 
 
 class Settings(BaseModel):
@@ -191,26 +194,8 @@ class Settings(BaseModel):
         ),
     ] = Path("/run/ocgate")
 
-    log_format: Annotated[
-        LogFormat,
-        Setting(
-            "OCGATE_LOG_FORMAT",
-            values.choice(LogFormat),
-            LOGS,
-            "One line an event, for people or as JSON.",
-            "json",
-        ),
-    ] = LogFormat.HUMAN
-    log_level: Annotated[
-        LogLevel,
-        Setting(
-            "OCGATE_LOG_LEVEL",
-            values.choice(LogLevel),
-            LOGS,
-            "The least severe event that is logged.",
-            "debug",
-        ),
-    ] = LogLevel.INFO
+    log_format: Annotated[LogFormat, log_settings.OCGATE_LOG_FORMAT] = LogFormat.HUMAN
+    log_level: Annotated[LogLevel, log_settings.OCGATE_LOG_LEVEL] = LogLevel.INFO
 
     url: Annotated[
         str | None,

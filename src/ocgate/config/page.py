@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
-from ocgate.config.table import LINES, Line
+from ocgate.config.exit_foreign import FOREIGN, Foreign
+from ocgate.config.exit_names import EXIT
+from ocgate.config.table import SERVER, Line, Table
 from ocgate.config.unserved import UNSERVED, Unserved
 
 _HEAD = """\
@@ -27,22 +30,42 @@ mss = 1360
 """
 
 _UNSERVED_HEAD = """\
-## Known, but without effect in this version
+## Known, but not in this version
 
-Variables of azinchen/ocserv-server. What steers or guards clients' packets is refused, because
-running without it would send them by another exit; the rest is accepted and the log says that it
-has no effect.
+Variables of azinchen/ocserv-server that steer clients' packets. They are refused, because running
+without them would send these by another exit.
 
 | Variable | Any value is | but for |
 |---|---|---|
 """
 
+_EXIT_HEAD = """\
+# Settings of the exit role
+
+`ocgate exit` reads environment variables only. Its tunnel's kind follows from what is written:
+`OVPN_CONFIG`, `URL` or `WG_CONFIG`, or `USER` and `PASS` alone for NordVPN; two kinds at once are
+an error, and so is a misspelt `VPN_*`, `OCGATE_*` or `EXIT_*` name or a setting of the server role.
+"""
+
+_FOREIGN_HEAD = """\
+## Of the companion images
+
+Variables of azinchen/nordvpn and azinchen/openconnect-client that have no effect here.
+
+| Variable | Any value is | because | instead | but for |
+|---|---|---|---|---|
+"""
+
 
 def reference_markdown() -> str:
     """The whole page, ending in a newline."""
-    groups = groupby(LINES, key=lambda line: line.setting.group)
-    parts = [_HEAD, *(_group(name, list(lines)) for name, lines in groups), _unserved()]
+    parts = [_HEAD, *_groups(SERVER), _unserved(), _EXIT_HEAD, *_groups(EXIT), _foreign()]
     return "\n".join(parts)
+
+
+def _groups(table: Table[Any]) -> list[str]:
+    groups = groupby(table.lines, key=lambda line: line.setting.group)
+    return [_group(name, list(lines)) for name, lines in groups]
 
 
 def _group(name: str, lines: list[Line]) -> str:
@@ -71,5 +94,14 @@ def _unserved() -> str:
 
 def _unserved_row(line: Unserved) -> str:
     inert = ", ".join(f"`{value}`" for value in sorted(line.inert))
-    verdict = "refused" if line.steers else f"accepted; {line.about}"
-    return f"| `{line.name}` | {verdict} | {inert} |\n"
+    return f"| `{line.name}` | refused | {inert} |\n"
+
+
+def _foreign() -> str:
+    return _FOREIGN_HEAD + "".join(_foreign_row(line) for line in FOREIGN.values())
+
+
+def _foreign_row(line: Foreign) -> str:
+    inert = ", ".join(f"`{value}`" for value in sorted(line.inert))
+    verdict = "refused" if line.refused else "accepted"
+    return f"| `{line.name}` | {verdict} | {line.why} | {line.instead} | {inert} |\n"

@@ -62,12 +62,13 @@ def url(text: str) -> str:
         raise reject(None, URL_ACCEPTS, "leave user and password (what stands before '@') out")
     if parts.scheme != "https":
         raise reject(text, URL_ACCEPTS, f"write https://{host} (ocserv speaks nothing but TLS)")
-    if not text.isprintable() or " " in text or not _is_host(host) or port == 0:
+    if not text.isprintable() or " " in text or not is_host(host) or port == 0:
         raise reject(text, URL_ACCEPTS, "write one such as https://vpn.example.org")
     return full.rstrip("/")
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
+    """Whether this is a DNS name or an IP address as a URL holds it, brackets left out."""
     if ":" not in text:
         return len(text) <= _LONGEST_HOST and _HOST.fullmatch(text) is not None
     try:
