@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
-from ocgate.config.choices import Ipv6Nat
+from ocgate.config.choices import HealthPath, Ipv6Nat
 from ocgate.config.devices import device_matches
 from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.values import Fault
@@ -33,6 +33,7 @@ def contradictions(settings: Settings) -> list[Contradiction]:
         *_gateway_conflicts(settings),
         *_exit6_conflicts(settings),
         *_place_conflicts(settings),
+        *_health_conflicts(settings),
     ]
 
 
@@ -143,5 +144,26 @@ def _place_conflicts(settings: Settings) -> list[Contradiction]:
             f"a directory that does not hold OCGATE_CONFIG_DIR={config}",
             "choose another directory; what stands in the run dir is replaced at each start",
             ("OCGATE_RUN_DIR", "OCGATE_CONFIG_DIR"),
+        )
+    ]
+
+
+def _health_conflicts(settings: Settings) -> list[Contradiction]:
+    """A way that nothing can be said of: a check of it would always pass."""
+    if not settings.health_check_enabled or settings.health_check_url:
+        return []
+    asked = settings.health_check_egress
+    by_host = HealthPath.DIRECT in asked or (
+        HealthPath.DEFAULT in asked and settings.exit4.kind is UpstreamKind.DIRECT
+    )
+    if settings.exit_probe or not (by_host or HealthPath.ALL in asked):
+        return []
+    return [
+        Contradiction(
+            "+".join(asked),
+            "a path whose state can be known: with EXIT_PROBE=off and no HEALTH_CHECK_URL nothing "
+            "is asked by this host's own",
+            "set HEALTH_CHECK_URL, or leave EXIT_PROBE unset",
+            ("HEALTH_CHECK_EGRESS", "EXIT_PROBE", "HEALTH_CHECK_URL"),
         )
     ]

@@ -41,3 +41,14 @@ class Forwarding(StrEnum):
     """Nobody: what is forwarded never sees the main table's default route."""
     SHARED = "shared"
     """Others too, a docker host's containers say: what is not of clients is left alone."""
+
+
+class HealthPath(StrEnum):
+    """A way to the internet that the container's health may depend on."""
+
+    DIRECT = "direct"
+    """By this host, like its own."""
+    DEFAULT = "default"
+    """By what the clients leave."""
+    ALL = "all"
+    """By each of these."""

@@ -1,9 +1,9 @@
 """The settings: every variable declared once, with type, default, form, example and meaning.
 
-Pure. What is known of gateway mode's stands in `gateway_settings`. `table` turns this class into
-the settings table that feeds `--help` and docs/reference.md; pydantic validates by it. Nothing here
-looks anything up: what stays None is decided by the rooms that hold the facts (ocserv.conf, the
-default route).
+Pure. What is known of gateway mode's stands in `gateway_settings`, of those beside the traffic in
+`upkeep_settings`. `table` turns this class into the settings table that feeds `--help` and
+docs/reference.md; pydantic validates by it. Nothing here looks anything up: what stays None is
+decided by the rooms that hold the facts (ocserv.conf, the default route).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from ocgate.config import (
     log_settings,
     networks,
     texts,
+    upkeep_settings,
     values,
 )
 from ocgate.config.agreement import contradictions
-from ocgate.config.choices import Forwarding, Ipv6Nat, LogFormat, LogLevel
+from ocgate.config.choices import Forwarding, HealthPath, Ipv6Nat, LogFormat, LogLevel
 from ocgate.config.endpoints import Endpoint
 from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.setting import Setting
@@ -170,6 +171,13 @@ class Settings(BaseModel):
     exit_probe_failures: Annotated[int, gateway_settings.EXIT_PROBE_FAILURES] = 3
     exit_probe_successes: Annotated[int, gateway_settings.EXIT_PROBE_SUCCESSES] = 2
     forwarding: Annotated[Forwarding, gateway_settings.OCGATE_FORWARDING] = Forwarding.AUTO
+
+    health_check_enabled: Annotated[bool | None, upkeep_settings.HEALTH_CHECK_ENABLED] = None
+    health_check_egress: Annotated[tuple[HealthPath, ...], upkeep_settings.HEALTH_CHECK_EGRESS] = ()
+    health_check_url: Annotated[tuple[str, ...] | None, upkeep_settings.HEALTH_CHECK_URL] = None
+    cert_watch: Annotated[bool, upkeep_settings.CERT_WATCH] = False
+    cert_watch_interval: Annotated[int, upkeep_settings.CERT_WATCH_INTERVAL] = 0
+    session_history_file: Annotated[Path | None, upkeep_settings.SESSION_HISTORY_FILE] = None
 
     config_dir: Annotated[
         Path,

@@ -106,7 +106,7 @@ def refuse_unserved(found: Mapping[str, Written]) -> list[Problem]:
             f"remove {name} only if all clients may leave by VPN_GATEWAY (by this host without it)",
         )
         for name, at in found.items()
-        if name in UNSERVED and UNSERVED[name].steers and not _is_inert(name, at)
+        if name in UNSERVED and not _is_inert(name, at)
     ]
 
 
@@ -143,11 +143,19 @@ def notices(found: Mapping[str, Written], settings: Settings) -> tuple[str, ...]
             "from it; it is only compared with ipv6-network in ocserv.conf"
         )
     said += [] if settings.gateway_mode else _without_gateway(found, settings)
-    for name, line in UNSERVED.items():
-        if name in found and not line.steers and not _is_inert(name, found[name]):
-            place = found[name].origin
-            said.append(f"{place}: {name}: has no effect in this version: {line.about}")
+    said += [] if settings.health_check_enabled else _without_health_check(found, settings)
     return tuple(said)
+
+
+def _without_health_check(found: Mapping[str, Written], settings: Settings) -> list[str]:
+    return [
+        f"{found[name].origin}: {name}: has no effect without HEALTH_CHECK_ENABLED=1"
+        for name, value in (
+            ("HEALTH_CHECK_EGRESS", settings.health_check_egress),
+            ("HEALTH_CHECK_URL", settings.health_check_url),
+        )
+        if name in found and value
+    ]
 
 
 def _without_gateway(found: Mapping[str, Written], settings: Settings) -> list[str]:

@@ -1,9 +1,7 @@
 """Variables of the reference image that this version knows but does not serve yet. Pure.
 
-Two kinds, and the difference is the whole point: what steers or guards clients' packets is refused
-(running without it would send them by another exit), what is only comfort is accepted with a
-notice. When a release serves a variable, its line moves from here to
-`model`.
+All of them steer clients' packets, and are refused: running without them would send these by
+another exit. When a release serves a variable, its line moves from here to `model`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ GATEWAYS = (
     "them would send clients by another exit than the one meant for them"
 )
 
-_OFF = frozenset({"0", "false", "no", "off"})
+_OFF = ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -23,22 +21,16 @@ class Unserved:
     """A known variable without effect.
 
     inert: values that mean the same as unset, so that nothing is lost by accepting them.
-    steers: True refuses all other values; False accepts them with a notice.
     about: what is missing, as a clause.
     """
 
     name: str
     inert: frozenset[str]
-    steers: bool
     about: str
 
 
 def _steering(name: str, *inert: str) -> Unserved:
-    return Unserved(name, frozenset(inert), steers=True, about=GATEWAYS)
-
-
-def _comfort(name: str, about: str, inert: frozenset[str] = _OFF) -> Unserved:
-    return Unserved(name, inert, steers=False, about=about)
+    return Unserved(name, frozenset(inert), GATEWAYS)
 
 
 # `inert` holds the reference's defaults (compatibility table of azinchen/ocserv-server).
@@ -63,12 +55,6 @@ _TABLE = (
     _steering("VPN_BYPASS_UPDATE_INTERVAL", "0"),
     _steering("VPN_BYPASS_RULE_PRIO", "800"),
     _steering("VPN_BYPASS_MARK", "0xbc"),
-    _comfort("SESSION_HISTORY_FILE", "completed sessions are not written to a file"),
-    _comfort("HEALTH_CHECK_ENABLED", "`ocgate healthcheck` works, but nothing calls it by itself"),
-    _comfort("HEALTH_CHECK_EGRESS", "`ocgate healthcheck` does not test egress"),
-    _comfort("HEALTH_CHECK_URL", "`ocgate healthcheck` fetches no URL"),
-    _comfort("CERT_WATCH", "certificates are reloaded on SIGHUP only"),
-    _comfort("CERT_WATCH_INTERVAL", "certificates are reloaded on SIGHUP only"),
 )
 
 UNSERVED = {line.name: line for line in _TABLE}

@@ -268,6 +268,10 @@ def test_secrets_are_never_shown(env: dict[str, str]) -> None:
         ({"WAN_IF": "vpns0"}, "WAN_IF: got 'vpns0'; expected an interface outside of VPN_IF=vpns+"),
         ({"WAN_IF": "eth0", "VPN_IF": "e+"}, "WAN_IF: got 'eth0'; expected an interface outside"),
         ({"OCGATE_RUN_DIR": "/etc"}, "OCGATE_RUN_DIR: got '/etc'; expected a directory that does"),
+        (
+            {"HEALTH_CHECK_ENABLED": "1", "HEALTH_CHECK_EGRESS": "direct", "EXIT_PROBE": "off"},
+            "HEALTH_CHECK_EGRESS: got 'direct'; expected a path whose state can be known",
+        ),
     ],
 )
 def test_contradictions(environ: dict[str, str], message: str) -> None:
@@ -287,7 +291,7 @@ def test_model_refuses_contradictions_too() -> None:
         Settings(ipv6_nat=Ipv6Nat.AUTO, ipv6_forward=False)
 
 
-@pytest.mark.parametrize("name", [name for name, line in UNSERVED.items() if line.steers])
+@pytest.mark.parametrize("name", list(UNSERVED))
 def test_steering_is_never_ignored(env: dict[str, str], name: str) -> None:
     """What would steer packets is refused; what means the same as unset is taken."""
     assert "would send clients by another exit" in _refused(env | {name: "nl"})
@@ -295,11 +299,16 @@ def test_steering_is_never_ignored(env: dict[str, str], name: str) -> None:
         assert load(env | {name: inert}).notices == ()
 
 
-@pytest.mark.parametrize("name", [name for name, line in UNSERVED.items() if not line.steers])
-def test_comfort_is_taken_with_a_notice(env: dict[str, str], name: str) -> None:
-    """What is only comfort does not stop the start, but is said to have no effect."""
-    (notice,) = load(env | {name: "1"}).notices
-    assert notice.startswith(f"environment: {name}: has no effect in this version: ")
+def test_egress_is_asked_by_an_enabled_check_only(env: dict[str, str]) -> None:
+    """What HEALTH_CHECK_ENABLED switches off is said to have no effect; written `off` it says
+    nothing."""
+    said = {"HEALTH_CHECK_EGRESS": "direct", "HEALTH_CHECK_URL": "https://example.org"}
+    for enabled in ({}, {"HEALTH_CHECK_ENABLED": "false"}):
+        assert load(env | said | enabled).notices == tuple(
+            f"environment: {name}: has no effect without HEALTH_CHECK_ENABLED=1" for name in said
+        )
+    assert load(env | said | {"HEALTH_CHECK_ENABLED": "true"}).notices == ()
+    assert load(env | {"HEALTH_CHECK_EGRESS": "off"}).notices == ()
 
 
 def test_subnet_without_nat_is_noticed(env: dict[str, str]) -> None:
@@ -378,6 +387,15 @@ _WRITTEN = {
     "EXIT_PROBE_FAILURES": ("1", "1"),
     "EXIT_PROBE_SUCCESSES": ("1", "1"),
     "OCGATE_FORWARDING": ("shared", "'Shared'"),
+    "HEALTH_CHECK_ENABLED": ("true", "true"),
+    "HEALTH_CHECK_EGRESS": ("direct+default", '["direct", "DEFAULT"]'),
+    "HEALTH_CHECK_URL": (
+        "https://a.example/x;http://b.example",
+        '"https://a.example/x, http://b.example"',
+    ),
+    "CERT_WATCH": ("1", "true"),
+    "CERT_WATCH_INTERVAL": ("300", "300"),
+    "SESSION_HISTORY_FILE": ("/var/x", "'/var/x'"),
     "OCGATE_RUN_DIR": ("/run/x", '"/run/x/"'),
     "OCGATE_LOG_FORMAT": ("json", '"json"'),
     "OCGATE_LOG_LEVEL": ("debug", '"debug"'),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocgate.config import devices, endpoints, gateways, networks, texts
-from ocgate.config.choices import Ipv6Nat, LogLevel
+from ocgate.config.choices import HealthPath, Ipv6Nat, LogLevel
 from ocgate.config.endpoints import Endpoint
 from ocgate.config.model import Settings
 from ocgate.config.table import BY_NAME, LINES
@@ -62,6 +62,28 @@ def _parse(name: str, text: str) -> object:
         ("OCGATE_URL", "https://192.0.2.1:8443/", "https://192.0.2.1:8443"),
         ("OCGATE_URL", "[2001:db8::1]:4443", "https://[2001:db8::1]:4443"),
         ("OCGATE_USER", "älice $(id) *\\", "älice $(id) *\\"),
+        ("HEALTH_CHECK_ENABLED", "false", False),
+        ("HEALTH_CHECK_EGRESS", "direct+default", (HealthPath.DIRECT, HealthPath.DEFAULT)),
+        ("HEALTH_CHECK_EGRESS", " ALL, direct all", (HealthPath.ALL, HealthPath.DIRECT)),
+        *[("HEALTH_CHECK_EGRESS", word, ()) for word in ("off", "0", "False", "no")],
+        ("HEALTH_CHECK_URL", "https://a.example", ("https://a.example",)),
+        (
+            "HEALTH_CHECK_URL",
+            "https://1.1.1.1/cdn-cgi/trace;http://b:8080/?q=1, https://[2001:db8::1]:4443/",
+            (
+                "https://1.1.1.1/cdn-cgi/trace",
+                "http://b:8080/?q=1",
+                "https://[2001:db8::1]:4443/",
+            ),
+        ),
+        ("HEALTH_CHECK_URL", "Off", None),
+        ("CERT_WATCH_INTERVAL", "0", 0),
+        (
+            "SESSION_HISTORY_FILE",
+            "/etc/ocserv/session history",
+            Path("/etc/ocserv/session history"),
+        ),
+        ("SESSION_HISTORY_FILE", "off", None),
     ],
 )
 def test_accepted(name: str, text: str, value: object) -> None:
@@ -193,6 +215,28 @@ def test_refused_subnet(text: str, faults: list[tuple[str, str, str]]) -> None:
             )
         ],
         ("IPV6_PROBE_INTERVAL", "0", "write 30, say"),
+        *[
+            (
+                "HEALTH_CHECK_EGRESS",
+                text,
+                "write default for VPN_GATEWAY (named gateways are not in this version)",
+            )
+            for text in ("direct+nl", "172.28.0.2", "off+direct")
+        ],
+        ("HEALTH_CHECK_EGRESS", "+", "write direct+default, say, or leave it unset"),
+        ("HEALTH_CHECK_URL", "1.1.1.1", "begin it with https:// or http://"),
+        ("HEALTH_CHECK_URL", "ftp://a.example", "begin it with https:// or http://"),
+        ("HEALTH_CHECK_URL", "https://a.example:0", "write https://example.org, say, in ASCII"),
+        ("HEALTH_CHECK_URL", "https://", "write https://example.org, say, in ASCII"),
+        ("HEALTH_CHECK_URL", "https://[::1", "write https://example.org, say"),
+        ("CERT_WATCH", "auto", "write 0 or 1"),
+        ("CERT_WATCH_INTERVAL", "86401", "write 300, say, or 0 for never"),
+        (
+            "SESSION_HISTORY_FILE",
+            "history",
+            "write the path from the root, /etc/ocserv/history say",
+        ),
+        ("SESSION_HISTORY_FILE", "/var/log/", "write /var/log/history, say"),
         ("IPV6_SUBNET", "10.10.10.0/24", "an IPv4 network belongs into VPN_SUBNET"),
         ("IPV6_SUBNET", "fd00::5/64", "write fd00::/64"),
         ("IPV6_SUBNET", "fd00::", "add the prefix: write fd00::/64"),
@@ -277,6 +321,14 @@ def test_refused_password_is_not_shown(text: str) -> None:
     with pytest.raises(Rejected) as caught:
         texts.password(text)
     assert caught.value.faults[0].got is None
+
+
+@pytest.mark.parametrize("text", ["https://a:secret@b.example", "http://secret@b/x"])
+def test_health_check_url_with_password_is_not_shown(text: str) -> None:
+    """A password in HEALTH_CHECK_URL is refused without being repeated."""
+    with pytest.raises(Rejected) as caught:
+        _parse("HEALTH_CHECK_URL", text)
+    assert "secret" not in str(caught.value.faults)
 
 
 def test_url_with_password_is_not_shown() -> None:
