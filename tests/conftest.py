@@ -1,8 +1,8 @@
 """What all tests share: which need root and the kernel, and a namespace of their own for those.
 
-A test marked `kernel` or `lab` is skipped where root, namespaces or programs are missing, with the
-reason; with CI=true or OCGATE_REQUIRE_ALL=1 it fails instead, because a suite that skips its leak
-tests has shown nothing.
+A test marked `kernel`, `lab` or `image` is skipped where root, namespaces or programs are missing,
+with the reason; with CI=true or OCGATE_REQUIRE_ALL=1 it fails instead, because a suite that skips
+its leak tests has shown nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def missing(kind: str) -> str:
     """Why tests marked `kind` can't run here; empty if they can."""
     if os.geteuid() != 0:
         return "needs root"
-    programs = LAB_PROGRAMS if kind == "lab" else KERNEL_PROGRAMS
+    programs = KERNEL_PROGRAMS if kind == "kernel" else LAB_PROGRAMS
     absent = [program for program in programs if shutil.which(program) is None]
     if absent:
         return f"needs the programs {', '.join(absent)}"
@@ -55,7 +55,7 @@ def missing(kind: str) -> str:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for kind in ("kernel", "lab"):
+    for kind in ("kernel", "lab", "image"):
         if item.get_closest_marker(kind) and (reason := missing(kind)):
             required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
             (pytest.fail if required else pytest.skip)(reason)

@@ -71,7 +71,7 @@ def build_network(options: Options, create: Create) -> Network:
     """Build it; `create` makes (and owns) a namespace for a role such as "client1"."""
     network = _hosts(options, create)
     for host in network.hosts():
-        _set_defaults(host.netns)
+        set_defaults(host.netns)
     _connect(network, options)
     _configure(network, options)
     _wait_for_links(network)
@@ -206,7 +206,7 @@ def _configure_chain(network: Network) -> None:
     """Both ends of the chain forward; what they forward is for `lab.upstream` to say."""
     gw, (upstream, provider) = network.gw, network.chain
     for host in network.chain:
-        _forward(host.netns)
+        forward(host.netns)
     provider.netns.ip(*leaf(provider, PROVIDER_NET.prefixlen))
     if upstream.second is not None:
         upstream.netns.ip(*addresses("eth1", upstream.second, upstream.second6))
@@ -216,7 +216,7 @@ def _configure_chain(network: Network) -> None:
 
 def _configure_router(network: Network, options: Options) -> None:
     router = network.router.netns
-    _forward(router)
+    forward(router)
     lines = [
         *addresses("docker", DOCKER_NET[1], DOCKER_NET6[1]),
         *addresses("uplink", network.router.address, network.router.address6),
@@ -233,7 +233,7 @@ def _configure_router(network: Network, options: Options) -> None:
 
 def _configure_inet(network: Network, options: Options) -> None:
     inet = network.inet.netns
-    _forward(inet)
+    forward(inet)
     lines = [
         *(f"address add {a}/32 dev lo" for a in (SERVICE, RESOLVER)),
         *(f"address add {a}/128 dev lo nodad" for a in (SERVICE6, RESOLVER6)),
@@ -253,10 +253,11 @@ def _configure_inet(network: Network, options: Options) -> None:
 def _wait_for_links(network: Network) -> None:
     """The kernel's link watcher may take its time; a lost first packet would be a flake."""
     for host in network.hosts():
-        wait_until(functools.partial(_links_up, host), 5.0, f"links of {host.role}")
+        wait_until(functools.partial(links_up, host), 5.0, f"links of {host.role}")
 
 
-def _set_defaults(netns: Namespace) -> None:
+def set_defaults(netns: Namespace) -> None:
+    """A quiet host that forwards nothing and filters no reverse path."""
     for scope in ("all", "default"):
         netns.sysctl(f"net/ipv4/conf/{scope}/rp_filter", 0)
         for key, value in _QUIET_IPV6.items():
@@ -264,11 +265,13 @@ def _set_defaults(netns: Namespace) -> None:
     netns.sysctl("net/ipv4/ip_forward", 0)
 
 
-def _forward(netns: Namespace) -> None:
+def forward(netns: Namespace) -> None:
+    """It routes both families."""
     netns.sysctl("net/ipv4/ip_forward", 1)
     netns.sysctl("net/ipv6/conf/all/forwarding", 1)
 
 
-def _links_up(host: Host) -> bool:
+def links_up(host: Host) -> bool:
+    """Does every link of it have a carrier?"""
     shown = host.netns.run(["ip", "-o", "link", "show", "up"]).stdout
     return "NO-CARRIER" not in shown and "LOWERLAYERDOWN" not in shown

@@ -12,7 +12,7 @@ TLS with a throwaway authority, OpenVPN 2.6's own defaults for ciphers and MTU, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from ocgate.lab.addresses import PROVIDER, Host
 from ocgate.lab.certificate import Authority
 from ocgate.lab.program import Program
+from ocgate.lab.site import Site
 from ocgate.lab.topology import Lab
 
 OPENVPN_PORT = 1194
@@ -48,21 +49,39 @@ class Identity:
         files = ("--ca", self.authority, "--cert", self.certificate, "--key", self.key)
         return [str(word) for word in files]
 
+    def inline(self) -> str:
+        """The same as blocks of a configuration file."""
+        files = (("ca", self.authority), ("cert", self.certificate), ("key", self.key))
+        return "".join(f"<{tag}>\n{path.read_text()}</{tag}>\n" for tag, path in files)
+
 
 class Provider:
-    """The running server; made by `run_provider`."""
+    """The running server in `host`; made by `run_provider` in a Lab.
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
-        self.host = lab.provider
+    users: name -> password, asked for besides the client's certificate; None: nobody is asked.
+    """
+
+    def __init__(
+        self, lab: Site, host: Host, directory: Path, users: Mapping[str, str] | None = None
+    ) -> None:
+        self.host = host
         authority = Authority(directory)
         self._client = Identity(authority.certificate, *authority.issue("client", server=False))
         own = Identity(authority.certificate, *authority.issue("server", server=True))
         self.host.netns.nft(_masquerade())
-        self.program = lab.spawn(self.host, ["openvpn", *_server_options(), *own.options()])
+        self._asks = users is not None
+        argv = ["openvpn", *_server_options(), *own.options()]
+        self.program = lab.spawn(host, argv + (_asking(directory, users) if users else []))
         lab.own(self)
         wait_ready(self.program)
 
-    def client(self, lab: Lab, host: Host) -> Program:
+    def config(self) -> str:
+        """A client's configuration file, as a provider hands it out."""
+        options = [*_client_options(), *(["--auth-user-pass"] if self._asks else [])]
+        lines = " ".join(options).removeprefix("--").replace(" --", "\n")
+        return f"{lines}\n{self._client.inline()}"
+
+    def client(self, lab: Site, host: Host) -> Program:
         """Start a client of it in `host`, all of whose traffic then goes into its tunnel."""
         return lab.spawn(host, ["openvpn", *_client_options(), *self._client.options()])
 
@@ -75,7 +94,7 @@ def run_provider(lab: Lab) -> Provider:
     """Start the server in `lab.provider` and wait until it serves."""
     directory = lab.path("openvpn")
     directory.mkdir()
-    return Provider(lab, directory)
+    return Provider(lab, lab.provider, directory)
 
 
 def wait_ready(program: Program) -> None:
@@ -99,6 +118,17 @@ def _client_options() -> Sequence[str]:
         *("--client", "--remote", str(PROVIDER), str(OPENVPN_PORT), "--nobind"),
         *("--connect-retry", "1", "1", "--remote-cert-tls", "server"),
     ]
+
+
+def _asking(directory: Path, users: Mapping[str, str]) -> list[str]:
+    """Options that ask for a name and a password, which OpenVPN hands to the script in a file."""
+    for number, (name, password) in enumerate(users.items()):
+        (directory / f"{number}.login").write_text(f"{name}\n{password}\n")
+    script = directory / "ask"
+    known = f'for known in {directory}/*.login; do cmp -s "$1" "$known" && exit 0; done; exit 1'
+    script.write_text(f"#!/bin/sh\n{known}\n")
+    script.chmod(0o755)
+    return ["--script-security", "2", "--auth-user-pass-verify", str(script), "via-file"]
 
 
 def _masquerade() -> str:
