@@ -7,6 +7,8 @@ that one.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,11 @@ from xml.etree import ElementTree
 
 # Processes a stage is spread over, for two cores. Lab tests mostly wait for ocserv and openconnect,
 # so four of them share two cores well; the others compute. A proof keeps three quarters of a core
-# busy with its traffic.
-WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2}
+# busy with its traffic. A test of the image waits for containers, and keeps half a core busy.
+WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2, "image": 4}
+
+BUILD = Path(__file__).with_name("build-image")
+BASE = "docker.io/library/debian:trixie-slim"  # what BUILD begins with
 
 # pytest's order in its closing line.
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "error")
@@ -33,6 +38,43 @@ class Result:
     status: int
     counts: Counter[str]
     seconds: float
+
+
+class Build:
+    """The image, built while the stages before `image` run."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._output = self._stack.enter_context(tempfile.TemporaryFile())
+        self._process = subprocess.Popen(
+            [BUILD], stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+        )
+
+    def failure(self) -> str:
+        """Waits for the end. The last lines where the image is to blame; empty where it is there,
+        and where containers can't run here at all, which the tests find out, too, and skip for."""
+        if self._process.wait() == 0 or not runs_containers():
+            return ""
+        self._output.seek(0)
+        lines = self._output.read().decode(errors="replace").splitlines()
+        return "\n".join(lines[-25:])
+
+    def close(self) -> None:
+        """Ends it if it still runs."""
+        self._process.terminate()
+        self._process.wait()
+        self._stack.close()
+
+
+def runs_containers() -> bool:
+    """Can podman run the base image?"""
+    command = ["podman", "--runtime", "runc", "run", "--rm", "--network", "none"]
+    limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"]
+    try:
+        done = subprocess.run([*command, *limits, BASE, "true"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def run(stage: str, arguments: list[str]) -> Result:
@@ -98,9 +140,25 @@ def closing_line(results: list[Result]) -> str:
 def main(arguments: list[str]) -> int:
     """STAGE... -- PYTEST ARGUMENTS; status 0 only when every stage ran tests and all held."""
     border = arguments.index("--")
-    results = [run(stage, arguments[border + 1 :]) for stage in arguments[:border]]
+    stages, rest = arguments[:border], arguments[border + 1 :]
+    # Without root the tests are skipped, and a build would go to a store that nobody looks into.
+    build = Build() if "image" in stages and os.geteuid() == 0 else None
+    try:
+        results = [run_with(build, stage, rest) for stage in stages]
+    finally:
+        if build is not None:
+            build.close()
     print(f"\n{table(results)}\n\n{closing_line(results)}", flush=True)
     return 1 if any(result.status for result in results) else 0
+
+
+def run_with(build: Build | None, stage: str, arguments: list[str]) -> Result:
+    """Runs a stage; that of the image only when there is one."""
+    started = time.monotonic()
+    if stage == "image" and build is not None and (words := build.failure()):
+        print(f"\n### image\nsetup/build-image failed:\n{words}", flush=True)
+        return Result(stage, 1, Counter(error=1), time.monotonic() - started)
+    return run(stage, arguments)
 
 
 if __name__ == "__main__":
