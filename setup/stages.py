@@ -7,7 +7,6 @@ that one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -44,26 +43,25 @@ class Build:
     """The image, built while the stages before `image` run."""
 
     def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._output = self._stack.enter_context(tempfile.TemporaryFile())
-        self._process = subprocess.Popen(
-            [BUILD], stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
-        )
+        self._scratch = tempfile.TemporaryDirectory()
+        self._log = Path(self._scratch.name) / "build.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [BUILD], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
 
     def failure(self) -> str:
         """Waits for the end. The last lines where the image is to blame; empty where it is there,
         and where containers can't run here at all, which the tests find out, too, and skip for."""
         if self._process.wait() == 0 or not runs_containers():
             return ""
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").splitlines()
-        return "\n".join(lines[-25:])
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-25:])
 
     def close(self) -> None:
         """Ends it if it still runs."""
         self._process.terminate()
         self._process.wait()
-        self._stack.close()
+        self._scratch.cleanup()
 
 
 def runs_containers() -> bool:
