@@ -20,9 +20,11 @@ import pytest
 
 from ocgate.control import flows as flows_module
 from ocgate.control import gatekeeper as gatekeeper_module
+from ocgate.control import history_file
 from ocgate.control import log as logs
 from ocgate.control.elements import ElementWriter
 from ocgate.control.gatekeeper import Domain, Gatekeeper
+from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.errors import KernelRefused
 from ocgate.kernel.nft import Nft
@@ -62,6 +64,7 @@ class Room:
         self.resyncs = 0
         self.transactions = 0
         self.writer = ElementWriter(self.nft, self.resync)
+        self.history = History(run_dir, lambda: None, lambda: "direct")
         self.gate = self.another()
         module = gatekeeper_module
         monkeypatch.setattr(module, "RIVAL_GRACE", GRACE)
@@ -84,7 +87,22 @@ class Room:
         monkeypatch.setattr(self.nft, "run", counted)
 
     def another(self) -> Gatekeeper:
-        return Gatekeeper(self.table, self.writer, Journal(self.run_dir), lambda: DOMAIN)
+        return self.gatekeeper(lambda: DOMAIN)
+
+    def gatekeeper(self, domain: Callable[[], Domain]) -> Gatekeeper:
+        journal = Journal(self.run_dir)
+        return Gatekeeper(self.table, self.writer, journal, domain, self.history)
+
+    @property
+    def journalled(self) -> Iterator[Session]:
+        return Journal(self.run_dir).read()
+
+    def recorded(self) -> list[tuple[str, str, int | None, int | None]]:
+        """User, reason and bytes of each completed session in the file."""
+        return [
+            (found.user, found.reason, found.bytes_in, found.bytes_out)
+            for found in history_file.records(self.history.path)
+        ]
 
     def alive(self, pid: int, started: int) -> bool:
         return self.processes.get(pid) == started
@@ -261,7 +279,7 @@ def test_a_rival_that_hangs_is_ended_if_its_lease_was_taken_over(
     monkeypatch.setattr(gatekeeper_module.process, "kill", kill)
     named = frozenset({IPv4Network("10.10.10.2")}) if explicit else frozenset[IPv4Network]()
     domain = replace(DOMAIN, explicit=lambda: named)
-    room.gate = Gatekeeper(room.table, room.writer, Journal(room.run_dir), lambda: domain)
+    room.gate = room.gatekeeper(lambda: domain)
 
     async def scenario() -> None:
         await room.connect(7)
@@ -457,6 +475,39 @@ def test_the_journal_brings_sessions_back_as_they_were(room: Room) -> None:
 
 def _readable(directory: Path) -> bool:
     return bool(directory.stat().st_mode & 0o077)
+
+
+# --- the history ---------------------------------------------------------------------------------
+
+
+def test_each_session_is_in_the_history_once_with_its_bytes(room: Room) -> None:
+    """The tunnel's end is heard before the hook that knows the bytes, or after it; one that roamed,
+    one whose worker was killed; and one that ended while there was no control plane."""
+
+    async def scenario() -> None:
+        counts = {"STATS_BYTES_IN": "11", "STATS_BYTES_OUT": "22", "STATS_DURATION": "0"}
+        await room.connect(7)
+        await room.gate.device_gone("vpns0")
+        await room.gate.disconnect(hook(7, **counts))
+        await room.connect(8)
+        await room.gate.disconnect(hook(8, **counts))
+        await room.gate.device_gone("vpns0")
+        await room.connect(9)
+        del room.processes[9]
+        await room.connect(10, DEVICE="vpns1")
+        del room.processes[10]
+        await room.gate.sweep()
+        room.another().adopt(replace(next(iter(room.journalled)), worker=11))
+        await room.history.close(())
+        assert room.recorded() == [
+            ("alice", "disconnected", 11, 22),
+            ("alice", "disconnected", 11, 22),
+            ("alice", "ended while the control plane was away", None, None),
+            ("alice", "its address went on to vpns1", None, None),
+            ("alice", "its worker is gone", None, None),
+        ]
+
+    run(scenario())
 
 
 def test_flows_of_an_ended_session_are_gone(room: Room, sh: Callable[[str], str]) -> None:

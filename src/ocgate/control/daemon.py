@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from ocgate.config.model import Settings
 from ocgate.control import log as logs
 from ocgate.control import metrics, status
 from ocgate.control.doorway import Doorway
@@ -27,6 +28,7 @@ from ocgate.control.egress import EgressWatch, probed
 from ocgate.control.exit_record import read_exits
 from ocgate.control.exit_watch import ExitWatch
 from ocgate.control.gatekeeper import Domain, Gatekeeper, left_out
+from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
@@ -76,11 +78,20 @@ class Control:
         exits = read_exits(run_dir, self.snapshot.settings)
         self.keeper = Keeper(self.nft, run_dir, self.table, self.conf, egress, exits)
         self.journal = Journal(run_dir)
-        self.gatekeeper = Gatekeeper(self.table, self.keeper.writer, self.journal, self._domain)
+        self.history = History(run_dir, self._history_file, self._exit)
+        self.gatekeeper = Gatekeeper(
+            self.table, self.keeper.writer, self.journal, self._domain, self.history
+        )
         self.egress = EgressWatch(self.keeper, run_dir)
         self.exits = ExitWatch(self.keeper, run_dir)
         self._observed = status.Observed(
-            run_dir, self.started_at, self.nft, self.keeper, self.table, self.exits.statuses
+            run_dir,
+            self.started_at,
+            self.nft,
+            self.keeper,
+            self.table,
+            self.history,
+            self.exits.statuses,
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "connect": self._connect,
@@ -110,6 +121,7 @@ class Control:
                     self._follow(watch),
                     self.egress.run(),
                     self.exits.run(),
+                    self.history.run(),
                     self._unprompted(),
                 )
             ]
@@ -118,6 +130,7 @@ class Control:
                 task.cancel()
         watch.close()
         await self.doorway.close()
+        await self.history.close(self.gatekeeper.dead())
 
     async def _start(self) -> None:
         for session in self.journal.read():
@@ -168,6 +181,18 @@ class Control:
         if why != said or time.monotonic() - at > COMPLAINT_EVERY:
             log.error("the kernel's state can't be brought to the plan", why=why)
             self._complaint = (why, time.monotonic())
+
+    def _history_file(self) -> Path | None:
+        return self._settings.session_history_file
+
+    def _exit(self) -> str:
+        return str(self._settings.exit4)
+
+    @property
+    def _settings(self) -> Settings:
+        """Those in force; the snapshot's while the first plan is made."""
+        started = self.keeper.is_started
+        return (self.keeper.prepared.sources if started else self.snapshot).settings
 
     def _domain(self) -> Domain:
         prepared = self.keeper.prepared

@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 from ocgate.control.doorway import HOOK_PID
 from ocgate.control.elements import ElementWriter
 from ocgate.control.flows import Flows
+from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
@@ -25,6 +26,7 @@ from ocgate.kernel import process, sysctl
 from ocgate.plan.facts import Network
 from ocgate.plan.sysctls import rp_filter_strict
 from ocgate.sessions import elements
+from ocgate.sessions.record import Moved
 from ocgate.sessions.session import BadHook, Session, from_hook, worker_of
 from ocgate.sessions.table import Admit, Contested, Ending, Refuse, SessionTable, ended_by
 
@@ -43,6 +45,8 @@ SWEEP_SLICE = 100  # sessions between two turns of the loop
 # ocserv makes the tunnel, then starts the hook: whatever held the address until less than this
 # before the hook began may have left packets in the tunnel's queue. A clock tick is 0.01 s.
 QUEUE_MARGIN = 0.1  # seconds
+
+_GIVEN_AWAY = "its tunnel was given away"
 
 log = stage("svc-control")
 
@@ -73,11 +77,13 @@ class Gatekeeper:
         writer: ElementWriter,
         journal: Journal,
         domain: Callable[[], Domain],
+        history: History,
     ) -> None:
         self._table = table
         self._writer = writer
         self._journal = journal
         self._domain = domain
+        self._history = history
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._flows = Flows(table, journal)
 
@@ -100,7 +106,7 @@ class Gatekeeper:
             return self._refused(fields, verdict.why)
         if self._may_hold_a_strangers(session, verdict.displaced, fields):
             for old in verdict.displaced:
-                await self.end(old, "its tunnel was given away")
+                await self.end(old, _GIVEN_AWAY)
             why = "its tunnel may hold packets of the address' last owner; connect again"
             return self._refused(fields, why)
         try:
@@ -127,14 +133,12 @@ class Gatekeeper:
             log.warning("disconnect hook not understood", why=str(bad))
             return
         async with self._turn(worker):  # a connect may still be under way: it comes first
-            session = ended_by(self._table.of_worker(worker), _ending(fields), now=time.time())
+            ending, moved = _ending(fields), _moved(fields)
+            session = ended_by(self._table.of_worker(worker), ending, now=time.time())
             if session is not None:
-                sent, received = (
-                    fields.get("STATS_BYTES_OUT", b""),
-                    fields.get("STATS_BYTES_IN", b""),
-                )
-                words = {"sent": sent.decode(), "received": received.decode()}
-                await self.end(session, "disconnected", **words)
+                await self.end(session, "disconnected", moved)
+            else:
+                self._history.reported(worker, ending, moved)
 
     def _turn(self, worker: int) -> asyncio.Lock:
         """What one worker's hooks wait for: a hook that lost patience with its connect reports a
@@ -156,14 +160,20 @@ class Gatekeeper:
             if number % SWEEP_SLICE == 0:
                 await asyncio.sleep(0)
 
-    async def end(self, session: Session, why: str, **words: str) -> None:
+    def dead(self) -> tuple[Session, ...]:
+        """Sessions of the table whose worker does not live any more."""
+        return tuple(s for s in self._table if not process.alive(s.worker, s.started))
+
+    async def end(self, session: Session, why: str, moved: Moved | None = None) -> None:
         """Close it: elements first, then, after FLOW_GRACE, its flows."""
         if not self._table.end(session):
             return
+        self._history.ended(session, why, moved)
         self._flows.leave(session)
         await self._writer.change(drop=elements.keys(session))
         self._flows.closed(session)
         seconds = round(time.time() - session.connected_at)
+        words = {"sent": moved.sent, "received": moved.received} if moved else {}
         log.info(
             "session ended",
             user=session.user,
@@ -179,6 +189,7 @@ class Gatekeeper:
         if process.alive(session.worker, session.started):
             self._table.add(session)
         else:
+            self._history.missed(session)
             self._flows.leave(session)
             self._flows.closed(session)
 
@@ -234,10 +245,9 @@ class Gatekeeper:
 
     async def _let_in(self, session: Session, displaced: tuple[Session, ...]) -> None:
         for old in displaced:
-            self._table.end(old)
-            log.info(
-                "session ended", user=old.user, device=old.device, why="its tunnel was given away"
-            )
+            if self._table.end(old):
+                self._history.ended(old, _GIVEN_AWAY)
+            log.info("session ended", user=old.user, device=old.device, why=_GIVEN_AWAY)
         self._table.add(session)
         for old in displaced:
             self._flows.leave(old)
@@ -304,6 +314,12 @@ def _ending(fields: Mapping[str, bytes]) -> Ending:
         started=_number(fields.get("WORKER_STARTED", b"")),
         duration=_number(fields.get("STATS_DURATION", b"")),
     )
+
+
+def _moved(fields: Mapping[str, bytes]) -> Moved | None:
+    """None on a refusal, of which ocserv tells no counts."""
+    received, sent = (_number(fields.get(f"STATS_BYTES_{way}", b"")) for way in ("IN", "OUT"))
+    return None if received is None or sent is None else Moved(received, sent)
 
 
 def _number(raw: bytes) -> int | None:

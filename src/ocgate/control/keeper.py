@@ -71,6 +71,11 @@ class Keeper:
         self.last_repair = ""
 
     @property
+    def is_started(self) -> bool:
+        """Whether anything is in force."""
+        return self._prepared is not None
+
+    @property
     def prepared(self) -> Prepared:
         """What is in force now; `start` must have run."""
         assert self._prepared is not None

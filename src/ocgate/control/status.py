@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__
+from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
 from ocgate.control.metrics import render
 from ocgate.control.status_schema import (
@@ -48,6 +49,7 @@ class Observed:
     nft: Nft
     keeper: Keeper
     table: SessionTable
+    history: History
     exits: Callable[[], list[ExitStatus]] = _no_exits
 
 
@@ -67,6 +69,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         session_count=len(seen.table),
         sessions=[_session(session) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(_blocked, seen.nft),
+        history=seen.history.status(),
     )
 
 

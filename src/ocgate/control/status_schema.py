@@ -97,6 +97,18 @@ class BlockedStatus(TypedDict):
     explanation: str
 
 
+class HistoryStatus(TypedDict):
+    """The session history. written: lines since control began; waiting: not in the file yet;
+    lost: dropped because the file could not be written for long. trouble: why, or ''.
+    """
+
+    file: str
+    written: int
+    waiting: int
+    lost: int
+    trouble: str
+
+
 class Status(TypedDict):
     """The whole answer of the control plane to `status`.
 
@@ -113,3 +125,4 @@ class Status(TypedDict):
     session_count: int
     sessions: list[SessionStatus]
     blocked: list[BlockedStatus]
+    history: HistoryStatus

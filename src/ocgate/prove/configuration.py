@@ -41,6 +41,8 @@ from ocgate.prove.world import Furnish, World
 
 # Health moves as fast as probes tell, and a default run has fifty changes of it.
 QUICK = {"EXIT_PROBE_INTERVAL": "0.1", "IPV6_PROBE_INTERVAL": "1"}
+# The twin's sessions are not the operator's.
+APART = {"SESSION_HISTORY_FILE": "off", "CERT_WATCH": "0", "CERT_WATCH_INTERVAL": "0"}
 
 _FLAGS = (
     "For `prove` only: docker run --cap-add SYS_ADMIN (and, where AppArmor guards containers, "
@@ -82,7 +84,7 @@ class Asks:
 
 def asks(environ: Mapping[str, str]) -> Asks:
     """Read and check it as `run` does; raises ConfigurationError."""
-    quick = {**environ, **QUICK}
+    quick = {**environ, **QUICK, **APART}
     settled = loaded(quick)
     return Asks(quick, settled, read(settled))
 
