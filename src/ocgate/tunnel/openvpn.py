@@ -1,0 +1,166 @@
+"""OpenVPN: the exit's tunnel from a client's configuration. Pure.
+
+The client gets a file that is made from the profile, with our lines last, where OpenVPN takes the
+last one. It runs without privilege on a tun that exists already, sets neither address nor route
+(its hook reports them), and ends whenever the connection does: who is next is not its business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from pathlib import Path
+
+from ocgate.plan.facts import Address
+from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.openvpn_profile import UDP_ONLY, Login, Profile, Reference, Server, referred
+from ocgate.tunnel.openvpn_reading import read
+from ocgate.tunnel.reported import Unusable, mtu_of
+
+__all__ = ["Profile", "Reference", "carried", "launch", "read", "referred", "remotes"]
+
+# Without a sign of life for this long another server is the better chance; a handshake over a slow
+# line takes two seconds. OpenVPN's own is 120.
+_CONNECT_SECONDS = 10
+
+_CONFIG, _LOGIN = "openvpn.conf", "login"
+
+_OURS = """\
+client
+dev-type tun
+nobind
+persist-tun
+persist-key
+ifconfig-noexec
+route-noexec
+disable-dco
+script-security 2
+resolv-retry 0
+connect-retry-max 1
+remap-usr1 SIGTERM
+auth-nocache
+auth-retry none
+verb 3
+suppress-timestamps
+"""
+
+
+def remotes(profile: Profile) -> tuple[Remote, ...]:
+    """The servers in the file's order; where `profile.shuffled`, any order is as good."""
+    return tuple(server.remote for server in profile.servers)
+
+
+def launch(
+    profile: Profile,
+    remote: Remote,
+    endpoint: Endpoint,
+    *,
+    device: str,
+    directory: Path,
+    hook: Path,
+) -> Launch:
+    """How the client is started for one of the profile's remotes, at its resolved address.
+
+    device: an existing tun of the client's user. directory: where `files` will be. hook: what
+    OpenVPN runs once the tunnel stands.
+    """
+    server = next((each for each in profile.servers if each.remote == remote), Server(remote))
+    ours = [
+        f"dev {device}",
+        f"proto {_proto(endpoint)}",
+        f"remote {endpoint.address} {endpoint.port}",
+        f"connect-timeout {_CONNECT_SECONDS}",
+        f'up "{hook}"',
+    ]
+    files = {}
+    if profile.login:
+        ours.append(f"auth-user-pass {directory / _LOGIN}")
+        files[_LOGIN] = _login(profile.login)
+    text = "".join(_lines(profile, server, endpoint)) + _OURS + "".join(f"{x}\n" for x in ours)
+    files[_CONFIG] = text.encode()
+    return Launch(("openvpn", "--config", str(directory / _CONFIG)), files)
+
+
+def _lines(profile: Profile, server: Server, endpoint: Endpoint) -> Iterator[str]:
+    """The profile's lines for one server; one with lines of its own for a thing has only those."""
+    own = {line.name for line in server.lines}
+    kept = [line for line in profile.lines if line.name not in own]
+    for line in (*kept, *server.lines):
+        if line.name not in UDP_ONLY or "udp" in endpoint.protocols:
+            yield line.text
+
+
+def _proto(endpoint: Endpoint) -> str:
+    """OpenVPN's word; the address is of one family, and a socket of both would bind to `::`."""
+    version = endpoint.address.version
+    return f"udp{version}" if "udp" in endpoint.protocols else f"tcp{version}-client"
+
+
+def _login(login: Login) -> bytes:
+    return f"{login[0]}\n{login[1]}\n".encode()
+
+
+def carried(environment: Mapping[str, str]) -> Carried:
+    """What the tunnel carries, from the hook's variables (openvpn(8), Environmental Variables).
+
+    Raises Unusable where the server gave no address, or what is none.
+    """
+    mtu = mtu_of(environment.get("tun_mtu", ""))
+    addresses: list[IPv4Interface | IPv6Interface] = [*_ipv4(environment)]
+    # Below it the kernel has no IPv6 on a device (RFC 8200 section 5).
+    addresses += _ipv6(environment) if mtu >= 1280 else []
+    if not addresses:
+        raise Unusable("the server gave no address")
+    return Carried(tuple(addresses), mtu, tuple(dict.fromkeys(_resolvers(environment))))
+
+
+def _ipv4(environment: Mapping[str, str]) -> Iterator[IPv4Interface]:
+    local = environment.get("ifconfig_local")
+    if local:
+        mask = environment.get("ifconfig_netmask") or "32"  # topology p2p and net30 name a peer
+        made = _interface(f"{local}/{mask}", "ifconfig_local")
+        if isinstance(made, IPv4Interface):
+            yield made
+
+
+def _ipv6(environment: Mapping[str, str]) -> Iterator[IPv6Interface]:
+    local = environment.get("ifconfig_ipv6_local")
+    if local:
+        bits = environment.get("ifconfig_ipv6_netbits") or "128"
+        made = _interface(f"{local}/{bits}", "ifconfig_ipv6_local")
+        if isinstance(made, IPv6Interface):
+            yield made
+
+
+def _interface(text: str, name: str) -> IPv4Interface | IPv6Interface:
+    try:
+        return ip_interface(text)
+    except ValueError:
+        raise Unusable(f"{name} is no address") from None
+
+
+def _resolvers(environment: Mapping[str, str]) -> Iterator[Address]:
+    """Pushed `dhcp-option DNS` and DNS6, and 2.6's `dns server`, in the server's order; what is no
+    address is no resolver."""
+    options = re.compile(r"foreign_option_(\d+)")
+    numbered = sorted(
+        (int(match[1]), value)
+        for name, value in environment.items()
+        if (match := options.fullmatch(name))
+    )
+    words = [value.split() for _, value in numbered]
+    texts = [w[2] for w in words if len(w) == 3 and w[0] == "dhcp-option" and w[1] in _DNS]
+    texts += [
+        value
+        for name, value in sorted(environment.items())
+        if re.fullmatch(r"dns_server_\d+_address\w*", name)
+    ]
+    for text in texts:
+        try:
+            yield ip_address(text)
+        except ValueError:
+            continue
+
+
+_DNS = ("DNS", "DNS6")

@@ -1,0 +1,49 @@
+"""Reads OVPN_CONFIG and the files that it names: the edge of `openvpn`."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ocgate.errors import ConfigurationError, Problem
+from ocgate.tunnel import openvpn
+from ocgate.tunnel.openvpn_profile import Content, Login, Profile
+from ocgate.tunnel.openvpn_syntax import LARGEST_FILE
+
+
+def read_profile(path: Path, login: Login | None) -> Profile:
+    """The profile in the file `path`; what it names is looked for beside it.
+
+    login: user and password of the environment. Raises ConfigurationError with all problems.
+    """
+    text = read_text(path, "OVPN_CONFIG")
+    names = {each.name for each in openvpn.referred(text, str(path))}
+    files = {name: _content(path.parent / name) for name in names}
+    return openvpn.read(text, str(path), files=files, login=login)
+
+
+def read_text(path: Path, key: str) -> str:
+    """A configuration's text; `key` is the setting that named it. Raises ConfigurationError."""
+    content = _content(path)
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else None
+    except UnicodeDecodeError:
+        text, content = None, "it is no UTF-8"
+    if text is None:
+        expected = f"a readable file ({content!s})"
+        raise ConfigurationError(
+            [Problem(str(path), 0, key, None, expected, "mount it into the container, readable")]
+        )
+    return text
+
+
+def _content(path: Path) -> Content:
+    """The file's bytes, or why it can't be read; never blocks on a FIFO."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "it is no regular file"
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        return getattr(error, "strerror", None) or str(error)
+    return data if len(data) <= LARGEST_FILE else f"it is larger than {LARGEST_FILE} bytes"
