@@ -60,6 +60,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         "faces stand above everything; the lab is behind prove",
     ),
     "__main__": ({"cli"}, "the entry point only enters"),
+    "compat": ({"__main__"}, "a name of others is the command line called by that name"),
 }
 
 # Modules that compute and touch nothing. A package's name stands for all its modules.
@@ -71,6 +72,7 @@ PURE = {
     "ocgate.sessions",
     "ocgate.exits",
     "ocgate.tunnel",
+    "ocgate.compat.names",
     "ocgate.server.inih",
     "ocgate.server.view",
     "ocgate.server.fields",
