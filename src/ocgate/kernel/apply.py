@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
-from ocgate.kernel import conntrack, null_device, routes, sysctl
+from ocgate.kernel import conntrack, null_device, routes, sysctl, tun
 from ocgate.kernel.nft import Nft
-from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_GATEWAY
+from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_EXIT, NFT_TABLE_GATEWAY
 from ocgate.plan import nft as text
 from ocgate.plan.fingerprint import Fingerprint, fingerprint, mismatch, stale_chains, stale_counters
 from ocgate.plan.model import Plan, Table
 
-OWN_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY)
+SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY)
+OWN_TABLES = (*SERVER_TABLES, NFT_TABLE_EXIT)
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,13 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
     _replace(nft, plan.tables, elements)
     _remove_others(nft, plan)
     null_device.ensure(plan.devices)
+    if plan.tunnel is not None:
+        tun.ensure(plan.tunnel)
     routes.ensure(plan.routes, plan.rules)
     routes.sweep(plan.routes, plan.rules, tables=plan.routing_tables)
     null_device.sweep(plan.devices)
+    if plan.tunnel is not None:
+        tun.sweep(plan.tunnel)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
 
@@ -60,13 +65,15 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
             found.append(f"table {table.name}: elements of sessions differ")
     plan = applied.plan
     found += null_device.missing(plan.devices)
+    found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
     found += sysctl.differing(applied.plan.sysctls)
     return tuple(found)
 
 
 def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network, ...]) -> None:
-    """Take everything of ours out of the kernel, guards last; what is gone already is no error.
+    """Take the server role's state out of the kernel, guards last; what is gone already is no
+    error. There is no such thing for the exit role: what it leaves is its closed plan.
 
     A step that fails does not keep the later ones from being done; its error is raised at the end.
     """
@@ -75,7 +82,7 @@ def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network,
         lambda: conntrack.delete_of_networks(subnets),
         routes.sweep,
         null_device.sweep,
-        lambda: nft.run(text.removal(OWN_TABLES)),
+        lambda: nft.run(text.removal(SERVER_TABLES)),
     )
     errors = [error for step in steps if (error := _attempt(step))]
     if errors:
@@ -156,8 +163,10 @@ def _anew(table: Table, elements: text.Elements) -> str:
 
 
 def _remove_others(nft: Nft, plan: Plan) -> None:
+    """A kill switch is never removed by a server that happens to start beside it."""
     wanted = {table.name for table in plan.tables}
-    extra = [name for name in _own_tables(nft) if name not in wanted]
+    removable = SERVER_TABLES if plan.tunnel is None else OWN_TABLES
+    extra = [name for name in _own_tables(nft) if name in removable and name not in wanted]
     if extra:
         nft.run(text.removal(extra))
 

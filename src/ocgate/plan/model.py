@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ocgate.plan.routing import Route, Rule
 from ocgate.plan.sysctls import Sysctl
+from ocgate.plan.tunnel_device import TunnelDevice
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Plan:
 
     devices:        persistent tun devices that nobody reads: what is routed there is gone.
     routing_tables: numbers of routing tables that hold our routes and none of anybody else's.
+    tunnel:         the device that the exit role's clients leave by; None in the server role.
     """
 
     tables: tuple[Table, ...]
@@ -79,3 +81,4 @@ class Plan:
     sysctls: tuple[Sysctl, ...]
     devices: tuple[str, ...] = ()
     routing_tables: tuple[int, ...] = ()
+    tunnel: TunnelDevice | None = None

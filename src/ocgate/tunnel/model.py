@@ -109,9 +109,9 @@ class ExitIntent:
     """What the exit's kernel state is made from; one value for each state of the exit.
 
     device:       the tunnel's, `tun0` or `wg0`.
-    uplinks:      devices by which the endpoint may be reached: those of main's default routes,
-                  IPv4's and IPv6's. Empty while there is none: then nothing leaves.
+    uplinks:      devices of main's default routes, IPv4's and IPv6's; none is fine.
     forward_from: FORWARD_FROM, networks that may use the tunnel.
+    local:        networks that are attached to this host, the tunnel's not among them.
     networks:     NETWORK, local networks that this host itself reaches without the tunnel.
     endpoint:     the tunnel's server, resolved; None closes.
     client_uid:   owner of the tun, and the only uid that may talk to the endpoint; None where the
@@ -122,6 +122,7 @@ class ExitIntent:
     device: str
     uplinks: tuple[str, ...]
     forward_from: tuple[Network, ...]
+    local: tuple[Network, ...] = ()
     networks: tuple[Network, ...] = ()
     endpoint: Endpoint | None = None
     client_uid: int | None = None

@@ -1,0 +1,109 @@
+"""Routes and policy rules of the exit role: lock 2, which holds with the whole ruleset flushed.
+
+Pure; `tunnel.killswitch`'s. In the order in which the kernel asks them, D being the tunnel's device
+and T names.TUNNEL_TABLE, from names.TUNNEL_RULE_PRIO on, both families:
+
+    from D to NETWORK      main                     answers to local networks behind a router
+    from D                 main, no default         answers to the docker networks
+    from D                 blackhole                nothing else that comes by the tunnel
+    forwarded              T                        D's default, or "unreachable"
+    forwarded              blackhole                T is empty
+    own, to ENDPOINT …     main                     ... bootstrap resolvers, services; NETWORK
+    own, to ENDPOINT …     unreachable              never through the tunnel that it carries
+    own                    main, no default         on-link: docker networks, neighbours
+    own                    T                        all else of this host
+    own                    unreachable              T is empty
+
+The default route of main is thus asked for nothing but the endpoint, the local networks and, while
+it is open, the bootstrap. The reverse path filter asks the same rules as `own`, with a packet's
+source as the destination: all of them answer with the device that such a packet comes by, so that
+strict (1) and loose (2) both let it in.
+
+A default route is one shorter than /8, too: the two halves that OpenVPN's `redirect-gateway def1`
+makes, by hand or by another program, must not become a way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+
+from ocgate.names import BLACKHOLE_METRIC, TUNNEL_RULE_PRIO, TUNNEL_TABLE
+from ocgate.plan.facts import Address, Family, Network, collapsed
+from ocgate.plan.routing import TABLE_MAIN, Route, RouteKind, Rule, RuleAction
+from ocgate.tunnel.model import ExitIntent
+
+FAMILIES: tuple[Family, ...] = (4, 6)
+
+# Offsets from TUNNEL_RULE_PRIO; the drawing above tells them.
+ANSWERS_BEYOND, ANSWERS, FROM_TUNNEL, FORWARDED, FORWARDED_HELD = range(5)
+DIRECT, DIRECT_HELD, ON_LINK, OWN, OWN_HELD = range(5, 10)
+
+# Routes of main this short or shorter are ways out and not networks: nobody's docker network is
+# larger than 10.0.0.0/8 (RFC 1918), or than fd00::/8 (RFC 4193).
+LONGEST_DEFAULT = 7
+
+_DEFAULT: dict[Family, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+def routes(intent: ExitIntent) -> Iterator[Route]:
+    """T: the tunnel while it carries the family, and below it what holds otherwise.
+
+    `unreachable` and not `blackhole`: what is routed there was sent in good faith and shall be told
+    at once.
+    """
+    for family in FAMILIES:
+        if intent.carries(family):
+            yield Route(_DEFAULT[family], table=TUNNEL_TABLE, device=intent.device)
+        yield Route(
+            _DEFAULT[family], RouteKind.UNREACHABLE, table=TUNNEL_TABLE, metric=BLACKHOLE_METRIC
+        )
+
+
+def rules(intent: ExitIntent) -> tuple[Rule, ...]:
+    """All of them, in the order of family and priority."""
+    found = [rule for family in FAMILIES for rule in _of(intent, family)]
+    return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
+
+
+def _of(intent: ExitIntent, family: Family) -> Iterator[Rule]:
+    answers = Rule(family, _at(ANSWERS), table=TABLE_MAIN, iif=intent.device)
+    for net in intent.direct(family):
+        yield replace(answers, priority=_at(ANSWERS_BEYOND), destination=net)
+    yield _local(answers)
+    yield _held(answers, FROM_TUNNEL, RuleAction.BLACKHOLE)
+    forwarded = Rule(family, _at(FORWARDED), table=TUNNEL_TABLE, iif="lo", inverted=True)
+    yield forwarded
+    yield _held(forwarded, FORWARDED_HELD, RuleAction.BLACKHOLE)
+    own = Rule(family, _at(OWN), table=TUNNEL_TABLE, iif="lo")
+    for net in _direct(intent, family):
+        to = replace(own, priority=_at(DIRECT), table=TABLE_MAIN, destination=net)
+        yield to
+        yield _held(to, DIRECT_HELD, RuleAction.UNREACHABLE)
+    yield _local(replace(own, priority=_at(ON_LINK), table=TABLE_MAIN))
+    yield own
+    yield _held(own, OWN_HELD, RuleAction.UNREACHABLE)
+
+
+def _direct(intent: ExitIntent, family: Family) -> list[Network]:
+    """What this host reaches by main, whatever route that has."""
+    opened: list[Address] = [intent.endpoint.address] if intent.endpoint else []
+    if intent.bootstrap is not None:
+        opened += [a for a in intent.bootstrap.resolvers if not a.is_loopback]
+        opened += [service.address for service in intent.bootstrap.services]
+    hosts = [ip_network(address) for address in opened if address.version == family]
+    return collapsed([*hosts, *intent.direct(family)])
+
+
+def _local(rule: Rule) -> Rule:
+    return replace(rule, suppress_prefixlength=LONGEST_DEFAULT)
+
+
+def _held(rule: Rule, offset: int, action: RuleAction) -> Rule:
+    """What holds the same packets when the table of `rule` has no answer."""
+    return replace(rule, priority=_at(offset), action=action, table=None)
+
+
+def _at(offset: int) -> int:
+    return TUNNEL_RULE_PRIO + offset
