@@ -26,9 +26,11 @@ def sh(netns: object) -> Shell:
 def uplink(sh: Shell) -> str:
     """A veth pair `wan0` 192.0.2.2/24, 2001:db8::2/64 <-> `isp0` in the same namespace, up.
 
-    Without duplicate address detection, whose end would be an event in the middle of a test.
+    Without duplicate address detection, whose end would be an event in the middle of a test; and
+    without forwarding, which a new namespace inherits from a machine that runs containers.
     """
     sh(
+        "sysctl -qw net.ipv4.ip_forward=0;"
         "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0;"
         "ip link add wan0 type veth peer name isp0;"
         "ip link set wan0 up; ip link set isp0 up;"
