@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 
 from ocgate.plan.facts import Address
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
 from ocgate.tunnel.openvpn_profile import UDP_ONLY, Login, Profile, Reference, Server, referred
 from ocgate.tunnel.openvpn_reading import read
-from ocgate.tunnel.reported import Unusable, mtu_of
+from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of
 
 __all__ = ["Profile", "Reference", "carried", "launch", "read", "referred", "remotes"]
 
@@ -107,37 +107,15 @@ def carried(environment: Mapping[str, str]) -> Carried:
     Raises Unusable where the server gave no address, or what is none.
     """
     mtu = mtu_of(environment.get("tun_mtu", ""))
-    addresses: list[IPv4Interface | IPv6Interface] = [*_ipv4(environment)]
-    # Below it the kernel has no IPv6 on a device (RFC 8200 section 5).
-    addresses += _ipv6(environment) if mtu >= 1280 else []
+    addresses: list[IPv4Interface | IPv6Interface] = []
+    if address4 := environment.get("ifconfig_local"):
+        addresses.append(alone(address4, 4))
+    address6 = environment.get("ifconfig_ipv6_local")
+    if address6 and mtu >= LEAST_MTU6:
+        addresses.append(alone(address6, 6))
     if not addresses:
         raise Unusable("the server gave no address")
     return Carried(tuple(addresses), mtu, tuple(dict.fromkeys(_resolvers(environment))))
-
-
-def _ipv4(environment: Mapping[str, str]) -> Iterator[IPv4Interface]:
-    local = environment.get("ifconfig_local")
-    if local:
-        mask = environment.get("ifconfig_netmask") or "32"  # topology p2p and net30 name a peer
-        made = _interface(f"{local}/{mask}", "ifconfig_local")
-        if isinstance(made, IPv4Interface):
-            yield made
-
-
-def _ipv6(environment: Mapping[str, str]) -> Iterator[IPv6Interface]:
-    local = environment.get("ifconfig_ipv6_local")
-    if local:
-        bits = environment.get("ifconfig_ipv6_netbits") or "128"
-        made = _interface(f"{local}/{bits}", "ifconfig_ipv6_local")
-        if isinstance(made, IPv6Interface):
-            yield made
-
-
-def _interface(text: str, name: str) -> IPv4Interface | IPv6Interface:
-    try:
-        return ip_interface(text)
-    except ValueError:
-        raise Unusable(f"{name} is no address") from None
 
 
 def _resolvers(environment: Mapping[str, str]) -> Iterator[Address]:
