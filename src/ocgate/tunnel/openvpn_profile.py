@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 from ocgate.tunnel.model import Remote
 from ocgate.tunnel.openvpn_syntax import Directive, connection_lines, directives
@@ -24,10 +22,6 @@ FILES = frozenset(
 
 # These say nothing to a TCP connection, and OpenVPN refuses a file that has them for one.
 UDP_ONLY = frozenset({"explicit-exit-notify", "fragment"})
-
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
-_LONGEST_NAME = 253  # RFC 1035 section 2.3.4, without the length bytes
 
 
 @dataclass(frozen=True)
@@ -88,13 +82,3 @@ def _flat(found: list[Directive], source: str) -> list[Directive]:
         inner = each.name == "connection" and each.body is not None
         flat += connection_lines(each, source)[0] if inner else [each]
     return flat
-
-
-def is_host(text: str) -> bool:
-    """Whether this is a DNS name or an IP address, without brackets."""
-    if len(text) <= _LONGEST_NAME and _NAME.fullmatch(text):
-        return True
-    try:
-        return ip_address(text).version == 6 and "%" not in text
-    except ValueError:
-        return False

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ocgate.errors import ConfigurationError, Problem
+from ocgate.tunnel.host import is_host
 from ocgate.tunnel.model import Protocol, Remote
 from ocgate.tunnel.openvpn_directives import IN_CONNECTION, UNKNOWN, Verdict, rule
-from ocgate.tunnel.openvpn_profile import FILES, Content, Line, Login, Profile, Server, is_host
+from ocgate.tunnel.openvpn_profile import FILES, Content, Line, Login, Profile, Server
 from ocgate.tunnel.openvpn_syntax import (
     LONGEST_LINE,
     Directive,
