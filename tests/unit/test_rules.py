@@ -87,6 +87,7 @@ NOT_PURE = {
     "ocgate.config.load",
     "ocgate.config.reference",
     "ocgate.exits.resolver",
+    "ocgate.tunnel.openvpn_files",
 }
 
 IMPURE_IMPORTS = {

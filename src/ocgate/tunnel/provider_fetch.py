@@ -1,0 +1,105 @@
+"""Asks a provider's API over HTTPS, at an address that was resolved before: an edge.
+
+The name is what the certificate is verified against; no resolver is asked and no redirect followed,
+because the kill switch is open for this one address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from ocgate import __version__
+from ocgate.tunnel.provider import NotListed
+
+# A list of 500 servers takes 2 MB, the longest 30 MB; what is larger is no list.
+LARGEST_ANSWER = 32 << 20
+
+# For one answer, from the first SYN to the last byte; a start waits for it. The list of a country
+# takes two seconds over a slow line.
+DEADLINE = 20.0  # seconds
+
+# Without a byte for this long, another attempt is the better chance.
+_SILENCE = 8.0  # seconds
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Api:
+    """One API at one address. context: for tests with an authority of their own."""
+
+    host: str
+    address: IPv4Address | IPv6Address
+    port: int = 443
+    context: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    deadline: float = DEADLINE
+    silence: float = _SILENCE
+    largest: int = LARGEST_ANSWER
+
+    def ask(self, path: str) -> bytes:
+        """The body of the answer to one GET; raises NotListed for whatever is not 200 and whole."""
+        end = time.monotonic() + self.deadline
+        connection = _Connection(self)
+        try:
+            connection.request("GET", path, headers=_HEADERS)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise self._failed(path, f"it answered {answer.status}")
+            return self._body(answer, path, end)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(path, _words(error)) from None
+        finally:
+            connection.close()
+
+    def _body(self, answer: http.client.HTTPResponse, path: str, end: float) -> bytes:
+        body = bytearray()
+        while chunk := answer.read1(_CHUNK):
+            body += chunk
+            if len(body) > self.largest:
+                raise self._failed(path, f"the answer is larger than {self.largest} bytes")
+            if time.monotonic() > end:
+                raise self._failed(path, f"the answer was not there in {self.deadline:g} s")
+        if answer.length:  # read1 ends quietly where the connection does
+            raise self._failed(path, "the answer broke off")
+        return bytes(body)
+
+    def _failed(self, path: str, why: str) -> NotListed:
+        return NotListed(f"https://{self.host}{path.partition('?')[0]}: {why}")
+
+
+_HEADERS = {
+    "User-Agent": f"ocgate/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+}
+
+
+class _Connection(http.client.HTTPSConnection):
+    """To the address that is known; the name goes into SNI, Host and the verification."""
+
+    def __init__(self, api: Api) -> None:
+        super().__init__(api.host, api.port, timeout=api.silence, context=api.context)
+        self._api = api
+
+    def connect(self) -> None:
+        """TCP to the address, TLS with the name."""
+        address = str(self._api.address)
+        plain = socket.create_connection((address, self._api.port), self._api.silence)
+        try:
+            self.sock = self._api.context.wrap_socket(plain, server_hostname=self._api.host)
+        except OSError:
+            plain.close()
+            raise
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text if text.isprintable() else repr(text)
