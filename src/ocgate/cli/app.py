@@ -23,9 +23,23 @@ class SettingsCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As any command's; the table is made only when somebody asks."""
         super().format_help(ctx, formatter)
+        self.show_settings()
+
+    def show_settings(self) -> None:
+        """The server role's."""
         from ocgate.cli.settings_table import show
 
         show()
+
+
+class ExitSettingsCommand(SettingsCommand):
+    """The same with the exit role's settings."""
+
+    def show_settings(self) -> None:
+        """The exit role's."""
+        from ocgate.cli.settings_table import show_exit
+
+        show_exit()
 
 
 def _examples(*lines: str) -> str:
@@ -116,6 +130,27 @@ def run() -> None:
 
 
 @app.command(
+    "exit",
+    cls=ExitSettingsCommand,
+    rich_help_panel=SERVE,
+    epilog=_examples(
+        "OVPN_CONFIG=/config/vpn.ovpn FORWARD_FROM=172.28.0.0/24 ocgate exit",
+        "URL=https://vpn.example.org USER=alice PASS_FILE=/run/secrets/pass ocgate exit",
+        "USER=… PASS=… COUNTRY=Netherlands FORWARD_FROM=172.28.0.0/24 ocgate exit   # NordVPN",
+    ),
+)
+def exit_role() -> None:
+    """Be the exit: a tunnel client with a kill switch; FORWARD_FROM gets out by it or not at all.
+
+    Runs in a container of its own, in the foreground, until SIGTERM. The kill switch stays when it
+    stops, closed.
+    """
+    from ocgate.cli import serving
+
+    serving.exit_role()
+
+
+@app.command(
     rich_help_panel=SERVE,
     epilog=_examples(
         "sudo ocgate init",
@@ -134,7 +169,7 @@ def init() -> None:
 
 @app.command(rich_help_panel=SERVE, epilog=_examples("sudo ocgate reload"))
 def reload() -> None:
-    """Re-read configuration and certificates; live sessions go on.
+    """Re-read configuration and certificates; live sessions go on. An exit takes the next server.
 
     Everything is checked first: a bad configuration changes nothing.
     """
@@ -178,9 +213,9 @@ def plan(
     epilog=_examples("sudo ocgate status", "sudo ocgate status --json | jq .sessions"),
 )
 def status(as_json: Json = False) -> None:
-    """Show server, network, sessions, and what was blocked and why.
+    """Show server, network, sessions, and what was blocked and why; of an exit its tunnel.
 
-    Exit status 1 if the server is not healthy.
+    Exit status 1 if it is not healthy.
     """
     from ocgate.cli import status as showing
 
@@ -203,7 +238,7 @@ def metrics() -> None:
 
 @app.command(rich_help_panel=LOOK, epilog=_examples("ocgate healthcheck || echo unhealthy"))
 def healthcheck() -> None:
-    """Say whether the server is healthy, for a container's probe: 0 if it is, else 1."""
+    """Say whether server or exit is healthy, for a container's probe: 0 if it is, else 1."""
     from ocgate.cli.healthcheck import healthcheck as probe
 
     _end(probe())

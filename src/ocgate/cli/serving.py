@@ -1,4 +1,4 @@
-"""`ocgate run`, `init` and `reload`."""
+"""`ocgate run`, `exit`, `init` and `reload`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def run() -> NoReturn:
     from ocgate.control.run import run as serve
 
     serve(os.environ, created=show_created)
+
+
+def exit_role() -> NoReturn:
+    """Be an exit until a signal; the wiring replaces or ends this process."""
+    from ocgate.exit_role.run import run as leave
+
+    leave(os.environ)
 
 
 def init() -> int:
@@ -57,7 +64,8 @@ def reload() -> int:
     answer = ask(run_dir(os.environ), "reload").decode(errors="replace")
     verdict, _, reasons = answer.partition("\n")
     if verdict == "ok":
-        terminal.out().print("Reloaded: nobody was disconnected.", style="green")
+        said = reasons.strip() or "Reloaded: nobody was disconnected."
+        terminal.out().print(said, style="green", soft_wrap=True)
         return 0
     err = terminal.err()
     err.print("ocgate: reload refused, nothing was changed", style="red")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from ocgate.cli import terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ocgate.config.table import Row
 
 
@@ -22,17 +24,14 @@ def show() -> None:
 
 
 def show_exit() -> None:
-    """Print the exit role's settings likewise."""
+    """The same of the exit role."""
     from ocgate.config.exit_names import EXIT
     from ocgate.config.table import table_rows
 
-    _show(
-        table_rows(EXIT),
-        "As environment variables. USER, PASS and URL also as <NAME>_FILE, the path of a file.",
-    )
+    _show(table_rows(EXIT), "As environment variables. Secrets also as <NAME>_FILE.")
 
 
-def _show(rows: tuple[Row, ...], where: str) -> None:
+def _show(rows: Iterable[Row], where: str) -> None:
     shown = terminal.table("Settings", "Variable", "Default", "Meaning")
     shown.show_lines = False
     for row in rows:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ocgate.control.status_schema import BlockedStatus, ExitStatus, SessionStatus, Status
+    from ocgate.exit_role.status_schema import ExitRoleStatus
 
 # 1024 apart, as `ip -h` and docker print bytes.
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -33,8 +34,12 @@ def status(*, as_json: bool) -> int:
     found = _document(answer)
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif found.get("role") == "exit":
+        from ocgate.cli import exit_status
+
+        exit_status.show(cast("ExitRoleStatus", found))
     else:
-        show(found)
+        show(cast("Status", found))
     return 0 if found["healthy"] else 1
 
 
@@ -47,20 +52,21 @@ def show(found: Status) -> None:
         console.print(f"  {reason}", style="red", soft_wrap=True)
     now = datetime.fromisoformat(found["at"])
     for shown in (
-        _facts("Server", _server_rows(found)),
-        _facts("Network", _network_rows(found)),
+        facts("Server", _server_rows(found)),
+        facts("Network", _network_rows(found)),
         *([_exits(found["exits"], now)] if found["exits"] else []),
         _sessions(found["sessions"], now),
-        _blocked(found["blocked"]),
+        blocked(found["blocked"]),
     ):
         console.print(shown)
 
 
-def _document(answer: bytes) -> Status:
+def _document(answer: bytes) -> dict[str, Any]:
+    """Of whichever role answers; both have `schema` and `healthy`."""
     from ocgate.control.status_schema import SCHEMA
 
     try:
-        found = json.loads(answer)
+        found: dict[str, Any] = json.loads(answer)
     except ValueError:
         words = answer[:200].decode(errors="replace").strip() or "nothing"
         raise OcgateError(f"the control plane answered {words!r}") from None
@@ -69,16 +75,16 @@ def _document(answer: bytes) -> Status:
             f"the control plane speaks schema {found.get('schema')!r}, this ocgate {SCHEMA}",
             hint="Restart `ocgate run`: it is of another version than this command",
         )
-    return cast("Status", found)
+    return found
 
 
 def _server_rows(found: Status) -> list[tuple[str, str]]:
     server = found["server"]
     return [
-        ("ocgate", f"{server['version']}, since {_local(server['since'])}"),
+        ("ocgate", f"{server['version']}, since {local(server['since'])}"),
         (
             "ocserv",
-            f"{server['ocserv_version']}, since {_local(server['ocserv_since'])}".lstrip(", "),
+            f"{server['ocserv_version']}, since {local(server['ocserv_since'])}".lstrip(", "),
         ),
         ("Listening", ", ".join(server["listening"]) or "no"),
         ("URL", server["url"] or "not set (OCGATE_URL)"),
@@ -101,7 +107,8 @@ def _network_rows(found: Status) -> list[tuple[str, str]]:
     ]
 
 
-def _facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and values, a line each."""
     shown = terminal.table(title, "", "")
     shown.show_header = False
     for name, value in rows:
@@ -147,7 +154,8 @@ def _sessions(sessions: Sequence[SessionStatus], now: datetime) -> Table:
     return shown
 
 
-def _blocked(counters: Sequence[BlockedStatus]) -> Table:
+def blocked(counters: Sequence[BlockedStatus]) -> Table:
+    """What was blocked, the most frequent first."""
     hit = [counter for counter in counters if counter["packets"]]
     columns = ("Reason", "Packets", "Bytes", "Which are")
     title = "Blocked" if hit else "Blocked: nothing yet"
@@ -177,7 +185,7 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def _local(moment: str | None) -> str:
+def local(moment: str | None) -> str:
     """An instant in this machine's time zone; `-` for none."""
     if moment is None:
         return "-"

@@ -8,11 +8,11 @@ control plane is back. The wiring imports this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ocgate.control.status_schema import ExitStatus, Status
+from ocgate.control.status_schema import BlockedStatus, ExitStatus, Status
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -22,13 +22,18 @@ _WATCHED = {"up": 1, "down": 0, "unknown": 0}
 
 def render(status: Status) -> bytes:
     """The metrics page of this status."""
+    return page(lambda: _families(status))
+
+
+def page(families: Callable[[], Iterator[Metric]]) -> bytes:
+    """The page of these families, as the library writes it."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     class Source:
         """What the registry asks for families when it writes the page."""
 
         def collect(self) -> Iterator[Metric]:
-            return _families(status)
+            return families()
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Source())
@@ -46,12 +51,13 @@ def _families(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("ocgate_sessions", "VPN sessions.", value=status["session_count"])
     intact = "1 while the kernel holds exactly what was planned."
     yield GaugeMetricFamily("ocgate_guard_intact", intact, value=float(network["guard"]))
-    yield _repairs(network["repairs"])
+    yield repairs(network["repairs"])
     yield from _exits([found for found in status["exits"] if found["state"] in _WATCHED])
-    yield from _blocked(status)
+    yield from blocked(status["blocked"])
 
 
-def _repairs(count: int) -> Metric:
+def repairs(count: int) -> Metric:
+    """How often the kernel's state was put right."""
     from prometheus_client.core import CounterMetricFamily
 
     words = "Times that somebody changed our kernel state and it was put right."
@@ -90,7 +96,8 @@ def _exits(exits: list[ExitStatus]) -> Iterator[Metric]:
     yield from (up, since, rtt, turns)
 
 
-def _blocked(status: Status) -> Iterator[Metric]:
+def blocked(counters: list[BlockedStatus]) -> Iterator[Metric]:
+    """What was dropped or rejected, by reason."""
     from prometheus_client.core import CounterMetricFamily
 
     packets = CounterMetricFamily(
@@ -99,7 +106,7 @@ def _blocked(status: Status) -> Iterator[Metric]:
     size = CounterMetricFamily(
         "ocgate_blocked_bytes", "Bytes of packets dropped or rejected.", labels=("reason",)
     )
-    for counter in status["blocked"]:
+    for counter in counters:
         packets.add_metric((counter["reason"],), counter["packets"])
         size.add_metric((counter["reason"],), counter["bytes"])
     yield from (packets, size)

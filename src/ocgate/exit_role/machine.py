@@ -54,6 +54,13 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
+class Listed:
+    """Which servers there are; at least one."""
+
+    remotes: tuple[Remote, ...]
+
+
+@dataclass(frozen=True)
 class Resolved:
     """The server's address is known."""
 
@@ -62,7 +69,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class NotResolved:
-    """It is not; why: one clause."""
+    """It is not, or there is no list of servers; why: one clause."""
 
     why: str
 
@@ -107,7 +114,7 @@ class Tick:
     """The moment in `Machine.until` has come."""
 
 
-Event = Resolved | NotResolved | Configured | Ended | Answered | Silent | Next | Tick
+Event = Listed | Resolved | NotResolved | Configured | Ended | Answered | Silent | Next | Tick
 
 
 # --- what is to be done -------------------------------------------------------------------------
@@ -116,6 +123,11 @@ Event = Resolved | NotResolved | Configured | Ended | Answered | Silent | Next |
 @dataclass(frozen=True)
 class Close:
     """End the client, where one runs, and close the switch."""
+
+
+@dataclass(frozen=True)
+class List:
+    """Find out which servers there are."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +141,8 @@ class Resolve:
 
 @dataclass(frozen=True)
 class Start:
-    """Open the switch for this endpoint and start the client."""
+    """Open the switch for this endpoint of the machine's remote, and start the client."""
 
-    remote: Remote
     endpoint: Endpoint
 
 
@@ -142,7 +153,7 @@ class Carry:
     carried: Carried
 
 
-Effect = Close | Resolve | Start | Carry
+Effect = Close | List | Resolve | Start | Carry
 
 
 # --- the machine --------------------------------------------------------------------------------
@@ -152,7 +163,7 @@ Effect = Close | Resolve | Start | Carry
 class Machine:
     """One exit.
 
-    remotes:    servers, at least one, in the order in which they are tried.
+    remotes:    servers in the order in which they are tried; none before they are listed.
     rotate:     seconds after which a tunnel that is up is left for the next server; 0: never.
     index:      of the server that is tried or used now.
     since:      when it came into this phase.
@@ -178,9 +189,9 @@ class Machine:
     unanswered: int = 0
 
     @property
-    def remote(self) -> Remote:
-        """The server that is tried or used now."""
-        return self.remotes[self.index % len(self.remotes)]
+    def remote(self) -> Remote | None:
+        """The server that is tried or used now; None while none is known."""
+        return self.remotes[self.index % len(self.remotes)] if self.remotes else None
 
     @property
     def stands(self) -> bool:
@@ -202,6 +213,8 @@ def step(machine: Machine, event: Event, now: float) -> Step:
     match machine.phase, event:
         case _, Next(remotes=remotes):
             return _next(machine, remotes, now)
+        case Phase.RESOLVING, Listed(remotes=remotes) if not machine.remotes:
+            return _look_up(replace(machine, remotes=remotes))
         case Phase.RESOLVING, Resolved(endpoint=endpoint):
             return _connect(machine, endpoint, now)
         case Phase.RESOLVING, NotResolved(why=why):
@@ -259,7 +272,15 @@ def _resolve(machine: Machine, now: float) -> Step:
         answered=False,
         attempts=machine.attempts + 1,
     )
-    return begun, (Resolve(begun.remote, machine.attempts // len(machine.remotes)),)
+    return _look_up(begun)
+
+
+def _look_up(machine: Machine) -> Step:
+    """What RESOLVING begins with."""
+    if machine.remote is None:
+        return machine, (List(),)
+    nth = (machine.attempts - 1) // len(machine.remotes)
+    return machine, (Resolve(machine.remote, nth),)
 
 
 def _connect(machine: Machine, endpoint: Endpoint, now: float) -> Step:
@@ -270,7 +291,7 @@ def _connect(machine: Machine, endpoint: Endpoint, now: float) -> Step:
         until=now + CONNECT_LIMIT,
         endpoint=endpoint,
     )
-    return connecting, (Start(machine.remote, endpoint),)
+    return connecting, (Start(endpoint),)
 
 
 def _carry(machine: Machine, carried: Carried, now: float) -> Step:
@@ -290,7 +311,7 @@ def _degrade(machine: Machine, why: str, now: float) -> Step:
 
 def _fail(machine: Machine, why: str, now: float, *, everywhere: bool = False) -> Step:
     """Close, and try the next server after a pause."""
-    servers = len(machine.remotes)
+    servers = max(1, len(machine.remotes))
     healed = machine.phase is Phase.UP and now - machine.since >= HEALTHY
     failures = 0 if healed else machine.failures + (servers if everywhere else 1)
     silent = machine.stands and not machine.answered
@@ -316,7 +337,7 @@ def _fail(machine: Machine, why: str, now: float, *, everywhere: bool = False) -
 def _next(machine: Machine, remotes: tuple[Remote, ...], now: float) -> Step:
     """The next server at once; of new ones the first that is not the one used now."""
     known = remotes or machine.remotes
-    index = (machine.index + 1) % len(known)
+    index = (machine.index + 1) % max(1, len(known))
     if remotes:
         index = 1 % len(known) if known[0] == machine.remote and machine.stands else 0
     turned = replace(machine, remotes=known, index=index, failures=0, unanswered=0)

@@ -19,6 +19,9 @@ _ORDER_LIMIT = 5.0
 _SUPERVISOR_LIMIT = 3.0
 _SUPERVISOR_POLL = 0.02
 
+# s6 forks at once, but for a second after the last death of a service.
+_UP_LIMIT = "3000"  # milliseconds
+
 
 @dataclass(frozen=True)
 class ServiceStatus:
@@ -38,23 +41,26 @@ _ABSENT = ServiceStatus(up=False, pid=None, wanted_up=False)
 
 
 def start(run_dir: Path, service: str, *, once: bool = False) -> None:
-    """Have it started, and from now on restarted unless `once`; nothing happens if it runs already.
+    """Have it started, and from now on restarted; nothing happens if it runs already.
 
-    Returns when the order is given. Raises ServerRefused if its supervisor does not come up.
+    Returns when the order is given; once: not restarted, and returns when it was started, which it
+    may have survived or not. Raises ServerRefused if its supervisor does not come up.
     """
     deadline = time.monotonic() + _SUPERVISOR_LIMIT
     while not _supervised(run_dir, service) and time.monotonic() < deadline:
         time.sleep(_SUPERVISOR_POLL)
-    _order(run_dir, service, ["-o" if once else "-u"], f"starting {service}")
+    order = ["-wu", "-T", _UP_LIMIT, "-o"] if once else ["-u"]
+    _order(run_dir, service, order, f"starting {service}")
 
 
 def stop(run_dir: Path, service: str, timeout: float) -> None:
-    """Stop it and wait for its end, up to `timeout` seconds; s6 kills it after its `kill_after`.
+    """Stop it and wait for its end and that of its finish script, up to `timeout` seconds; s6 kills
+    it after its `kill_after`.
 
     Raises ServerRefused if it is not down by then.
     """
     milliseconds = str(max(1, int(timeout * 1000)))
-    order = ["-wd", "-T", milliseconds, "-d"]
+    order = ["-wD", "-T", milliseconds, "-d"]
     _order(run_dir, service, order, f"stopping {service}", limit=timeout)
 
 

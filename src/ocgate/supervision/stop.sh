@@ -6,8 +6,9 @@ cd @RUN_DIR@/@SERVICES@ || exit 1
 [ ! -e .s6-svscan/stopped ] || exit 0 # a signal that came after the work and before the end
 : >.s6-svscan/stopping                # control/finish starts nothing any more
 
+names="@NAMES@" order="@ORDER@" # words without blanks
 supervised() {
-  for service in @NAMES@; do s6-svok "$service" || return 1; done
+  for service in $names; do s6-svok "$service" || return 1; done
 }
 # A stop during the start waits for the supervisors: one that comes up later would start control anew.
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
@@ -15,7 +16,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
   sleep 0.05
 done
 # s6 sends SIGKILL after ./timeout-kill; the waits are longer by a second and never end the stop.
-for service in @ORDER@; do
+for service in $order; do
   s6-svc -wd -T 4000 -d "$service"
 done
 
@@ -24,6 +25,6 @@ timeout 5 @PYTHON@ -P -m @TEARDOWN@ @RUN_DIR@ ||
   echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
 
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.
-for service in @NAMES@; do s6-svc -d "$service/log"; done
+for service in $names; do s6-svc -d "$service/log"; done
 : >.s6-svscan/stopped
 s6-svscanctl -t .

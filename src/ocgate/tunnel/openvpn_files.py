@@ -18,26 +18,26 @@ def read_profile(path: Path, login: Login | None) -> Profile:
     """
     text = read_text(path, "OVPN_CONFIG")
     names = {each.name for each in openvpn.referred(text, str(path))}
-    files = {name: _content(path.parent / name) for name in names}
+    files = {name: content(path.parent / name) for name in names}
     return openvpn.read(text, str(path), files=files, login=login)
 
 
 def read_text(path: Path, key: str) -> str:
     """A configuration's text; `key` is the setting that named it. Raises ConfigurationError."""
-    content = _content(path)
+    data = content(path)
     try:
-        text = content.decode("utf-8") if isinstance(content, bytes) else None
+        text = data.decode("utf-8") if isinstance(data, bytes) else None
     except UnicodeDecodeError:
-        text, content = None, "it is no UTF-8"
+        text, data = None, "it is no UTF-8"
     if text is None:
-        expected = f"a readable file ({content!s})"
+        expected = f"a readable file ({data!s})"
         raise ConfigurationError(
             [Problem(str(path), 0, key, None, expected, "mount it into the container, readable")]
         )
     return text
 
 
-def _content(path: Path) -> Content:
+def content(path: Path) -> Content:
     """The file's bytes, or why it can't be read; never blocks on a FIFO."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

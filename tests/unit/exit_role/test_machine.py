@@ -20,6 +20,8 @@ from ocgate.exit_role.machine import (
     Configured,
     Ended,
     Event,
+    List,
+    Listed,
     Machine,
     Next,
     NotResolved,
@@ -52,6 +54,7 @@ WAITING = replace(RESOLVING, phase=Phase.WAITING, index=1, until=NOW + 1, failur
 PHASES = {m.phase: m for m in (RESOLVING, CONNECTING, UP, DEGRADED, WAITING)}
 
 EVENTS: dict[str, Event] = {
+    "listed": Listed((B, C)),
     "resolved": Resolved(ENDPOINT),
     "not resolved": NotResolved("NXDOMAIN"),
     "configured": Configured(OTHER),
@@ -111,8 +114,19 @@ def test_it_begins_with_the_first_server() -> None:
     assert (machine.phase, machine.attempts, machine.since) == (Phase.RESOLVING, 1, NOW)
 
 
+def test_where_the_servers_are_not_known_they_are_listed_first() -> None:
+    machine, effects = begin((), rotate=0, now=NOW)
+    assert effects == (List(),)
+    listed, effects = step(machine, Listed((B, C)), NOW)
+    assert effects == (Resolve(B, 0),)
+    assert listed.remote == B
+    failed, effects = step(machine, NotResolved("no list"), NOW)
+    assert effects == (Close(),)
+    assert step(failed, Tick(), NOW + 1)[1] == (List(),)
+
+
 def test_what_is_started_and_carried_is_what_the_event_said() -> None:
-    assert step(RESOLVING, Resolved(ENDPOINT), NOW)[1] == (Start(A, ENDPOINT),)
+    assert step(RESOLVING, Resolved(ENDPOINT), NOW)[1] == (Start(ENDPOINT),)
     up, effects = step(CONNECTING, Configured(CARRIED), NOW)
     assert effects == (Carry(CARRIED),)
     assert (up.carried, up.endpoint) == (CARRIED, ENDPOINT)

@@ -1,0 +1,224 @@
+"""The exit's control: everything wired together, supervised by s6 beside the tunnel's client.
+
+    adopt the tunnel, or close -> open the socket -> run the machine
+    then: kernel events -> look again; probes; the client's hooks; status, reload
+
+It may be killed at any moment: the kernel keeps the switch, the client its tunnel, the run dir what
+is in force. SIGTERM ends it without touching either; closing is `teardown`'s job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from ocgate.control import log as logs
+from ocgate.control.doorway import HOOK_PID, Doorway, Guest
+from ocgate.control.run_dir import write
+from ocgate.errors import OcgateError
+from ocgate.exit_role import status
+from ocgate.exit_role.client import Client
+from ocgate.exit_role.intent import intent_of
+from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
+from ocgate.exit_role.kinds import kind_of
+from ocgate.exit_role.lookups import Lookups
+from ocgate.exit_role.machine import Next
+from ocgate.exit_role.prober import Prober
+from ocgate.exit_role.record import read_record
+from ocgate.exit_role.runner import Runner
+from ocgate.exit_role.sources import read_snapshot, reread, write_snapshot
+from ocgate.exits.health import Thresholds
+from ocgate.kernel.nft import Nft
+from ocgate.kernel.watch import Topic, Watch
+from ocgate.names import CONTROL_PID, CONTROL_SOCKET, TUNNEL_UID
+from ocgate.sessions.protocol import refused_reply
+
+# As the server's control: what no event tells is looked for once a minute, and a repair that did
+# not succeed is tried again after a second.
+UNPROMPTED_LOOK = 60.0  # seconds
+UNSETTLED_LOOK = 1.0  # seconds
+
+COMPLAINT_EVERY = 10.0  # seconds between two equal ones
+
+# The client may tell what its server gave it, and nothing else.
+_GUEST = Guest(TUNNEL_UID, frozenset({"tunnel"}))
+
+log = logs.stage("svc-control")
+
+
+class Control:
+    """One control, from start to SIGTERM."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.started_at = time.time()
+        self.nft = Nft()
+        self.sources = read_snapshot(run_dir)
+        settings = self.sources.settings
+        self.kind = kind_of(self.sources)
+        self.keeper = Keeper(self.nft, run_dir, intent_of(settings, self.kind))
+        self.runner = Runner(
+            run_dir,
+            self.kind,
+            self.keeper,
+            Client(run_dir),
+            Lookups(self.keeper),
+            rotate=settings.exit_rotate,
+        )
+        self.prober = Prober(
+            self.runner,
+            self.kind.device,
+            settings.exit_probe,
+            settings.exit_probe_interval,
+            Thresholds(settings.exit_probe_failures, settings.exit_probe_successes),
+        )
+        handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
+            "tunnel": self._tunnel,
+            "ended": self._ended,
+            "status": self._status,
+            "health": self._health,
+            "metrics": self._metrics,
+            "reload": self._reload,
+        }
+        self._observed = status.Observed(
+            run_dir,
+            self.started_at,
+            self.nft,
+            self.kind,
+            self.keeper,
+            self.runner,
+            self.prober,
+        )
+        self._next_look = time.monotonic() + UNPROMPTED_LOOK
+        self._complaint = ("", 0.0)  # what, and when it was said last
+        self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers, guest=_GUEST)
+
+    async def serve(self) -> None:
+        """Until SIGTERM."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        # Listens before the first observation, so that nothing falls between the two.
+        watch = Watch(session_prefix=NO_SESSIONS, is_own=self.nft.is_own)
+        async with asyncio.TaskGroup() as tasks:
+            await self._start()
+            running = [
+                tasks.create_task(job)
+                for job in (
+                    self._follow(watch),
+                    self.runner.run(),
+                    self.prober.run(),
+                    self._unprompted(),
+                )
+            ]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+        watch.close()
+        await self.doorway.close()
+
+    async def _start(self) -> None:
+        await self.runner.start(read_record(self.run_dir))
+        await self.doorway.open()
+        write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
+        seconds = round(time.time() - self.started_at, 3)
+        log.info("control plane ready", seconds=seconds)
+
+    async def _follow(self, watch: Watch) -> None:
+        async for look in watch:
+            if look.topics - {Topic.NEIGHBOUR}:
+                await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
+
+    async def _unprompted(self) -> None:
+        while True:
+            await asyncio.sleep(UNSETTLED_LOOK)
+            await self.runner.check()
+            if not self.keeper.unsettled and time.monotonic() < self._next_look:
+                continue
+            self._next_look = time.monotonic() + UNPROMPTED_LOOK
+            await self._look()
+
+    async def _look(self, *, by: str = "") -> None:
+        try:
+            await self.keeper.look(by=by)
+        except OcgateError as error:
+            self._complain(str(error))
+
+    def _complain(self, why: str) -> None:
+        """Each event makes a look, and each look the same complaint."""
+        self.keeper.unsettled = True
+        said, at = self._complaint
+        if why != said or time.monotonic() - at > COMPLAINT_EVERY:
+            log.error("the kernel's state can't be brought to the plan", why=why)
+            self._complaint = (why, time.monotonic())
+
+    async def _tunnel(self, fields: Mapping[str, bytes]) -> bytes:
+        told = {
+            name: value.decode("utf-8", "replace")
+            for name, value in fields.items()
+            if name != HOOK_PID
+        }
+        why = await self.runner.configured(told)
+        if why:
+            return refused_reply(why)
+        self.prober.nudge()
+        return b"admitted\n"
+
+    async def _ended(self, _fields: Mapping[str, bytes]) -> bytes:
+        await self.runner.client_ended()
+        return b"ok\n"
+
+    async def _status(self, _fields: Mapping[str, bytes]) -> bytes:
+        return json.dumps(await status.collect(self._observed)).encode()
+
+    async def _health(self, _fields: Mapping[str, bytes]) -> bytes:
+        return json.dumps(await status.health(self._observed)).encode()
+
+    async def _metrics(self, _fields: Mapping[str, bytes]) -> bytes:
+        from ocgate.exit_role import metrics  # its library takes 80 ms; asked for by few
+
+        found = await status.collect(self._observed)
+        return await asyncio.to_thread(metrics.render, found)
+
+    async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
+        """Re-read the tunnel's configuration, and take the next server."""
+        try:
+            sources = await asyncio.to_thread(reread, self.sources)
+            kind = kind_of(sources)
+            if kind.device != self.kind.device:
+                raise OcgateError("another kind of tunnel takes a restart", hint="Restart ocgate")
+        except OcgateError as error:
+            log.error("reload refused, nothing changed", why=str(error))
+            return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
+        self.sources = sources
+        self.runner.kind = kind
+        write_snapshot(self.run_dir, sources)
+        why = await self.runner.say(Next(kind.remotes()))
+        log.info("reloaded")
+        remote = self.runner.machine.remote
+        said = f"not yet: {why}" if why else f"taking {remote.label}" if remote else "listing"
+        return b"ok\n" + f"The tunnel's configuration was read anew; {said}.\n".encode()
+
+
+def main() -> int:
+    """`python -m ocgate.exit_role.daemon RUN_DIR`: exit 1 where the switch can't be installed."""
+    run_dir = Path(sys.argv[1])
+    try:
+        control = Control(run_dir)
+        settings = control.sources.settings
+        logs.configure(settings.log_format, settings.log_level)
+        asyncio.run(control.serve())
+    except OcgateError as error:
+        print(f"svc-control: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

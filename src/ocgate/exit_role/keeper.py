@@ -1,0 +1,164 @@
+"""Keeps the kernel at the exit's plan: what the machine around changes, and what somebody undoes.
+
+The runner says what is wanted (`hold`); kernel events say "look again" (`look`). Both observe the
+facts, plan, and apply where the plan is another or the kernel holds something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ocgate.control.log import stage
+from ocgate.errors import OcgateError
+from ocgate.kernel.apply import Applied, apply, drift
+from ocgate.kernel.facts import observe
+from ocgate.kernel.nft import Nft
+from ocgate.plan.facts import Facts
+from ocgate.plan.model import Plan
+from ocgate.tunnel import killswitch
+from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent
+
+# As the server role's keeper: at once, but not against somebody who undoes it for ever.
+REPAIRS_PER_WINDOW = 20
+WINDOW = 10.0  # seconds
+
+# An exit has no tunnels of clients, whose events are left out: no device is named so.
+NO_SESSIONS = "/"
+
+log = stage("init-killswitch")
+
+
+@dataclass(frozen=True)
+class Open:
+    """What the switch is open for: nothing, an endpoint, or an endpoint and the tunnel through it;
+    bootstrap: for this host's own look-ups, before that."""
+
+    endpoint: Endpoint | None = None
+    carried: Carried | None = None
+    bootstrap: Bootstrap | None = None
+
+
+CLOSED = Open()
+
+
+def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
+    """`base` (what the settings say) in the state `wanted`, on this machine."""
+    defaults = (*facts.routes4, *facts.routes6)
+    uplinks = dict.fromkeys(r.device for r in defaults if r.device != base.device)
+    local = dict.fromkeys(c.network for c in facts.connected if c.device != base.device)
+    return replace(
+        base,
+        uplinks=tuple(uplinks),
+        local=tuple(local),
+        endpoint=wanted.endpoint,
+        carried=wanted.carried,
+        bootstrap=wanted.bootstrap,
+    )
+
+
+class Keeper:
+    """Owns what was applied. `hold` and `look` may be called at any time, from one loop."""
+
+    def __init__(
+        self,
+        nft: Nft,
+        run_dir: Path,
+        base: ExitIntent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """base: what the settings say; the state in it does not count."""
+        self._nft = nft
+        self._run_dir = run_dir
+        self._base = base
+        self._clock = clock
+        self._wanted = CLOSED
+        self._applied: Applied | None = None
+        self._plan: Plan | None = None
+        self._repairs: deque[float] = deque(maxlen=REPAIRS_PER_WINDOW)
+        self._busy = asyncio.Lock()
+        self.intent = base
+        self.unsettled = False  # a repair did not succeed, and no event may come to try again
+        self.repaired = 0
+        self.last_repair = ""
+
+    async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
+        """Make the kernel hold this; raises OcgateError where it refuses. What was held before then
+        stays wanted, but for closing, which is tried again. base: new settings."""
+        async with self._busy:
+            before = self._wanted, self._base
+            self._wanted, self._base = wanted, base or self._base
+            try:
+                await self._apply(await self._planned())
+            except OcgateError:
+                if wanted == CLOSED:
+                    self.unsettled = True
+                else:
+                    self._wanted, self._base = before
+                raise
+
+    async def look(self, *, by: str = "") -> None:
+        """Observe, plan, compare, apply where needed; raises OcgateError.
+
+        by: names of programs that have just changed nftables, for the log.
+        """
+        async with self._busy:
+            self.unsettled = False
+            uplinks = self.intent.uplinks
+            plan = await self._planned()
+            if plan != self._plan:
+                await self._apply(plan)
+                if uplinks != self.intent.uplinks:
+                    log.warning("uplink moved", before=_named(uplinks),
+                                after=_named(self.intent.uplinks))  # fmt: skip
+            else:
+                await self._repair(by)
+
+    async def drift(self) -> tuple[str, ...]:
+        """What in the kernel differs from the plan just now."""
+        if self._applied is None:
+            return ("nothing was applied yet",)
+        return await asyncio.to_thread(drift, self._nft, self._applied, {})
+
+    async def _planned(self) -> Plan:
+        facts = await asyncio.to_thread(observe)
+        self.intent = intent_now(self._base, self._wanted, facts)
+        return killswitch.plan(self.intent)
+
+    async def _apply(self, plan: Plan) -> None:
+        self._applied = await asyncio.to_thread(apply, self._nft, plan, {}, run_dir=self._run_dir)
+        self._plan = plan
+
+    async def _repair(self, by: str) -> None:
+        found = await self.drift()
+        if not found:
+            return
+        await self._patience()
+        assert self._plan is not None
+        try:
+            await self._apply(self._plan)
+        except OcgateError as error:
+            self.unsettled = True
+            log.error(
+                "drift found, but it can't be repaired", found="; ".join(found), why=str(error)
+            )
+            return
+        self.repaired += 1
+        self.last_repair = "; ".join(found)
+        log.warning("drift repaired", found=self.last_repair, **({"by": by} if by else {}))
+
+    async def _patience(self) -> None:
+        """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""
+        now = self._clock()
+        if len(self._repairs) == REPAIRS_PER_WINDOW and now - self._repairs[0] < WINDOW:
+            log.warning("somebody keeps changing our kernel state; repairing at a slower pace")
+            await asyncio.sleep(WINDOW / REPAIRS_PER_WINDOW)
+        self._repairs.append(self._clock())
+
+
+def _named(devices: tuple[str, ...]) -> str:
+    return ",".join(devices) or "none"

@@ -1,0 +1,99 @@
+"""Looks a server's name up while the switch is open for the nameservers and nothing else.
+
+The window is opened here and shut by whatever the runner holds next: the endpoint, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+
+from ocgate.control.log import stage
+from ocgate.errors import OcgateError
+from ocgate.exit_role.keeper import Open
+from ocgate.exit_role.nameservers import nameservers
+from ocgate.exits.resolver import RESOLV_CONF, Answer, NotResolved, resolve
+from ocgate.plan.facts import Address, Family
+from ocgate.tunnel.model import Bootstrap, Endpoint, Remote
+
+# A second nameserver gets its turn after two; the switch is open meanwhile.
+LIMIT = 5.0  # seconds, for each family
+
+_FAMILIES: tuple[Family, ...] = (4, 6)
+
+log = stage("svc-control")
+
+
+class Holds(Protocol):
+    """The keeper, as far as it is needed here."""
+
+    async def hold(self, wanted: Open) -> None:
+        """Make the kernel hold this."""
+
+
+class Lookups:
+    """Remembers each name's last good addresses: a DNS outage is no reason to stay closed."""
+
+    def __init__(
+        self,
+        keeper: Holds,
+        *,
+        resolv_conf: Path = RESOLV_CONF,
+        resolve: Callable[[str, Family, float], Awaitable[Answer]] = resolve,
+    ) -> None:
+        self._keeper = keeper
+        self._resolv_conf = resolv_conf
+        self._resolve = resolve
+        self._known: dict[str, tuple[Address, ...]] = {}
+
+    async def remotes(self) -> tuple[Remote, ...]:
+        """Of a kind whose servers have to be listed; raises OcgateError."""
+        raise OcgateError("there is no list of servers")
+
+    async def endpoint(self, remote: Remote, nth: int) -> Endpoint:
+        """Of several addresses the nth, counted round and round; raises NotResolved or OcgateError
+        where the switch can't be opened."""
+        addresses = await self.addresses(remote.host)
+        return Endpoint(addresses[nth % len(addresses)], remote.port, remote.protocols)
+
+    async def addresses(self, host: str) -> tuple[Address, ...]:
+        """All of a name, or the one of a literal; raises as `endpoint` does."""
+        try:
+            return (ip_address(host),)
+        except ValueError:
+            pass
+        await self._keeper.hold(Open(bootstrap=Bootstrap(self.nameservers())))
+        try:
+            self._known[host] = await self._asked(host)
+        except NotResolved as error:
+            if host not in self._known:
+                raise
+            log.warning("name not resolved, its former addresses are used", name=host,
+                        why=error.said)  # fmt: skip
+        return self._known[host]
+
+    def nameservers(self) -> tuple[Address, ...]:
+        """Whom the system asks, as resolv.conf is now."""
+        try:
+            text = self._resolv_conf.read_text("utf-8", "replace")
+        except OSError:
+            return ()
+        return nameservers(text)
+
+    async def _asked(self, host: str) -> tuple[Address, ...]:
+        """IPv4 first: an uplink without IPv6 is common, one without IPv4 is not."""
+        found: list[Address] = []
+        failed: NotResolved | None = None
+        for family in _FAMILIES:
+            if found:  # an uplink of both families reaches it by IPv4
+                break
+            try:
+                found += (await self._resolve(host, family, LIMIT)).addresses
+            except NotResolved as error:
+                failed = failed or error
+        if not found:
+            assert failed is not None
+            raise failed
+        return tuple(found)

@@ -1,0 +1,120 @@
+"""`ocgate exit`: everything up to the moment where supervision begins.
+
+    init-config       settings, the tunnel's configuration, this machine     exit 2 or 1
+    init-killswitch   device, switch, routes: closed, applied, verified      exit 1 where it can't
+    exec              s6-svscan, which starts control; control starts the tunnel's client
+
+The switch of a former run stands until this one's replaces it in one transaction, and it goes on
+standing, closed, when this one stops.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from ocgate import names, supervision
+from ocgate.control import log as logs
+from ocgate.control import run_dir
+from ocgate.errors import MissingRequirement
+from ocgate.exit_role import hooks, services
+from ocgate.exit_role.intent import intent_of
+from ocgate.exit_role.keeper import CLOSED, intent_now
+from ocgate.exit_role.kind import Kind
+from ocgate.exit_role.kinds import kind_of
+from ocgate.exit_role.record import forget_record
+from ocgate.exit_role.sources import Sources, read, secret_variables, write_snapshot
+from ocgate.kernel import sysctl
+from ocgate.kernel.apply import apply
+from ocgate.kernel.facts import observe
+from ocgate.kernel.nft import Nft
+from ocgate.plan.facts import Facts
+from ocgate.tunnel import killswitch
+
+TUN = Path("/dev/net/tun")
+
+# Whoever is neither its owner nor in its group: the client.
+_OTHERS_READ_WRITE = 0o006
+
+
+def run(environ: Mapping[str, str]) -> NoReturn:
+    """Serve until a signal. Raises OcgateError before anything is let out; its exit code says which
+    kind."""
+    sources = read(environ)
+    settings = sources.settings
+    logs.configure(settings.log_format, settings.log_level)
+    log = logs.stage("init-config")
+    kind = kind_of(sources)
+    facts = _require_machine(kind)
+    for notice in (*sources.notices, *kind.notices):
+        log.warning(notice)
+    directory = settings.run_dir
+    _write_run_dir(directory, sources)
+    log.info("configuration checked", kind=kind.name, servers=len(kind.remotes()) or "to be listed",
+             run_dir=str(directory))  # fmt: skip
+    _init_killswitch(directory, sources, kind, facts)
+    for name in secret_variables():  # kept in the run dir, 0600; `ps e` by root need not show them
+        os.environ.pop(name, None)
+    supervision.exec_supervisor(directory)
+
+
+def _write_run_dir(directory: Path, sources: Sources) -> None:
+    """Everything that control, the client and its hook will find there. Refuses to take over the
+    run dir of an ocgate that is running."""
+    run_dir.make(directory)
+    services.write(directory, python=sys.executable, log_format=sources.settings.log_format)
+    forget_record(directory)
+    hooks.install(directory)
+    write_snapshot(directory, sources)
+
+
+def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts) -> None:
+    """Apply and verify; on failure what stood before is left standing."""
+    log = logs.stage("init-killswitch")
+    intent = intent_now(intent_of(sources.settings, kind), CLOSED, facts)
+    plan = killswitch.plan(intent)
+    apply(Nft(), plan, {}, run_dir=directory)
+    for table in plan.tables:
+        rules = sum(len(chain.rules) for chain in table.chains)
+        log.info(f"table inet {table.name} stands, closed", chains=len(table.chains), rules=rules)
+    log.info(
+        "only the tunnel leads out",
+        device=intent.device,
+        uplink=",".join(intent.uplinks) or "none",
+        forward_from=",".join(map(str, intent.forward_from)) or "nobody",
+        direct=",".join(map(str, intent.networks)) or "none",
+        dns=intent.dns.value,
+    )
+    if not intent.uplinks:
+        log.error("there is no default route: the VPN server is reached when there is one")
+    for wish in sysctl.unmet(plan.sysctls):
+        log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
+
+
+def _require_machine(kind: Kind) -> Facts:
+    """What neither the configuration nor the packages can give."""
+    if os.geteuid() != 0:
+        raise MissingRequirement("ocgate exit must be root", hint="run it in a container, as root")
+    facts = observe()
+    if not facts.own_namespace:
+        raise MissingRequirement(
+            "ocgate exit must not run in the machine's own network: it would cut the machine off",
+            hint="run it in a container without --network host, or in a network namespace",
+        )
+    if not TUN.exists():
+        raise MissingRequirement(f"{TUN} is not there", hint="docker run --device /dev/net/tun")
+    if kind.uid is not None and TUN.stat().st_mode & _OTHERS_READ_WRITE != _OTHERS_READ_WRITE:
+        raise MissingRequirement(
+            f"{TUN} may not be opened by the tunnel's client, uid {names.TUNNEL_UID}",
+            hint=f"on the host: chmod 0666 {TUN}",
+        )
+    for program in kind.programs:
+        if shutil.which(program, path=f"{os.defpath}:/usr/sbin:/sbin") is None:
+            raise MissingRequirement(
+                f"{program} is not installed", hint=f"apt-get install {program}"
+            )
+    return facts

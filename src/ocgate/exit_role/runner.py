@@ -1,0 +1,322 @@
+"""Runs the state machine: takes events in turn, does what each asks for, and keeps the record.
+
+    hook `tunnel` ─┐                      ┌─ keeper.hold    the switch, the device
+    hook `ended`  ─┤                      ├─ lookups        the server's address
+    prober        ─┼─> queue ─> step ─────┼─ client         start, stop
+    reload        ─┤            machine   └─ record, log
+    Tick          ─┘
+
+One event at a time: what is done for one is done before the next is looked at. Events of a client
+that was ended meanwhile are dropped by its serial number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ocgate import names
+from ocgate.control.log import stage
+from ocgate.errors import OcgateError
+from ocgate.exit_role import machine as machines
+from ocgate.exit_role.client import Running
+from ocgate.exit_role.keeper import CLOSED, Open
+from ocgate.exit_role.kind import Kind
+from ocgate.exit_role.last_words import explained
+from ocgate.exit_role.machine import (
+    Carry,
+    Close,
+    Configured,
+    Effect,
+    Ended,
+    Event,
+    List,
+    Listed,
+    Machine,
+    NotResolved,
+    Phase,
+    Resolve,
+    Resolved,
+    Start,
+    Tick,
+)
+from ocgate.exit_role.record import Record, write_record
+from ocgate.exit_role.told import tell
+from ocgate.kernel import process
+from ocgate.tunnel.model import Endpoint, Launch, Remote
+
+log = stage("svc-control")
+
+
+class Holds(Protocol):
+    """The keeper, as far as it is needed here."""
+
+    async def hold(self, wanted: Open) -> None:
+        """Make the kernel hold this."""
+
+
+class Runs(Protocol):
+    """The client, likewise."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    def start(self, launch: Launch, *, uid: int | None) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def running(self) -> Running | None: ...
+
+    def last_words(self) -> list[str]: ...
+
+
+class Finds(Protocol):
+    """The look-ups, likewise."""
+
+    async def endpoint(self, remote: Remote, nth: int) -> Endpoint: ...
+
+    async def remotes(self) -> tuple[Remote, ...]: ...
+
+
+@dataclass(frozen=True)
+class _ClientEnded:
+    """The finish script reported; why is read from the client's last words when its turn comes."""
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """One event in the queue. serial: of the client that it is about, None for none; done: told
+    '' when it was taken in, else why not."""
+
+    event: Event | _ClientEnded
+    serial: int | None
+    done: asyncio.Future[str]
+
+
+class Runner:
+    """One exit. All is done in one event loop."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        kind: Kind,
+        keeper: Holds,
+        client: Runs,
+        lookups: Finds,
+        *,
+        rotate: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """rotate: EXIT_ROTATE, seconds. clock: one that goes on over a restart of control."""
+        self._run_dir = run_dir
+        self.kind = kind
+        self._keeper = keeper
+        self._client = client
+        self._lookups = lookups
+        self._rotate = rotate
+        self._clock = clock
+        self._queue: asyncio.Queue[_Heard] = asyncio.Queue()
+        self._running: Running | None = None
+        self._first: tuple[Effect, ...] = ()
+        self.machine = Machine(kind.remotes(), rotate)
+        self.serial = 0  # of the client that is started or stands now
+
+    # --- the beginning ------------------------------------------------------------------------
+
+    async def start(self, before: Record | None) -> None:
+        """Adopt the tunnel of a former control, or begin anew; raises OcgateError where even the
+        closed switch can't be had."""
+        if before is not None and await self._adopted(before):
+            return
+        await self._keeper.hold(CLOSED)
+        with contextlib.suppress(OcgateError):
+            await asyncio.to_thread(self._client.stop)  # a client that nobody knows
+        first, effects = machines.begin(self.kind.remotes(), rotate=self._rotate, now=self._clock())
+        self.machine, self._first = first, effects
+
+    async def _adopted(self, before: Record) -> bool:
+        machine = before.machine
+        open_for = machine.phase in (Phase.CONNECTING, Phase.UP, Phase.DEGRADED)
+        running = await asyncio.to_thread(self._client.running) if open_for else None
+        if not open_for or running is None or running != before.running:
+            return False
+        await self._keeper.hold(Open(machine.endpoint, machine.carried))
+        self.machine, self._running = machine, running
+        self.serial += 1
+        log.info("tunnel adopted", state=machine.phase.value, server=_label(machine))
+        return True
+
+    # --- what is heard ------------------------------------------------------------------------
+
+    async def say(self, event: Event, *, serial: int | None = None) -> str:
+        """Take an event in, in its turn; '' when what it asks for was done, else why not.
+
+        serial: of the client that it is about; one that is no more has nothing to say.
+        """
+        return await self._hear(event, serial)
+
+    async def client_ended(self) -> None:
+        """The client's finish script reports; does not wait, because the script is waited for."""
+        heard = _Heard(_ClientEnded(), self.serial, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(heard)
+
+    async def _hear(self, event: Event, serial: int | None) -> str:
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Heard(event, serial, done))
+        return await done
+
+    async def check(self) -> None:
+        """Whether the client still runs: its end may have been reported to nobody."""
+        running = self._running
+        if running is not None and not process.alive(running.pid, running.started):
+            await self.client_ended()
+
+    async def run(self) -> None:
+        """For ever, after `start`."""
+        await self._do(self._first)
+        self._keep()
+        while True:
+            heard = await self._next()
+            why = await self._take(heard)
+            if not heard.done.done():
+                heard.done.set_result(why)
+
+    async def _next(self) -> _Heard:
+        until = self.machine.until
+        wait = None if until is None else max(until - self._clock(), 0.0)
+        try:
+            return await asyncio.wait_for(self._queue.get(), wait)
+        except TimeoutError:
+            return _Heard(Tick(), None, asyncio.get_running_loop().create_future())
+
+    async def _take(self, heard: _Heard) -> str:
+        if heard.serial is not None and heard.serial != self.serial:
+            return "it is about a client that was ended"
+        event = heard.event
+        if isinstance(event, _ClientEnded):
+            event = explained(await asyncio.to_thread(self._client.last_words))
+        return await self._step(event)
+
+    # --- what is done -------------------------------------------------------------------------
+
+    async def _step(self, event: Event) -> str:
+        """'' or why it could not be done; what failed is the machine's next event."""
+        before = self.machine
+        self.machine, effects = machines.step(before, event, self._clock())
+        if self.machine == before and not effects:
+            return ""
+        tell(before, self.machine, event, self._clock())
+        why = await self._do(effects, before)
+        self._keep()
+        return why
+
+    async def _do(self, effects: tuple[Effect, ...], before: Machine | None = None) -> str:
+        why = ""
+        for effect in effects:
+            follows = await self._done(effect, before)
+            if follows is not None:
+                why = await self._step(follows) or _words(follows)
+        return why
+
+    async def _done(self, effect: Effect, before: Machine | None) -> Event | None:
+        """Do it; what follows from it at once."""
+        match effect:
+            case Close():
+                await self._close(before)
+            case List():
+                return await self._listed()
+            case Resolve(remote=remote, nth=nth):
+                return await self._resolved(remote, nth)
+            case Start(endpoint=endpoint):
+                return await self._started(endpoint)
+            case Carry(carried=carried):
+                return await self._carrying(Open(self.machine.endpoint, carried))
+        return None
+
+    async def _close(self, before: Machine | None) -> None:
+        """No client's packet any more; then the tunnel's end, which may say goodbye to its server;
+        then nothing."""
+        self.serial += 1
+        self._refuse_waiting()
+        try:
+            if before is not None and before.carried is not None:
+                await self._keeper.hold(Open(before.endpoint))
+            if before is None or before.endpoint is not None:
+                await asyncio.to_thread(self._client.stop)
+        except OcgateError as error:
+            log.error("the tunnel's client can't be ended", why=str(error))
+        self._running = None
+        try:
+            await self._keeper.hold(CLOSED)
+        except OcgateError as error:
+            log.error("the kill switch can't be closed", why=str(error))
+
+    def _refuse_waiting(self) -> None:
+        """Hooks that wait for a verdict hold up the end of their client."""
+        waiting = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+        for heard in waiting:
+            if heard.serial is None:
+                self._queue.put_nowait(heard)
+            elif not heard.done.done():
+                heard.done.set_result("the tunnel is being closed")
+
+    async def _listed(self) -> Event:
+        try:
+            return Listed(await self._lookups.remotes())
+        except OcgateError as error:
+            return NotResolved(error.message)
+
+    async def _resolved(self, remote: Remote, nth: int) -> Event:
+        try:
+            return Resolved(await self._lookups.endpoint(remote, nth))
+        except OcgateError as error:
+            return NotResolved(error.message)
+
+    async def _started(self, endpoint: Endpoint) -> Event | None:
+        remote = self.machine.remote
+        assert remote is not None
+        hook = self._run_dir.absolute() / names.HOOK_TUNNEL
+        try:
+            launch = self.kind.launch(remote, endpoint, self._client.directory, hook)
+            await self._keeper.hold(Open(endpoint))
+            self.serial += 1
+            await asyncio.to_thread(self._client.start, launch, uid=self.kind.uid)
+            self._running = await asyncio.to_thread(self._client.running)
+        except OcgateError as error:
+            return Ended(error.message)
+        return None
+
+    async def _carrying(self, wanted: Open) -> Event | None:
+        try:
+            await self._keeper.hold(wanted)
+        except OcgateError as error:
+            return Ended(f"the tunnel can't be configured: {error.message}")
+        return None
+
+    def _keep(self) -> None:
+        try:
+            write_record(self._run_dir, Record(self.machine, self._running))
+        except OSError as error:  # no space: a restart would begin anew, which is no reason to end
+            log.warning("the exit's state can't be kept for a restart", why=str(error))
+
+    async def configured(self, environment: dict[str, str]) -> str:
+        """The client's hook reports; '' when clients are let in, else why not."""
+        serial = self.serial
+        try:
+            carried = self.kind.carried(environment)
+        except (OcgateError, ValueError) as error:
+            return str(error)
+        return await self._hear(Configured(carried), serial)
+
+
+def _label(machine: Machine) -> str:
+    return machine.remote.label if machine.remote else "none"
+
+
+def _words(event: Event) -> str:
+    return event.why if isinstance(event, Ended | NotResolved) else ""

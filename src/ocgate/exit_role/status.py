@@ -1,0 +1,160 @@
+"""What `ocgate status`, `metrics` and `healthcheck` are told of an exit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ocgate import __version__
+from ocgate.control.status_schema import BlockedStatus
+from ocgate.exit_role.keeper import Keeper
+from ocgate.exit_role.kind import Kind
+from ocgate.exit_role.machine import Phase
+from ocgate.exit_role.prober import Prober
+from ocgate.exit_role.runner import Runner
+from ocgate.exit_role.status_schema import (
+    ROLE,
+    SCHEMA,
+    ExitRoleStatus,
+    ProbeStatus,
+    SwitchStatus,
+    TunnelStatus,
+)
+from ocgate.exit_role.told import written
+from ocgate.exits.health import State
+from ocgate.kernel import apply, sysctl
+from ocgate.kernel.nft import Nft
+from ocgate.tunnel.reasons import REASONS
+
+_STATISTICS = Path("/sys/class/net")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What control looks at to tell how the exit is. started_at: seconds since the epoch."""
+
+    run_dir: Path
+    started_at: float
+    nft: Nft
+    kind: Kind
+    keeper: Keeper
+    runner: Runner
+    prober: Prober
+
+
+async def collect(seen: Observed) -> ExitRoleStatus:
+    """The whole status, read now."""
+    drift = await seen.keeper.drift()
+    reasons = _reasons(seen, drift)
+    return ExitRoleStatus(
+        schema=SCHEMA,
+        role=ROLE,
+        at=_iso(time.time()),
+        healthy=not reasons,
+        reasons=reasons,
+        version=__version__,
+        since=_iso(seen.started_at),
+        run_dir=str(seen.run_dir),
+        tunnel=_tunnel(seen),
+        probe=_probe(seen.prober),
+        switch=_switch(seen, intact=not drift),
+        blocked=await asyncio.to_thread(_blocked, seen.nft),
+    )
+
+
+async def health(seen: Observed) -> list[str]:
+    """Why the exit is unhealthy, a sentence each; empty when its tunnel is up and leads out."""
+    return _reasons(seen, await seen.keeper.drift())
+
+
+def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
+    found = [f"the kernel differs from the plan: {what}" for what in drift]
+    machine = seen.runner.machine
+    if not machine.stands:
+        why = f": {machine.why}" if machine.why else ""
+        return [*found, f"the tunnel is not up ({machine.phase.value}){why}"]
+    if machine.phase is Phase.DEGRADED:
+        return [*found, f"the tunnel does not answer: {machine.why}"]
+    if seen.prober.expects(machine) and not machine.answered:
+        found.append(f"the tunnel has not answered yet: {seen.prober.health.why}")
+    return found
+
+
+def _tunnel(seen: Observed) -> TunnelStatus:
+    machine, device = seen.runner.machine, seen.kind.device
+    carried = machine.carried
+    waiting = machine.phase is Phase.WAITING and machine.until is not None
+    return TunnelStatus(
+        kind=seen.kind.name,
+        state=machine.phase.value,
+        since=_moment(machine.since),
+        device=device,
+        server=machine.remote.label if machine.remote else None,
+        servers=len(machine.remotes),
+        endpoint=written(machine.endpoint) if machine.endpoint else None,
+        addresses=[str(address) for address in carried.addresses] if carried else [],
+        mtu=carried.mtu if carried else None,
+        resolvers=[str(address) for address in carried.resolvers] if carried else [],
+        ipv6=carried.has(6) if carried else False,
+        attempts=machine.attempts,
+        failures=machine.failures,
+        last_failure=machine.why or None,
+        next_attempt=_moment(machine.until) if waiting and machine.until else None,
+        bytes_in=_counted(device, "rx_bytes"),
+        bytes_out=_counted(device, "tx_bytes"),
+    )
+
+
+def _probe(prober: Prober) -> ProbeStatus:
+    held = prober.health
+    return ProbeStatus(
+        targets=[f"[{a}]:{p}" if a.version == 6 else f"{a}:{p}" for a, p in prober.targets],
+        state=held.state.value,
+        since=None if held.state is State.UNKNOWN else _iso(held.since),
+        why=held.why if prober.targets else "EXIT_PROBE is off",
+        rtt=held.rtt,
+    )
+
+
+def _switch(seen: Observed, *, intact: bool) -> SwitchStatus:
+    intent = seen.keeper.intent
+    return SwitchStatus(
+        intact=intact,
+        repairs=seen.keeper.repaired,
+        uplinks=list(intent.uplinks),
+        forward_from=[str(net) for net in intent.forward_from],
+        networks=[str(net) for net in intent.networks],
+        dns=intent.dns.value,
+        forwarding4=sysctl.read("net.ipv4.ip_forward") == "1",
+    )
+
+
+def _counted(device: str, which: str) -> int:
+    try:
+        return int((_STATISTICS / device / "statistics" / which).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _blocked(nft: Nft) -> list[BlockedStatus]:
+    counted = apply.counters(nft)
+    return [
+        BlockedStatus(
+            reason=name, packets=counted[name][0], bytes=counted[name][1], explanation=why
+        )
+        for name, why in REASONS.items()
+        if name in counted
+    ]
+
+
+def _moment(monotonic: float) -> str:
+    """A moment of the machine's clock, as one of the wall's."""
+    return _iso(time.time() - (time.monotonic() - monotonic))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
