@@ -88,6 +88,9 @@ NOT_PURE = {
     "ocgate.config.reference",
     "ocgate.exits.resolver",
     "ocgate.tunnel.openvpn_files",
+    "ocgate.tunnel.provider_fetch",
+    "ocgate.tunnel.provider_list",
+    "ocgate.config.exit_load",
 }
 
 IMPURE_IMPORTS = {

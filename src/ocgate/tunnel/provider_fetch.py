@@ -6,10 +6,12 @@ because the kill switch is open for this one address.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
-import time
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -42,29 +44,29 @@ class Api:
 
     def ask(self, path: str) -> bytes:
         """The body of the answer to one GET; raises NotListed for whatever is not 200 and whole."""
-        end = time.monotonic() + self.deadline
         connection = _Connection(self)
-        try:
-            connection.request("GET", path, headers=_HEADERS)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                raise self._failed(path, f"it answered {answer.status}")
-            return self._body(answer, path, end)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._failed(path, _words(error)) from None
-        finally:
-            connection.close()
+        with _cut_off(connection, self.deadline) as too_late:
+            try:
+                connection.request("GET", path, headers=_HEADERS)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    raise self._failed(path, f"it answered {answer.status}")
+                return self._body(answer, path)
+            except (OSError, http.client.HTTPException) as error:
+                late = f"the answer was not there in {self.deadline:g} s"
+                why = late if too_late.is_set() else _words(error)
+                raise self._failed(path, why) from None
+            finally:
+                connection.close()
 
-    def _body(self, answer: http.client.HTTPResponse, path: str, end: float) -> bytes:
+    def _body(self, answer: http.client.HTTPResponse, path: str) -> bytes:
         body = bytearray()
         while chunk := answer.read1(_CHUNK):
             body += chunk
             if len(body) > self.largest:
                 raise self._failed(path, f"the answer is larger than {self.largest} bytes")
-            if time.monotonic() > end:
-                raise self._failed(path, f"the answer was not there in {self.deadline:g} s")
         if answer.length:  # read1 ends quietly where the connection does
-            raise self._failed(path, "the answer broke off")
+            raise http.client.IncompleteRead(bytes(body), answer.length)
         return bytes(body)
 
     def _failed(self, path: str, why: str) -> NotListed:
@@ -88,12 +90,29 @@ class _Connection(http.client.HTTPSConnection):
     def connect(self) -> None:
         """TCP to the address, TLS with the name."""
         address = str(self._api.address)
-        plain = socket.create_connection((address, self._api.port), self._api.silence)
-        try:
-            self.sock = self._api.context.wrap_socket(plain, server_hostname=self._api.host)
-        except OSError:
-            plain.close()
-            raise
+        self.sock = socket.create_connection((address, self._api.port), self._api.silence)
+        self.sock = self._api.context.wrap_socket(self.sock, server_hostname=self._api.host)
+
+
+@contextlib.contextmanager
+def _cut_off(connection: _Connection, deadline: float) -> Iterator[threading.Event]:
+    """Ends the connection after `deadline` seconds, and says so: an answer that comes drop by drop
+    is never silent."""
+    too_late = threading.Event()
+
+    def cut() -> None:
+        too_late.set()
+        with contextlib.suppress(OSError):
+            if connection.sock is not None:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(deadline, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield too_late
+    finally:
+        timer.cancel()
 
 
 def _words(error: Exception) -> str:
@@ -101,5 +120,7 @@ def _words(error: Exception) -> str:
         return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, TimeoutError):
         return "no answer"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer broke off"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return text if text.isprintable() else repr(text)

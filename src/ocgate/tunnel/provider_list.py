@@ -107,10 +107,10 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fchmod(file.fileno(), _READABLE)
             os.fsync(file.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            Path(name).unlink()
         raise
 
 
