@@ -66,5 +66,7 @@ TUNNEL_STDIN = "tunnel.stdin"  # what it reads: a password
 EXIT_RECORD = "exit.json"  # what is in force, for a control that is restarted
 EXIT_SNAPSHOT = "exit-settings.json"  # what the operator wrote, as it was read; 0600
 SESSIONS = "sessions"  # one file per admitted session, for re-adoption
+KEYS = "keys"  # certificates and keys as ocserv reads them, 0700
+KEYS_NEW = "keys.new"  # ... and before `ocserv -t` has seen them
 HISTORY = "sessions.history"  # completed sessions, where SESSION_HISTORY_FILE names no file
 SYSCTLS_BEFORE = "sysctl.before"  # what the sysctls were before us, restored at a clean stop

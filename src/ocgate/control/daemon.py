@@ -22,6 +22,7 @@ from pathlib import Path
 from ocgate.config.model import Settings
 from ocgate.control import log as logs
 from ocgate.control import metrics, status
+from ocgate.control.cert_watch import CertWatch
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
 from ocgate.control.egress import EgressWatch, probed
@@ -84,6 +85,7 @@ class Control:
         )
         self.egress = EgressWatch(self.keeper, run_dir)
         self.exits = ExitWatch(self.keeper, run_dir)
+        self.certificates = CertWatch(self.conf, run_dir, lambda: self.keeper.prepared)
         self._observed = status.Observed(
             run_dir,
             self.started_at,
@@ -91,6 +93,7 @@ class Control:
             self.keeper,
             self.table,
             self.history,
+            self.certificates,
             self.exits.statuses,
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
@@ -122,6 +125,7 @@ class Control:
                     self.egress.run(),
                     self.exits.run(),
                     self.history.run(),
+                    self.certificates.run(),
                     self._unprompted(),
                 )
             ]
@@ -251,13 +255,14 @@ class Control:
             async with self.exits.held():
                 await self.keeper.look(sources=sources, egress=egress, exits=exits)
         except OcgateError:
-            await self.conf.replace(former)
+            await self.conf.replace(former, renew=False)
             raise
         for session in tuple(self.table):  # let in while the above was being done
             if session.outside(prepared.subnets):
                 await self.gatekeeper.end(session, "its subnet was taken away by a reload")
         write_snapshot(self.run_dir, sources)
         write_egress(self.run_dir, egress.failure)
+        self.certificates.reloaded()
 
     async def _egress_for(self, sources: Sources) -> Egress:
         """Probed where nothing depended on it before the reload; what is watched is known."""

@@ -14,17 +14,19 @@ from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.control.run_dir import write
 from ocgate.control.sources import Sources
-from ocgate.errors import OcgateError, Problem
+from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.names import (
     EFFECTIVE_CONF,
     HOOK_CONNECT,
     HOOK_DISCONNECT,
+    KEYS,
+    KEYS_NEW,
     OCCTL_SOCKET,
     OCSERV_PID,
     OCSERV_SOCKET,
 )
 from ocgate.plan.ipv6 import Ipv6Path
-from ocgate.server import hooks, services
+from ocgate.server import hooks, key_copies, services
 from ocgate.server.dryrun import dry_run
 from ocgate.server.render import Effective, EffectiveChoices, render
 
@@ -38,8 +40,9 @@ DEFAULT_AUTH_TIMEOUT = 240  # seconds; ocserv's own where the file is silent (oc
 log = stage("init-config")
 
 
-def rendered(prepared: Prepared, run_dir: Path) -> Effective:
-    """The effective file for this decision."""
+def rendered(prepared: Prepared, run_dir: Path, *, keys: str | None = KEYS) -> Effective:
+    """The effective file for this decision. keys: the directory in the run dir with copies of
+    certificates and keys; None: as ocserv.conf names them."""
     agreed, view = prepared.sources.synced, prepared.sources.view
     choices = EffectiveChoices(
         connect_hook=str(run_dir / HOOK_CONNECT),
@@ -52,25 +55,66 @@ def rendered(prepared: Prepared, run_dir: Path) -> Effective:
         ipv6_network=prepared.decision.network and agreed.ipv6_network,
         ipv6_subnet_prefix=view.ipv6_subnet_prefix,
         ipv6_resolvers=prepared.decision.path is not Ipv6Path.REJECTED,
+        keys_directory=keys and str(run_dir / keys),
     )
     return render(prepared.sources.document, choices)
 
 
-def validated(prepared: Prepared, run_dir: Path) -> Effective:
-    """Rendered and taken by `ocserv -t`; raises ServerRefused with ocserv's words."""
-    effective = rendered(prepared, run_dir)
+def validated(prepared: Prepared, run_dir: Path, *, renew: bool = True) -> Effective:
+    """Rendered and taken by `ocserv -t`; raises ServerRefused with ocserv's words.
+
+    renew: with certificates and keys as they are now, staged for `put`; raises ConfigurationError
+    where a pair does not match. Otherwise with the copies that ocserv has already.
+    """
+    key_copies.unstage(run_dir)
+    if renew:
+        key_copies.stage(run_dir, read_keys(prepared.sources))
+    try:
+        _show_ocserv(prepared, run_dir, keys=KEYS_NEW if renew else KEYS)
+    except OcgateError:
+        key_copies.unstage(run_dir)
+        raise
+    return rendered(prepared, run_dir)
+
+
+def _show_ocserv(prepared: Prepared, run_dir: Path, *, keys: str) -> None:
     trial = run_dir / f"{EFFECTIVE_CONF}.trial"
-    write(trial, effective.data)
-    for warning in dry_run(trial, effective, base=prepared.sources.settings.config_dir):
+    shown = rendered(prepared, run_dir, keys=keys)
+    write(trial, shown.data)
+    for warning in dry_run(trial, shown, base=prepared.sources.settings.config_dir):
         log.warning("ocserv says", words=warning)
     trial.unlink()
-    return effective
+
+
+def read_keys(sources: Sources) -> key_copies.KeyFiles:
+    """Certificates and keys as they are now; raises ConfigurationError."""
+    return key_copies.read_keys(sources.document, sources.view, sources.settings.config_dir)
 
 
 def put(effective: Effective, sources: Sources, run_dir: Path) -> None:
-    """Make it the one that ocserv reads next, with our hooks, which chain the operator's."""
+    """Make it the one that ocserv reads next, with our hooks, which chain the operator's, and with
+    the keys that were staged, if any were."""
+    key_copies.put(run_dir)
+    _make_room_for_sockets(sources)
     hooks.install(run_dir, chain=_chain(effective), auth_timeout=_auth_timeout(sources))
     write(run_dir / EFFECTIVE_CONF, effective.data)
+
+
+def _make_room_for_sockets(sources: Sources) -> None:
+    """Directories of the sockets that ocserv.conf names: it was written for a system where another
+    one's start makes /run/ocserv, say. ocserv would end without one, again and again."""
+    for key in ("socket-file", "occtl-socket-file"):
+        for entry in sources.document.of("", key)[-1:]:
+            directory = Path(entry.value).parent
+            try:
+                directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            except OSError as error:
+                expected = f"a file in a directory that can be made ({error.strerror})"
+                where = (sources.document.source, entry.line, key, entry.value)
+                remedy = (
+                    f"Take the line out: ocgate has a place for it in {sources.settings.run_dir}"
+                )
+                raise ConfigurationError([Problem(*where, expected, remedy)]) from error
 
 
 def _chain(effective: Effective) -> Iterator[hooks.ChainedScript]:
@@ -110,7 +154,8 @@ class EffectiveConf:
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir
-        self._busy = asyncio.Lock()  # a reload and a probe's verdict may come together
+        self._busy = asyncio.Lock()  # a reload, a probe's verdict and a renewal may come together
+        self._latest: Prepared | None = None
 
     async def follow(self, prepared: Prepared) -> None:
         """If the decision changes what new clients are given, tell ocserv."""
@@ -118,17 +163,27 @@ class EffectiveConf:
         if rendered(prepared, self._run_dir).data == current:
             return
         try:
-            await self.replace(prepared)
+            await self.replace(prepared, renew=False)
         except OcgateError as error:
             log.error("ocserv keeps its former configuration", why=str(error))
 
-    async def replace(self, prepared: Prepared) -> None:
-        """Validate, put in place, and hang up; raises ServerRefused, and then nothing changed."""
+    async def replace(self, prepared: Prepared, *, renew: bool = True) -> None:
+        """Validate, put in place, and hang up; raises ServerRefused, and then nothing changed.
+        renew: take certificates and keys as they are now."""
         async with self._busy:
-            effective = await asyncio.to_thread(validated, prepared, self._run_dir)
-            put(effective, prepared.sources, self._run_dir)
-            if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:
-                log.info("ocserv reads its configuration when it starts")
-                return
-            await asyncio.to_thread(services.reload_ocserv, self._run_dir)
+            await self._replace(prepared, renew=renew)
         log.info("ocserv re-reads its configuration", ipv6=prepared.decision.word)
+
+    async def renew(self, prepared: Prepared) -> None:
+        """The same with what was put in force last, and with new certificates and keys."""
+        async with self._busy:
+            await self._replace(self._latest or prepared, renew=True)
+
+    async def _replace(self, prepared: Prepared, *, renew: bool) -> None:
+        effective = await asyncio.to_thread(validated, prepared, self._run_dir, renew=renew)
+        put(effective, prepared.sources, self._run_dir)
+        self._latest = prepared
+        if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:
+            log.info("ocserv reads its configuration when it starts")
+            return
+        await asyncio.to_thread(services.reload_ocserv, self._run_dir)

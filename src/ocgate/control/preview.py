@@ -98,7 +98,7 @@ def _sources(environ: Mapping[str, str]) -> Sources:
 def _ask_ocserv(prepared: Prepared) -> None:
     """`ocserv -t` on what it would be given."""
     with tempfile.TemporaryDirectory(prefix="ocgate-check-") as directory:
-        effective = rendered(prepared, prepared.sources.settings.run_dir)
+        effective = rendered(prepared, prepared.sources.settings.run_dir, keys=None)
         path = Path(directory) / OCSERV_CONF
         path.write_bytes(effective.data)
         dry_run(path, effective, base=prepared.sources.settings.config_dir)

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__
+from ocgate.control import certificates
+from ocgate.control.cert_watch import CertWatch
 from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
 from ocgate.control.metrics import render
@@ -50,6 +52,7 @@ class Observed:
     keeper: Keeper
     table: SessionTable
     history: History
+    certificates: CertWatch
     exits: Callable[[], list[ExitStatus]] = _no_exits
 
 
@@ -69,6 +72,10 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         session_count=len(seen.table),
         sessions=[_session(session) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(_blocked, seen.nft),
+        certificates=await asyncio.to_thread(
+            certificates.statuses, seen.keeper.prepared.sources, seen.run_dir
+        ),
+        certificate_trouble=seen.certificates.trouble or seen.certificates.blind,
         history=seen.history.status(),
     )
 

@@ -97,6 +97,19 @@ class BlockedStatus(TypedDict):
     explanation: str
 
 
+class CertificateStatus(TypedDict):
+    """One certificate as ocserv has it. vhost: `default` outside of virtual hosts. file: as
+    ocserv.conf names it. names: whom it is for (DNS names and addresses). not_after: its end, None
+    where it can't be read here (hardware). since: when it was put in use.
+    """
+
+    vhost: str
+    file: str
+    names: list[str]
+    not_after: str | None
+    since: str | None
+
+
 class HistoryStatus(TypedDict):
     """The session history. written: lines since control began; waiting: not in the file yet;
     lost: dropped because the file could not be written for long. trouble: why, or ''.
@@ -112,7 +125,9 @@ class HistoryStatus(TypedDict):
 class Status(TypedDict):
     """The whole answer of the control plane to `status`.
 
-    healthy: what `ocgate healthcheck` says; reasons: why it isn't, one sentence each.
+    healthy: the server runs and the guard is whole; reasons: why not, one sentence each. What
+    `ocgate healthcheck` says, but for the paths of HEALTH_CHECK_EGRESS. certificate_trouble: why
+    certificate files as they are now are not used, or why their watch is blind; '' if neither.
     """
 
     schema: Literal[1]
@@ -125,4 +140,6 @@ class Status(TypedDict):
     session_count: int
     sessions: list[SessionStatus]
     blocked: list[BlockedStatus]
+    certificates: list[CertificateStatus]
+    certificate_trouble: str
     history: HistoryStatus

@@ -17,6 +17,7 @@ from ocgate.kernel.apply import remove
 from ocgate.kernel.nft import Nft
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET, OCSERV_PID
 from ocgate.plan.facts import Network
+from ocgate.server import key_copies
 
 log = logs.stage("svc-control")
 
@@ -27,6 +28,7 @@ _SIGNS_OF_LIFE = (CONTROL_SOCKET, CONTROL_PID, OCSERV_PID, SNAPSHOT)
 def teardown(run_dir: Path) -> None:
     """Remove our kernel state and the run dir's signs of life; raises OcgateError."""
     remove(Nft(), run_dir=run_dir, subnets=_subnets(run_dir))
+    key_copies.remove(run_dir)
     for name in _SIGNS_OF_LIFE:
         (run_dir / name).unlink(missing_ok=True)
     log.info("stopped; nothing of ours is left in the kernel")

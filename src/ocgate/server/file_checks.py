@@ -81,6 +81,11 @@ def check_files(view: ServerView, facts: FileFacts) -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
+def check_keys(view: ServerView, facts: FileFacts) -> list[Problem]:
+    """Every problem with certificates and their keys alone, once each."""
+    return list(dict.fromkeys(found for scope in view.scopes for found in _keys(scope, facts)))
+
+
 def _files(scope: Scope, facts: FileFacts) -> Iterator[Problem]:
     for key in FILE_KEYS:
         found = scope.settings.get(key)

@@ -83,14 +83,29 @@ def observe(view: ServerView, base: Path) -> FileFacts:
     )
 
 
-def _fact(path: Path, *, secret: bool) -> FileFact:
+def read_key(path: Path) -> tuple[bytes | None, FileFact]:
+    """A certificate's or key's content, None if it can't be had, and what `observe` says of it."""
+    content, _, missing = _regular(path)
+    if content is None:
+        return None, FileFact(missing=missing)
+    return content, FileFact(public_key=_public_key(content))
+
+
+def _regular(path: Path) -> tuple[bytes | None, int, str]:
+    """Content, mode, and why there is no content."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            return FileFact(missing="not a regular file")
-        content = _read(path)
+            return None, mode, "not a regular file"
+        return _read(path), mode, ""
     except OSError as error:
-        return FileFact(missing=_words(error))
+        return None, 0, _words(error)
+
+
+def _fact(path: Path, *, secret: bool) -> FileFact:
+    content, mode, missing = _regular(path)
+    if content is None:
+        return FileFact(missing=missing)
     executable = bool(mode & 0o111) and os.access(path, os.X_OK)
     return FileFact(
         executable=executable,

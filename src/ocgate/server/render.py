@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from ocgate.errors import OcgateError
 from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, parse, vhost_of
+from ocgate.server.keys import KEYS, NamedFile, named_files
 from ocgate.server.reading import DNS_KEYS, read_view
 from ocgate.server.view import DEFAULT_IPV6_SUBNET_PREFIX, Scope, ServerView
 
@@ -38,6 +39,7 @@ class EffectiveChoices:
                   advertised, and what ocserv.conf says of it is taken out.
     ipv6_resolvers: False where clients' IPv6 is rejected: a resolver that can't be asked is not
                   given out, since not every system takes a reject for an answer to a query.
+    keys_directory: holds the copies of certificates and keys; None: the operator's are named.
     """
 
     connect_hook: str
@@ -50,6 +52,7 @@ class EffectiveChoices:
     ipv6_network: IPv6Network | None = None
     ipv6_subnet_prefix: int = DEFAULT_IPV6_SUBNET_PREFIX
     ipv6_resolvers: bool = True
+    keys_directory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def render(document: Document, choices: EffectiveChoices) -> Effective:
     """
     view = read_view(document)
     replaced = {entry.line: why for entry in document.entries if (why := _replaced(entry, choices))}
+    keys = tuple(named_files(document)) if choices.keys_directory else ()
     out = _Page()
     out.ours(
         f"# Made by ocgate from {document.source} at every start. Edit that file, not this one."
@@ -88,10 +92,10 @@ def render(document: Document, choices: EffectiveChoices) -> Effective:
     continued = {entry.line: entry for entry in document.entries if entry.continued}
     for number, line in enumerate(document.lines, start=1):
         if number in opened:
-            _finish(out, section, view, choices, finished)
+            _finish(out, section, view, choices, keys, finished)
             section = opened[number]
         out.theirs(number, _kept(line, replaced.get(number), continued.get(number)))
-    _finish(out, section, view, choices, finished)
+    _finish(out, section, view, choices, keys, finished)
     return Effective(document.source, out.data, tuple(out.origins), _chain(view, choices))
 
 
@@ -143,6 +147,8 @@ def _replaced(entry: Entry, choices: EffectiveChoices) -> str | None:
         return None
     if entry.key in SCRIPTS:
         return "chained by our hook" if entry.vhost == "" else "ignored by ocserv in a vhost"
+    if choices.keys_directory and entry.key in KEYS:
+        return "a copy is used"
     if entry.key == "use-occtl" and entry.vhost == "":
         return "needed to re-adopt sessions"
     if choices.ipv6_network is None and _is_ipv6(entry):
@@ -159,7 +165,12 @@ def _is_ipv6(entry: Entry) -> bool:
 
 
 def _finish(
-    out: _Page, section: str, view: ServerView, choices: EffectiveChoices, finished: set[str]
+    out: _Page,
+    section: str,
+    view: ServerView,
+    choices: EffectiveChoices,
+    keys: Iterable[NamedFile],
+    finished: set[str],
 ) -> None:
     """Our lines at the first end of main and of each virtual host."""
     vhost = vhost_of(section)
@@ -171,6 +182,14 @@ def _finish(
         _write(out, [*_main_lines(view, choices), *_scope_lines(view.main, view, choices)])
     elif scope is not None:
         _write(out, _scope_lines(scope, view, choices))
+    _write(out, (_key_line(found, choices) for found in keys if found.vhost == vhost))
+
+
+def _key_line(found: NamedFile, choices: EffectiveChoices) -> tuple[str, str, str]:
+    """All of a section's are written anew where one is, because pairs are made by their order."""
+    copy = f"{choices.keys_directory}/{found.copy_name}"
+    why = "a copy, taken when certificate and key match" if found.copied else "as it was"
+    return why, found.key, copy if found.copied else found.value
 
 
 def _write(out: _Page, lines: Iterable[tuple[str, str, str]]) -> None:

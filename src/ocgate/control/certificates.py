@@ -1,0 +1,57 @@
+"""The certificates that ocserv has, as `ocgate status` tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography import x509
+
+from ocgate.control.sources import Sources
+from ocgate.control.status_schema import CertificateStatus
+from ocgate.server import key_copies
+from ocgate.server.keys import NamedFile, named_files
+from ocgate.server.view import DEFAULT_VHOST
+
+
+def statuses(sources: Sources, run_dir: Path) -> list[CertificateStatus]:
+    """Of every `server-cert` line, in file order."""
+    named = (found for found in named_files(sources.document) if found.key == "server-cert")
+    return [_status(found, run_dir) for found in named]
+
+
+def _status(named: NamedFile, run_dir: Path) -> CertificateStatus:
+    copy = key_copies.copy_of(run_dir, named) if named.copied else None
+    names, not_after = _told(copy[0]) if copy else ((), None)
+    return CertificateStatus(
+        vhost=named.vhost or DEFAULT_VHOST,
+        file=named.value,
+        names=list(names),
+        not_after=not_after,
+        since=_iso(datetime.fromtimestamp(copy[1], UTC)) if copy else None,
+    )
+
+
+@lru_cache(maxsize=64)
+def _told(pem: bytes) -> tuple[tuple[str, ...], str | None]:
+    """Whom the first certificate is for, and until when."""
+    try:
+        found = x509.load_pem_x509_certificate(pem)
+    except ValueError:
+        return (), None
+    return tuple(_names(found)), _iso(found.not_valid_after_utc)
+
+
+def _names(found: x509.Certificate) -> Iterator[str]:
+    try:
+        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return
+    yield from extension.value.get_values_for_type(x509.DNSName)
+    yield from map(str, extension.value.get_values_for_type(x509.IPAddress))
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

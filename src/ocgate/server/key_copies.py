@@ -1,0 +1,119 @@
+"""The copies of certificates and keys in the run dir: staged, compared, put in place. An edge.
+
+    RUN_DIR/keys.new/   staged: read, found to match, to be shown to `ocserv -t`
+    RUN_DIR/keys/       what ocserv reads
+
+0600 in directories of 0700; a stop removes both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocgate.errors import ConfigurationError, OcgateError
+from ocgate.names import KEYS, KEYS_NEW
+from ocgate.server import files
+from ocgate.server.file_checks import FileFact, FileFacts, check_keys
+from ocgate.server.inih import Document
+from ocgate.server.keys import NamedFile, named_files
+from ocgate.server.view import ServerView
+
+
+@dataclass(frozen=True)
+class KeyFiles:
+    """Contents as they were read at one moment, by the copy's name. They match, or there would be
+    no such value."""
+
+    by_name: Mapping[str, bytes]
+
+
+def read_keys(document: Document, view: ServerView, base: Path) -> KeyFiles:
+    """The files that ocserv.conf names; raises ConfigurationError where one is missing, is no
+    certificate or key, or does not belong to its pair. base: for relative paths."""
+    contents: dict[str, bytes] = {}
+    facts: dict[str, FileFact] = {}
+    named = [found for found in named_files(document) if found.copied]
+    for path in {found.value for found in named}:
+        content, facts[path] = files.read_key(base / path)
+        if content is not None:
+            contents[path] = content
+    problems = check_keys(view, FileFacts(facts))
+    if problems:
+        raise ConfigurationError(problems)
+    return KeyFiles({found.copy_name: contents[found.value] for found in named})
+
+
+def stage(run_dir: Path, keys: KeyFiles) -> None:
+    """Write them beside those in use; raises OcgateError."""
+    directory = run_dir / KEYS_NEW
+    try:
+        unstage(run_dir)
+        directory.mkdir(mode=0o700)
+        for name, content in keys.by_name.items():
+            _write(directory / name, content)
+    except OSError as error:
+        raise OcgateError(
+            f"writing {directory}: {error.strerror or error}", hint="Free some space in the run dir"
+        ) from error
+
+
+def unstage(run_dir: Path) -> None:
+    """Forget what was staged."""
+    shutil.rmtree(run_dir / KEYS_NEW, ignore_errors=True)
+
+
+def put(run_dir: Path) -> None:
+    """Make what was staged what ocserv reads next; each file in one step, those that are the same
+    already not at all: ocserv would take them for new.
+
+    Their time is a second ahead, so that it is later than ocserv's last look whenever that was.
+    """
+    staged, directory = run_dir / KEYS_NEW, run_dir / KEYS
+    if not staged.is_dir():
+        return
+    directory.mkdir(mode=0o700, exist_ok=True)
+    later = int(time.time()) + 1
+    for path in sorted(staged.iterdir()):
+        final = directory / path.name
+        if _content(final) == path.read_bytes():
+            continue
+        os.utime(path, (later, later))
+        path.replace(final)
+    shutil.rmtree(staged)
+
+
+def in_use(run_dir: Path, keys: KeyFiles) -> bool:
+    """Whether ocserv's copies hold exactly these."""
+    directory = run_dir / KEYS
+    return all(_content(directory / name) == data for name, data in keys.by_name.items())
+
+
+def copy_of(run_dir: Path, named: NamedFile) -> tuple[bytes, float] | None:
+    """What ocserv has for that line, and since when (seconds since the epoch); None: nothing."""
+    path = run_dir / KEYS / named.copy_name
+    content = _content(path)
+    return None if content is None else (content, path.stat().st_ctime)
+
+
+def remove(run_dir: Path) -> None:
+    """No key stays in the run dir."""
+    for name in (KEYS, KEYS_NEW):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
