@@ -8,33 +8,62 @@ from pathlib import Path
 
 from ocgate.config.exit_choices import ExitKind
 from ocgate.config.exit_model import ExitSettings
-from ocgate.errors import OcgateError
 from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.sources import Sources
-from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID
-from ocgate.tunnel import openvpn
+from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID, WIREGUARD_DEVICE
+from ocgate.tunnel import openconnect, openvpn, wireguard
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.nordvpn import NordVpn
+from ocgate.tunnel.provider import Provider, Wish
+
+Login = tuple[str, str]
 
 
 def kind_of(sources: Sources) -> Kind:
     """The kind that the settings say, its profile read; raises ConfigurationError."""
     settings = sources.settings
-    if settings.kind is ExitKind.OPENVPN:
-        login = _login(settings)
-        assert settings.ovpn_config is not None
-        path = str(settings.ovpn_config)
-        return OpenVpn(openvpn.read(sources.text, path, files=sources.files, login=login))
-    raise OcgateError(f"{settings.kind} is not served yet")
+    login = _login(settings)
+    match settings.kind:
+        case ExitKind.OPENVPN:
+            path = str(settings.ovpn_config)
+            return OpenVpn(openvpn.read(sources.text, path, files=sources.files, login=login))
+        case ExitKind.WIREGUARD:
+            return WireGuard(wireguard.read(sources.text, str(settings.wg_config)))
+        case ExitKind.OPENCONNECT:
+            assert login is not None
+            return OpenConnect(_openconnect(settings, login))
+        case ExitKind.NORDVPN:
+            assert login is not None
+            return Provided(NordVpn(), wish_of(settings), login)
 
 
-def _login(settings: ExitSettings) -> tuple[str, str] | None:
+def wish_of(settings: ExitSettings) -> Wish:
+    """Which of a provider's servers the settings ask for."""
+    return Wish(
+        countries=settings.country or (),
+        cities=settings.city or (),
+        groups=settings.group or (),
+        technology=settings.technology.value,
+        random_top=settings.random_top,
+    )
+
+
+def _login(settings: ExitSettings) -> Login | None:
     given = settings.credentials
     return (given[0].get_secret_value(), given[1].get_secret_value()) if given else None
 
 
+def _openconnect(settings: ExitSettings, login: Login) -> openconnect.Profile:
+    servers = [
+        openconnect.Server(url.host, url.port, url.location.get_secret_value())
+        for url in settings.url or ()
+    ]
+    return openconnect.read(servers, user=login[0], password=login[1], pin=settings.servercert)
+
+
 @dataclass(frozen=True)
 class OpenVpn:
-    """OVPN_CONFIG."""
+    """OVPN_CONFIG. The methods of all four are as `Kind` says."""
 
     profile: openvpn.Profile = field(repr=False)
     name: str = "openvpn"
@@ -44,19 +73,93 @@ class OpenVpn:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """As `Kind` says."""
         return self.profile.notices
 
     def remotes(self) -> tuple[Remote, ...]:
-        """As `Kind` says."""
         return openvpn.remotes(self.profile)
 
     def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
-        """As `Kind` says."""
+        """With the profile's certificates and login in files."""
         return openvpn.launch(
             self.profile, remote, endpoint, device=self.device, directory=directory, hook=hook
         )
 
     def carried(self, environment: Mapping[str, str]) -> Carried:
-        """As `Kind` says."""
         return openvpn.carried(environment)
+
+
+@dataclass(frozen=True)
+class OpenConnect:
+    """URL."""
+
+    profile: openconnect.Profile = field(repr=False)
+    name: str = "openconnect"
+    device: str = TUNNEL_DEVICE
+    uid: int | None = TUNNEL_UID
+    programs: tuple[str, ...] = ("openconnect",)
+    notices: tuple[str, ...] = ()
+
+    def remotes(self) -> tuple[Remote, ...]:
+        return openconnect.remotes(self.profile)
+
+    def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
+        """With the URL in a file and the password on stdin."""
+        return openconnect.launch(
+            self.profile, remote, endpoint, device=self.device, directory=directory, hook=hook
+        )
+
+    def carried(self, environment: Mapping[str, str]) -> Carried:
+        return openconnect.carried(environment)
+
+
+@dataclass(frozen=True)
+class Provided:
+    """A provider's servers, which have to be listed; OpenVPN underneath."""
+
+    provider: Provider
+    wish: Wish
+    login: Login = field(repr=False)
+    device: str = TUNNEL_DEVICE
+    uid: int | None = TUNNEL_UID
+    programs: tuple[str, ...] = ("openvpn",)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    def remotes(self) -> tuple[Remote, ...]:
+        return ()
+
+    def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
+        """With the provider's own certificates."""
+        return self.provider.launch(
+            self.login, remote, endpoint, device=self.device, directory=directory, hook=hook
+        )
+
+    def carried(self, environment: Mapping[str, str]) -> Carried:
+        return self.provider.carried(environment)
+
+
+@dataclass(frozen=True)
+class WireGuard:
+    """WG_CONFIG, with the kernel as the client."""
+
+    profile: wireguard.Profile = field(repr=False)
+    name: str = "wireguard"
+    device: str = WIREGUARD_DEVICE
+    uid: int | None = None
+    programs: tuple[str, ...] = ("wg",)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return getattr(self.profile, "notices", ())
+
+    def remotes(self) -> tuple[Remote, ...]:
+        return wireguard.remotes(self.profile)
+
+    def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
+        raise NotImplementedError
+
+    def carried(self, environment: Mapping[str, str]) -> Carried:
+        raise NotImplementedError

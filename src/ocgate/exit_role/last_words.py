@@ -43,6 +43,12 @@ _HERE = (
     (r"Session terminated by server|Cookie (?:is no longer valid|was rejected)", _ENDED),
 )
 
+# From here on the tunnel stood: what was said before has nothing to do with its end.
+_STOOD = re.compile(r"Initialization Sequence Completed|Configured as ")
+# OpenVPN asks for main's routes, which it is not given to use, and tells of what is not there.
+_OF_NO_CONCERN = re.compile(r"sitnl_|net_route_")
+_KILLED = re.compile(r"was ended by signal (?!15\b)\d+")
+
 _LAST_LINE = re.compile(r"tunnel ((?:exited with|was ended by signal) \d+)")
 _DATE = re.compile(r"\A\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")  # OpenVPN's
 _LONGEST = 200  # characters of a clause; a line of a log can be longer
@@ -50,6 +56,15 @@ _LONGEST = 200  # characters of a clause; a line of a log can be longer
 
 def explained(lines: Sequence[str]) -> Ended:
     """The end, from the client's lines, oldest first, with the finish script's last."""
+    stood = [number for number, line in enumerate(lines) if _STOOD.search(line)]
+    said = lines[stood[-1] + 1 :] if stood else lines
+    relevant = [line for line in said if not _OF_NO_CONCERN.search(line)]
+    if relevant and _KILLED.search(relevant[-1]):
+        return Ended(_as_said(relevant[-1:]))
+    return _known(relevant) or Ended(_as_said(relevant)[:_LONGEST])
+
+
+def _known(lines: Sequence[str]) -> Ended | None:
     text = "\n".join(lines)
     for known, everywhere in ((_EVERYWHERE, True), (_HERE, False)):
         said = ((re.search(sentence, text), clause) for sentence, clause in known)
@@ -58,7 +73,7 @@ def explained(lines: Sequence[str]) -> Ended:
             _, found, clause = min(heard, key=lambda entry: entry[0])
             why = clause.format(**found.groupdict())
             return Ended(why[:_LONGEST], everywhere=everywhere)
-    return Ended(_as_said(lines)[:_LONGEST])
+    return None
 
 
 def _as_said(lines: Sequence[str]) -> str:

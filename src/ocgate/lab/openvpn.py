@@ -59,20 +59,32 @@ class Provider:
     """The running server in `host`; made by `run_provider` in a Lab.
 
     users: name -> password, asked for besides the client's certificate; None: nobody is asked.
+    options: further ones of the server.
     """
 
     def __init__(
-        self, lab: Site, host: Host, directory: Path, users: Mapping[str, str] | None = None
+        self,
+        lab: Site,
+        host: Host,
+        directory: Path,
+        users: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.host = host
+        self._lab = lab
         authority = Authority(directory)
         self._client = Identity(authority.certificate, *authority.issue("client", server=False))
         own = Identity(authority.certificate, *authority.issue("server", server=True))
         self.host.netns.nft(_masquerade())
         self._asks = users is not None
-        argv = ["openvpn", *_server_options(), *own.options()]
-        self.program = lab.spawn(host, argv + (_asking(directory, users) if users else []))
+        self._argv = ["openvpn", *_server_options(), *own.options(), *options]
+        self._argv += _asking(directory, users) if users else []
+        self.start()
         lab.own(self)
+
+    def start(self) -> None:
+        """Start it (again), and wait until it serves."""
+        self.program = self._lab.spawn(self.host, self._argv)
         wait_ready(self.program)
 
     def config(self) -> str:
@@ -90,11 +102,13 @@ class Provider:
         self.program.kill()
 
 
-def run_provider(lab: Lab) -> Provider:
+def run_provider(
+    lab: Lab, users: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> Provider:
     """Start the server in `lab.provider` and wait until it serves."""
     directory = lab.path("openvpn")
     directory.mkdir()
-    return Provider(lab, lab.provider, directory)
+    return Provider(lab, lab.provider, directory, users, options)
 
 
 def wait_ready(program: Program) -> None:
