@@ -6,13 +6,13 @@ and T names.TUNNEL_TABLE, from names.TUNNEL_RULE_PRIO on, both families:
     from D to NETWORK      main                     answers to local networks behind a router
     from D                 main, no default         answers to the docker networks
     from D                 blackhole                nothing else that comes by the tunnel
-    forwarded              T                        D's default, or "unreachable"
-    forwarded              blackhole                T is empty
+    forwarded              T                        D's default, or a blackhole
     own, to ENDPOINT …     main                     ... bootstrap resolvers, services; NETWORK
     own, to ENDPOINT …     unreachable              never through the tunnel that it carries
     own                    main, no default         on-link: docker networks, neighbours
-    own                    T                        all else of this host
-    own                    unreachable              T is empty
+    own                    T                        all else of this host, while the tunnel is up
+    own                    unreachable
+    all                    blackhole                whatever has become of the rules and of T
 
 The default route of main is thus asked for nothing but the endpoint, the local networks and, while
 it is open, the bootstrap. The reverse path filter asks the same rules as `own`, with a packet's
@@ -37,8 +37,8 @@ from ocgate.tunnel.model import ExitIntent
 FAMILIES: tuple[Family, ...] = (4, 6)
 
 # Offsets from TUNNEL_RULE_PRIO; the drawing above tells them.
-ANSWERS_BEYOND, ANSWERS, FROM_TUNNEL, FORWARDED, FORWARDED_HELD = range(5)
-DIRECT, DIRECT_HELD, ON_LINK, OWN, OWN_HELD = range(5, 10)
+ANSWERS_BEYOND, ANSWERS, FROM_TUNNEL, FORWARDED = range(4)
+DIRECT, DIRECT_HELD, ON_LINK, OWN, OWN_HELD, LAST = range(4, 10)
 
 # Routes of main this short or shorter are ways out and not networks: nobody's docker network is
 # larger than 10.0.0.0/8 (RFC 1918), or than fd00::/8 (RFC 4193).
@@ -50,14 +50,15 @@ _DEFAULT: dict[Family, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::
 def routes(intent: ExitIntent) -> Iterator[Route]:
     """T: the tunnel while it carries the family, and below it what holds otherwise.
 
-    `unreachable` and not `blackhole`: what is routed there was sent in good faith and shall be told
-    at once.
+    `blackhole` and not `unreachable`: of a packet with a forged source, the ICMP error would go to
+    whom it names. Clients are told by the packet filter, which looks at the source before, and this
+    host's own programs by the rule behind.
     """
     for family in FAMILIES:
         if intent.carries(family):
             yield Route(_DEFAULT[family], table=TUNNEL_TABLE, device=intent.device)
         yield Route(
-            _DEFAULT[family], RouteKind.UNREACHABLE, table=TUNNEL_TABLE, metric=BLACKHOLE_METRIC
+            _DEFAULT[family], RouteKind.BLACKHOLE, table=TUNNEL_TABLE, metric=BLACKHOLE_METRIC
         )
 
 
@@ -73,17 +74,17 @@ def _of(intent: ExitIntent, family: Family) -> Iterator[Rule]:
         yield replace(answers, priority=_at(ANSWERS_BEYOND), destination=net)
     yield _local(answers)
     yield _held(answers, FROM_TUNNEL, RuleAction.BLACKHOLE)
-    forwarded = Rule(family, _at(FORWARDED), table=TUNNEL_TABLE, iif="lo", inverted=True)
-    yield forwarded
-    yield _held(forwarded, FORWARDED_HELD, RuleAction.BLACKHOLE)
+    yield Rule(family, _at(FORWARDED), table=TUNNEL_TABLE, iif="lo", inverted=True)
     own = Rule(family, _at(OWN), table=TUNNEL_TABLE, iif="lo")
     for net in _direct(intent, family):
         to = replace(own, priority=_at(DIRECT), table=TABLE_MAIN, destination=net)
         yield to
         yield _held(to, DIRECT_HELD, RuleAction.UNREACHABLE)
     yield _local(replace(own, priority=_at(ON_LINK), table=TABLE_MAIN))
-    yield own
+    if intent.carries(family):
+        yield own
     yield _held(own, OWN_HELD, RuleAction.UNREACHABLE)
+    yield Rule(family, _at(LAST), RuleAction.BLACKHOLE)
 
 
 def _direct(intent: ExitIntent, family: Family) -> list[Network]:

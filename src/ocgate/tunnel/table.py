@@ -132,7 +132,7 @@ def _into_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
         for match in _each(family, "daddr", collapsed([*NOT_BEYOND[family], *local])):
             yield from reject(match, "local_destination", REASONS["local_destination"])
     yield _clamped()
-    yield NftRule("accept", "by the tunnel")
+    yield NftRule(f"oifname {_tunnel(intent)} accept", "by the tunnel, and nothing else")
 
 
 def _from_tunnel(intent: ExitIntent) -> Iterator[NftRule]:

@@ -174,7 +174,7 @@ def asked(rules: tuple[Rule, ...], destination: str, *, iif: str) -> list[str]:
     address = ip_address(destination)
     found = []
     for rule in rules:
-        by_device = (rule.iif == iif) != rule.inverted
+        by_device = rule.iif is None or (rule.iif == iif) != rule.inverted
         to = rule.destination is None or address in rule.destination
         if rule.family == address.version and by_device and to:
             shown = "main" if rule.table == TABLE_MAIN else str(rule.table or rule.action.value)
@@ -185,6 +185,7 @@ def asked(rules: tuple[Rule, ...], destination: str, *, iif: str) -> list[str]:
 
 
 TABLE = str(TUNNEL_TABLE)
+DOWN = ["main, no default", "unreachable"]
 OWN = ["main, no default", TABLE, "unreachable"]
 WAYS = {
     "a client's packet": ("eth0", "8.8.8.8", [TABLE, "blackhole"]),
@@ -192,7 +193,7 @@ WAYS = {
     "a client's IPv6": ("eth0", "2001:db8::8", [TABLE, "blackhole"]),
     "an answer": ("tun0", "172.28.0.3", ["main, no default", "blackhole"]),
     "this host's own": ("lo", "8.8.8.8", OWN),
-    "this host's own IPv6": ("lo", "2001:db8::8", OWN),
+    "this host's own IPv6": ("lo", "2001:db8::8", DOWN),  # not carried
     "the tunnel itself": ("lo", "198.51.100.200", ["main", "unreachable"]),
     "a local network": ("lo", "192.168.1.9", ["main", "unreachable"]),
     "answers to a local network": (
@@ -214,8 +215,8 @@ def test_bootstrap_opens_the_ways_to_its_addresses_and_closes_them_again() -> No
     made = plan(CASES["bootstrapping"])
     for address in ("192.0.2.53", "2001:db8::53", "203.0.113.80"):
         assert asked(made.rules, address, iif="lo") == ["main", "unreachable"]
-        assert asked(plan(CONNECTING).rules, address, iif="lo") == OWN
-    assert asked(made.rules, "127.0.0.11", iif="lo") == OWN  # table `local` has answered before
+        assert asked(plan(CONNECTING).rules, address, iif="lo") == DOWN
+    assert asked(made.rules, "127.0.0.11", iif="lo") == DOWN  # table `local` has answered before
 
 
 @each_case
@@ -228,11 +229,11 @@ def test_every_lookup_is_held_by_a_rule_that_can_t_fail(name: str) -> None:
 
 
 @each_case
-def test_the_tunnel_s_table_has_a_default_by_the_tunnel_or_says_unreachable(name: str) -> None:
+def test_the_tunnel_s_table_has_a_default_by_the_tunnel_or_a_blackhole(name: str) -> None:
     intent, made = CASES[name], plan(CASES[name])
     for family in (4, 6):
         mine = [r for r in made.routes if r.family == family]
-        assert mine[-1].kind is RouteKind.UNREACHABLE and mine[-1].metric == BLACKHOLE_METRIC
+        assert mine[-1].kind is RouteKind.BLACKHOLE and mine[-1].metric == BLACKHOLE_METRIC
         by_tunnel = [r.device for r in mine[:-1]]
         assert by_tunnel == ([intent.device] if intent.carries(family) else [])
     assert {route.table for route in made.routes} == {TUNNEL_TABLE} == set(made.routing_tables)
@@ -242,7 +243,7 @@ def test_rules_stand_where_they_are_documented() -> None:
     priorities = [rule.priority for rule in plan(UP).rules if rule.family == 4]
     assert priorities == sorted(priorities)
     assert priorities[0] > TUNNEL_RULE_PRIO + routing.ANSWERS_BEYOND
-    assert priorities[-1] == TUNNEL_RULE_PRIO + routing.OWN_HELD
+    assert priorities[-1] == TUNNEL_RULE_PRIO + routing.LAST
 
 
 # --- the device and what else it needs -----------------------------------------------------------
