@@ -333,6 +333,36 @@ def _default(netns: Namespace, gateway: str, gateway6: str | None) -> None:
         netns.ip(f"route add ::/0 via {gateway6}")
 
 
+class Asker:
+    """One socket that asks the same one again and again."""
+
+    def __init__(self, netns: Namespace, to: str, port: int) -> None:
+        with netns.entered():
+            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._to = (to, port)
+
+    def __enter__(self) -> Asker:
+        self._socket.connect(self._to)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def say(self) -> None:
+        """Ask and don't wait."""
+        with contextlib.suppress(OSError):
+            self._socket.send(b"hello")
+
+    def ask(self) -> bool:
+        """Ask; whether an answer came and no error, within five seconds."""
+        self._socket.settimeout(5.0)
+        try:
+            self._socket.send(b"hello")
+            return bool(self._socket.recv(100))
+        except OSError:
+            return False
+
+
 class Echo:
     """A service that sends datagrams back, for the length of a `with`."""
 
