@@ -59,7 +59,8 @@ def directives(text: str, source: str) -> tuple[list[Directive], list[Problem]]:
     for number, line in lines:
         tag = _opening(line)
         if tag is not None:
-            found.append(Directive(number, tag, (), _body(tag, number, lines, reader)))
+            body = _body(tag, number, lines, reader)
+            found += [] if body is None else [Directive(number, tag, (), body)]
             continue
         words = _words(line, number, reader)
         if words:
@@ -95,14 +96,15 @@ def _opening(line: str) -> str | None:
     return None
 
 
-def _body(tag: str, start: int, lines: Iterator[tuple[int, str]], reader: _Reader) -> str:
+def _body(tag: str, start: int, lines: Iterator[tuple[int, str]], reader: _Reader) -> str | None:
+    """Up to the closing tag; None where there is none."""
     body: list[str] = []
     for _, line in lines:
         if line.strip(_BLANKS).startswith(f"</{tag}>"):
             return "\n".join(body) + "\n"
         body.append(line)
     reader.problem(start, f"<{tag}>", f"</{tag}> on a line of its own", "close the block")
-    return ""
+    return None
 
 
 def _words(line: str, number: int, reader: _Reader) -> list[str]:
