@@ -407,6 +407,33 @@ def test_local_networks_are_reached_without_the_tunnel(site: k.Site, state: str)
     assert k.pings(site.stranger, k.EXIT)  # NETWORK may ping, too
 
 
+PUSHED = {
+    "the docker network": "172.28.0.9/16",
+    "a part of the docker network": "172.28.0.9/30",
+    "half of the internet": "10.8.0.2/1",
+    "the endpoint's network": "198.51.100.9/24",
+    "the exit's own address": "172.28.0.2/24",
+}
+
+
+@pytest.mark.parametrize("what", PUSHED)
+def test_a_network_that_the_other_end_makes_up_moves_nothing_local(site: k.Site, what: str) -> None:
+    """Neighbours, clients, the endpoint: reached as before, whatever address the tunnel is given;
+    clients' packets go into it, and nothing of theirs by the uplink."""
+    control(site)
+    end = site.connect(k.CONNECTING)
+    carried = replace(k.CARRIED, addresses=(k.ip_interface(PUSHED[what]),))
+    site.apply(replace(k.UP, carried=carried))
+    assert k.pings(site.peer, k.EXIT)
+    with k.Echo(site.host, k.SERVER, 1194):
+        assert k.ask(site.exit, k.SERVER, 1194, uid=TUNNEL_UID) == k.SERVER
+    assert k.ask(site.peer, k.SERVICE, 7) == k.SERVICE
+    assert end.packets(match(dst=k.SERVICE, dport=7)) != []
+    since = now()
+    k.everything(site)
+    site.capture.assert_none(k.beyond, "what leaves by the uplink", since=since)
+
+
 # --- TCP and path MTU ----------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ocgate.names import TUNNEL_TABLE
+from ocgate.plan.facts import InterfaceAddress
 from ocgate.plan.model import Plan
 from ocgate.plan.reasons import REJECTS4_UNLIMITED, REJECTS6_UNLIMITED
 from ocgate.plan.sysctls import Sysctl
@@ -42,10 +43,15 @@ def plan(intent: ExitIntent) -> Plan:
         tunnel=TunnelDevice(
             intent.device,
             intent.client_uid,
-            addresses=carried.addresses if carried is not None else (),
+            addresses=_addresses(intent),
             mtu=carried.mtu if carried is not None else None,
         ),
     )
+
+
+def _addresses(intent: ExitIntent) -> tuple[InterfaceAddress, ...]:
+    given = intent.carried.addresses if intent.carried is not None else ()
+    return tuple(address for address in given if address.version == 4 or intent.ipv6)
 
 
 def _needed(intent: ExitIntent) -> Iterator[Sysctl]:

@@ -117,6 +117,8 @@ class ExitIntent:
     client_uid:   owner of the tun, and the only uid that may talk to the endpoint; None where the
                   kernel itself is the client (WireGuard), whose packets belong to nobody.
     carried:      None while the tunnel is not up: then clients are rejected.
+    ipv6:         False where the kernel was started without (ipv6.disable=1): then there is nothing
+                  to rule. One that merely has it turned off takes rules and routes as any other.
     """
 
     device: str
@@ -129,6 +131,7 @@ class ExitIntent:
     carried: Carried | None = None
     dns: GatewayDns = GatewayDns.REDIRECT
     bootstrap: Bootstrap | None = None
+    ipv6: bool = True
 
     def inside(self, family: Family) -> list[Network]:
         """Networks of one family that may use the tunnel, as nft takes them in a set."""
@@ -140,4 +143,5 @@ class ExitIntent:
 
     def carries(self, family: Family) -> bool:
         """Whether clients' packets of this family get out now."""
-        return self.carried is not None and self.carried.has(family)
+        known = family == 4 or self.ipv6
+        return known and self.carried is not None and self.carried.has(family)

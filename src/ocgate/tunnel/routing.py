@@ -34,8 +34,6 @@ from ocgate.plan.facts import Address, Family, Network, collapsed
 from ocgate.plan.routing import TABLE_MAIN, Route, RouteKind, Rule, RuleAction
 from ocgate.tunnel.model import ExitIntent
 
-FAMILIES: tuple[Family, ...] = (4, 6)
-
 # Offsets from TUNNEL_RULE_PRIO; the drawing above tells them.
 ANSWERS_BEYOND, ANSWERS, FROM_TUNNEL, FORWARDED = range(4)
 DIRECT, DIRECT_HELD, ON_LINK, OWN, OWN_HELD, LAST = range(4, 10)
@@ -54,7 +52,7 @@ def routes(intent: ExitIntent) -> Iterator[Route]:
     whom it names. Clients are told by the packet filter, which looks at the source before, and this
     host's own programs by the rule behind.
     """
-    for family in FAMILIES:
+    for family in _families(intent):
         if intent.carries(family):
             yield Route(_DEFAULT[family], table=TUNNEL_TABLE, device=intent.device)
         yield Route(
@@ -64,8 +62,12 @@ def routes(intent: ExitIntent) -> Iterator[Route]:
 
 def rules(intent: ExitIntent) -> tuple[Rule, ...]:
     """All of them, in the order of family and priority."""
-    found = [rule for family in FAMILIES for rule in _of(intent, family)]
+    found = [rule for family in _families(intent) for rule in _of(intent, family)]
     return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
+
+
+def _families(intent: ExitIntent) -> tuple[Family, ...]:
+    return (4, 6) if intent.ipv6 else (4,)
 
 
 def _of(intent: ExitIntent, family: Family) -> Iterator[Rule]:

@@ -271,3 +271,12 @@ def test_ipv6_is_forwarded_where_it_is_carried_and_somebody_may_use_it(
     assert (IPV6_FORWARDING in made.sysctls) is expected
     keys = [sysctl.key for sysctl in made.sysctls]
     assert ("net.ipv6.conf.eth0.accept_ra" in keys) is expected
+
+
+def test_a_kernel_without_ipv6_is_given_none_of_it() -> None:
+    """Neither rules nor routes nor addresses, which it would refuse."""
+    made = plan(replace(BOTH, carried=CARRIED6, ipv6=False))
+    assert {item.family for item in (*made.rules, *made.routes)} == {4}
+    assert made.tunnel is not None
+    assert {address.version for address in made.tunnel.addresses} == {4}
+    assert IPV6_FORWARDING not in made.sysctls
