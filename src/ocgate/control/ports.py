@@ -23,12 +23,14 @@ _REFUSED = {
     errno.EADDRINUSE: "another program has it: `ss -lntup` names it; end that one, or choose "
     "another port in ocserv.conf",
     errno.EADDRNOTAVAIL: "correct listen-host in ocserv.conf",
+    errno.EACCES: "ports below 1024: docker run --cap-add NET_BIND_SERVICE "
+    "(compose: cap_add: [NET_BIND_SERVICE])",
 }
 
 
 def require_free(view: ServerView) -> None:
-    """Raises MissingRequirement, with the system's words, if an address of the listener is taken
-    or not of this machine."""
+    """Raises MissingRequirement, with the system's words, if an address of the listener is taken,
+    not of this machine, or not to be had without CAP_NET_BIND_SERVICE."""
     deadline = time.monotonic() + PATIENCE
     while refused := _refused(view):
         if time.monotonic() > deadline:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from ocgate.config.model import Settings
 from ocgate.config.table import SECRETS
 from ocgate.control import effective, run_dir
 from ocgate.control import log as logs
@@ -28,16 +29,15 @@ from ocgate.control.sources import loaded, read, write_egress, write_snapshot
 from ocgate.control.starting import prepared_now, warned
 from ocgate.control.teardown import teardown
 from ocgate.errors import MissingRequirement, OcgateError
-from ocgate.kernel import conntrack, routes, sysctl
+from ocgate.kernel import conntrack, routes, surroundings, sysctl
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.names import SESSIONS
 from ocgate.plan.routing import RouteKind
 from ocgate.server import services
+from ocgate.server.initial_conf import CONF
 from ocgate.server.initialise import Created
 from ocgate.sessions.elements import NO_SESSIONS
-
-TUN = Path("/dev/net/tun")
 
 
 def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> NoReturn:
@@ -48,7 +48,7 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
     settled = loaded(environ)
     logs.configure(settled.settings.log_format, settled.settings.log_level)
     log = logs.stage("init-config")
-    _require_machine()
+    _require_machine(settled.settings)
     made = initialise_if_empty(settled.settings)
     if made is not None:
         created(made)
@@ -149,14 +149,13 @@ def _tell_exits(log: logs.Log, prepared: Prepared) -> None:
              forwarding="exclusive" if steering.exclusive else "shared")  # fmt: skip
 
 
-def _require_machine() -> None:
-    """What neither the configuration nor the packages can give."""
+def _require_machine(settings: Settings) -> None:
+    """What neither the configuration nor the packages can give, all of it at once."""
     if os.geteuid() != 0:
         raise MissingRequirement("ocgate run must be root", hint="sudo ./ocgate run")
-    if not TUN.exists():
-        raise MissingRequirement(
-            f"{TUN} is not there", hint="docker run --device /dev/net/tun; on a host: modprobe tun"
-        )
+    directory = settings.config_dir
+    first_start = not (directory / CONF).exists()
+    surroundings.require(settings.run_dir, directory if first_start else None)
 
 
 def _program(name: str) -> str:

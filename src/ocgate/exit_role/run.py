@@ -28,14 +28,12 @@ from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.kinds import kind_of
 from ocgate.exit_role.record import forget_record
 from ocgate.exit_role.sources import Sources, read, secret_variables, write_snapshot
-from ocgate.kernel import sysctl
+from ocgate.kernel import surroundings, sysctl
 from ocgate.kernel.apply import apply
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
 from ocgate.tunnel import killswitch
-
-TUN = Path("/dev/net/tun")
 
 # Whoever is neither its owner nor in its group: the client.
 _OTHERS_READ_WRITE = 0o006
@@ -49,7 +47,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     logs.configure(settings.log_format, settings.log_level)
     log = logs.stage("init-config")
     kind = kind_of(sources)
-    facts = _require_machine(kind)
+    facts = _require_machine(kind, settings.run_dir)
     for notice in (*sources.notices, *kind.notices):
         log.warning(notice)
     directory = settings.run_dir
@@ -95,7 +93,7 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
         log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
 
 
-def _require_machine(kind: Kind) -> Facts:
+def _require_machine(kind: Kind, directory: Path) -> Facts:
     """What neither the configuration nor the packages can give."""
     if os.geteuid() != 0:
         raise MissingRequirement("ocgate exit must be root", hint="run it in a container, as root")
@@ -105,12 +103,12 @@ def _require_machine(kind: Kind) -> Facts:
             "ocgate exit must not run in the machine's own network: it would cut the machine off",
             hint="run it in a container without --network host, or in a network namespace",
         )
-    if not TUN.exists():
-        raise MissingRequirement(f"{TUN} is not there", hint="docker run --device /dev/net/tun")
-    if kind.uid is not None and TUN.stat().st_mode & _OTHERS_READ_WRITE != _OTHERS_READ_WRITE:
+    surroundings.require(directory)
+    mode = surroundings.TUN.stat().st_mode
+    if kind.uid is not None and mode & _OTHERS_READ_WRITE != _OTHERS_READ_WRITE:
         raise MissingRequirement(
-            f"{TUN} may not be opened by the tunnel's client, uid {names.TUNNEL_UID}",
-            hint=f"on the host: chmod 0666 {TUN}",
+            f"{surroundings.TUN} may not be opened by the tunnel's client, uid {names.TUNNEL_UID}",
+            hint=f"on the host: chmod 0666 {surroundings.TUN}",
         )
     for program in kind.programs:
         if shutil.which(program, path=f"{os.defpath}:/usr/sbin:/sbin") is None:
