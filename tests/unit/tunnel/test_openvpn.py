@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocgate.errors import ConfigurationError
+from ocgate.lab.namespace import Namespace
 from ocgate.tunnel import openvpn
 from ocgate.tunnel.model import Endpoint, Launch, Remote
 from ocgate.tunnel.openvpn_directives import RULES, Verdict, directives_markdown
@@ -421,8 +421,8 @@ def test_committed_page_is_the_generated_one() -> None:
     assert PAGE.read_text() == directives_markdown()
 
 
-@pytest.mark.skipif(shutil.which("openvpn") is None, reason="OpenVPN is not installed")
-def test_openvpn_itself_takes_the_file(tmp_path: Path) -> None:
+@pytest.mark.lab
+def test_openvpn_itself_takes_the_file(netns: Namespace, tmp_path: Path) -> None:
     """Its parser accepts every line of ours, up to the certificate, which is none."""
     profile = openvpn.read(
         TYPICAL, "vpn.ovpn", files={"ta.key": b"-----BEGIN OpenVPN\nx\n"}, login=LOGIN
