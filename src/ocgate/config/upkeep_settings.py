@@ -23,7 +23,7 @@ HEALTH_CHECK_ENABLED = Setting(
     "upstream or internet alone never makes the container unhealthy, since a restart would only "
     "disconnect everybody.",
     "1",
-    unset="a server that does not run, or a guard that is not whole and can't be repaired",
+    unset="a server that does not run, or a kernel that does not hold the whole plan",
 )
 HEALTH_CHECK_EGRESS = Setting(
     "HEALTH_CHECK_EGRESS",

@@ -1,4 +1,4 @@
-"""`ocgate healthcheck`: is the server alive, and is the guard whole?"""
+"""`ocgate healthcheck`: asks the control plane, which judges: `status.health`."""
 
 from __future__ import annotations
 

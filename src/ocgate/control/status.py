@@ -13,6 +13,7 @@ from pathlib import Path
 from ocgate import __version__
 from ocgate.control import certificates
 from ocgate.control.cert_watch import CertWatch
+from ocgate.control.health_egress import Egress
 from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
 from ocgate.control.metrics import render
@@ -87,12 +88,19 @@ async def metrics(seen: Observed) -> bytes:
 
 
 async def health(seen: Observed) -> list[str]:
-    """Why the server is unhealthy, a sentence each; empty if it is not.
+    """Why the container is unhealthy, a sentence each; empty if it is not.
 
-    Liveness and the integrity of routing only: an upstream or an internet that is down is no
-    reason to restart a server.
+    Liveness and the integrity of routing: an upstream or an internet that is down is no reason to
+    restart a server, unless HEALTH_CHECK_EGRESS says so. With HEALTH_CHECK_ENABLED=0 that it was
+    asked, and answers, is all.
     """
-    return await _reasons(seen, await seen.keeper.drift())
+    settings = seen.keeper.prepared.sources.settings
+    if settings.health_check_enabled is False:
+        return []
+    reasons = await _reasons(seen, await seen.keeper.drift())
+    if settings.health_check_enabled and not reasons:
+        reasons += await Egress(seen.keeper.prepared, seen.exits()).failures()
+    return reasons
 
 
 async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:

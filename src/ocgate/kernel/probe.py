@@ -43,13 +43,13 @@ _PORTS_TRIED = 10
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """How a probe leaves: the arguments of `probe`."""
 
-    mark: int | None
-    device: str | None
-    source: Address | None
-    ports: tuple[int, int] | None
+    mark: int | None = None
+    device: str | None = None
+    source: Address | None = None
+    ports: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def probe(
     Never raises for what the network or the kernel says: that is the result's reason.
     """
     began = time.monotonic()
-    way = _Way(mark, device, source, ports)
+    way = Way(mark, device, source, ports)
     asked = [asyncio.create_task(_ask(t, timeout, way)) for t in targets]
     refused: list[ProbeResult] = []
     try:
@@ -104,10 +104,10 @@ async def probe(
     return ProbeResult(ok=False, target=first, reason=said, seconds=time.monotonic() - began)
 
 
-async def _ask(target: Target, timeout: float, way: _Way) -> ProbeResult:
+async def _ask(target: Target, timeout: float, way: Way) -> ProbeResult:
     began = time.monotonic()
     try:
-        with _socket(target[0].version, way) as sock:
+        with socket_by(target[0].version, way) as sock:
             number = await _connect(sock, target, timeout)
             sent, received = _segments(sock)
             said_by = _offender(sock, target[0].version)
@@ -119,7 +119,8 @@ async def _ask(target: Target, timeout: float, way: _Way) -> ProbeResult:
     )
 
 
-def _socket(version: int, way: _Way) -> socket.socket:
+def socket_by(version: int, way: Way) -> socket.socket:
+    """A TCP socket, not connected, that sends this way; raises OSError where it can't."""
     sock = socket.socket(_AF[version], socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.settimeout(0)  # non-blocking, as asyncio wants it
@@ -135,7 +136,7 @@ def _socket(version: int, way: _Way) -> socket.socket:
     return sock
 
 
-def _bind(sock: socket.socket, way: _Way) -> None:
+def _bind(sock: socket.socket, way: Way) -> None:
     """Take the source address and a free port of the range, tried at random: a closed connection
     keeps its port for a minute."""
     source = "" if way.source is None else str(way.source)

@@ -1,0 +1,116 @@
+"""Whether the ways of HEALTH_CHECK_EGRESS lead out: the third part of `ocgate healthcheck`.
+
+    direct   by this host's own way: HEALTH_CHECK_URL, else the targets of EXIT_PROBE
+    default  by what clients leave: HEALTH_CHECK_URL with the gateway's mark, else what is known of
+             the gateway, which is probed all the time
+
+Without an address to fetch nothing new is sent for a gateway: its health is known to the second,
+and two opinions of one exit would only confuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from ocgate.config.choices import HealthPath
+from ocgate.config.gateways import UpstreamKind
+from ocgate.config.model import Settings
+from ocgate.control.prepared import Prepared
+from ocgate.control.status_schema import ExitStatus
+from ocgate.kernel.fetch import fetch
+from ocgate.kernel.probe import ProbeResult, Way, probe
+from ocgate.names import MARK_GATEWAY
+from ocgate.plan.facts import Address, Family
+
+# SYNs go out at 0, 1 and 3 s. All ways are asked at once, so that with the look-up before it the
+# whole check ends within the 15 s that docker gives it.
+TIMEOUT = 4.0  # seconds for a fetch or probe, and for a look-up
+
+
+async def look_up(host: str) -> tuple[Address, ...]:
+    """Addresses of a name by this host's resolver; none where there is no answer in time."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await asyncio.wait_for(
+            loop.getaddrinfo(host, None, type=socket.SOCK_STREAM), TIMEOUT
+        )
+    except (OSError, TimeoutError):
+        return ()
+    return tuple(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What is asked, and how; the functions are replaced by tests."""
+
+    prepared: Prepared
+    exits: Sequence[ExitStatus]
+    fetch: Callable[..., Awaitable[ProbeResult]] = fetch
+    probe: Callable[..., Awaitable[ProbeResult]] = probe
+    look_up: Callable[[str], Awaitable[tuple[Address, ...]]] = look_up
+
+    @property
+    def _settings(self) -> Settings:
+        return self.prepared.sources.settings
+
+    async def failures(self) -> list[str]:
+        """Why a way that is asked for does not lead out, a sentence each."""
+        asked = set(self._settings.health_check_egress)
+        every = HealthPath.ALL in asked
+        direct = every or HealthPath.DIRECT in asked
+        default = every or HealthPath.DEFAULT in asked
+        jobs: list[Awaitable[str]] = []
+        if direct or (default and self._settings.exit4.kind is UpstreamKind.DIRECT):
+            jobs.append(self._direct())
+        if default:
+            jobs += [self._gateway(exit) for exit in self.exits if _watched(exit)]
+        return [why for why in await asyncio.gather(*jobs) if why]
+
+    async def _direct(self) -> str:
+        """'' where it leads out."""
+        settings = self._settings
+        if settings.health_check_url:
+            why = await self._fetched(settings.health_check_url, None, Way())
+        else:
+            result = await self.probe(settings.exit_probe, timeout=TIMEOUT)
+            why = "" if result.ok else result.reason
+        return f"direct egress does not work: {why}" if why else ""
+
+    async def _gateway(self, exit: ExitStatus) -> str:
+        """'' where it leads out; of one that is closed to clients why it is."""
+        family: Family = 4 if exit["family"] == 4 else 6
+        why = exit["why"] if exit["state"] == "down" else ""
+        urls, steering = self._settings.health_check_url, self.prepared.intent.steering
+        if urls and steering and not why:
+            why = await self._fetched(urls, family, Way(mark=MARK_GATEWAY, ports=steering.ports))
+        name = f"gateway {exit['gateway']} (IPv{family})"
+        return f"egress by {name} does not work: {why}" if why else ""
+
+    async def _fetched(self, urls: Sequence[str], family: Family | None, way: Way) -> str:
+        """'' where one of them answers; of a family that none of them has an address in, nothing
+        is known beyond what probes tell."""
+        answers = await asyncio.gather(*(self._one(url, family, way) for url in urls))
+        told = [why for why in answers if why is not None]
+        return "" if "" in told else "; ".join(told)
+
+    async def _one(self, url: str, family: Family | None, way: Way) -> str | None:
+        """'' if it answers, why not, or None where it has no address of this family."""
+        host = urlsplit(url).hostname or ""
+        addresses = await self.look_up(host)
+        if not addresses:
+            return f"{url}: {host} does not resolve"
+        fit = [address for address in addresses if family in (None, address.version)]
+        if not fit:
+            return None
+        result = await self.fetch(url, fit[0], timeout=TIMEOUT, way=way)
+        return "" if result.ok else result.reason
+
+
+def _watched(exit: ExitStatus) -> bool:
+    """False for `direct` and `block`: of these there is nothing to ask by a mark."""
+    return exit["state"] in ("up", "down", "unknown")
