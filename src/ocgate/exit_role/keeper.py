@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ocgate.control.log import stage
 from ocgate.errors import OcgateError
+from ocgate.exit_role import ipv6
 from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
@@ -58,6 +59,7 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
         endpoint=wanted.endpoint,
         carried=wanted.carried,
         bootstrap=wanted.bootstrap,
+        ipv6="net.ipv6.conf.all.disable_ipv6" in facts.sysctls,
     )
 
 
@@ -85,6 +87,7 @@ class Keeper:
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
         self.repaired = 0
         self.last_repair = ""
+        self.ipv6_obstacle = ""
 
     async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
         """Make the kernel hold this; raises OcgateError where it refuses. What was held before then
@@ -126,7 +129,12 @@ class Keeper:
 
     async def _planned(self) -> Plan:
         facts = await asyncio.to_thread(observe)
-        self.intent = intent_now(self._base, self._wanted, facts)
+        intent = intent_now(self._base, self._wanted, facts)
+        why = await asyncio.to_thread(ipv6.obstacle, intent, run_dir=self._run_dir)
+        if why and why != self.ipv6_obstacle:
+            log.warning("the tunnel's IPv6 is of no use here", why=why)
+        self.ipv6_obstacle = why
+        self.intent = ipv6.without(intent) if why else intent
         return killswitch.plan(self.intent)
 
     async def _apply(self, plan: Plan) -> None:
