@@ -104,10 +104,12 @@ def test_clients_are_told_that_the_tunnel_is_down(site: k.Site) -> None:
         site.exit.sysctl("net/ipv4/ip_forward", forwarding)
         site.exit.sysctl("net/ipv6/conf/all/forwarding", forwarding)
         for to in (k.SERVICE, k.SERVICE6):
-            assert k.ask(site.peer, to, 80, tcp=True) == "Connection refused"
-            told = k.ask(site.peer, to, 7)
-            assert told in ("No route to host", "Permission denied"), (to, told)
-    assert site.counted("tunnel_down") == 8
+            for tcp in (True, False):  # no RST: a probe would take it for the other end's answer
+                told = k.ask(site.peer, to, 80 if tcp else 7, tcp=tcp)
+                assert told in ("No route to host", "Permission denied"), (to, told)
+    # More than 8 where an error came while its socket was still in connect(2): such a SYN is sent
+    # once more (tcp_v6_err, sk_err_soft).
+    assert site.counted("tunnel_down") >= 8
 
 
 def test_what_may_use_the_tunnel_uses_it_and_hears_the_answers(site: k.Site) -> None:
@@ -132,7 +134,7 @@ def test_ipv6_that_the_tunnel_does_not_carry_is_rejected(site: k.Site) -> None:
     site.connect(k.UP)
     assert k.ask(site.peer, k.SERVICE6, 80, tcp=True) == "Connection refused"
     assert k.ask(site.peer, k.SERVICE, 80, tcp=True) == k.SERVICE
-    assert site.counted("ipv6_not_carried") == 1
+    assert site.counted("ipv6_not_carried") >= 1
     assert site.counted("tunnel_down") == 0
 
 
@@ -403,7 +405,7 @@ def test_local_networks_are_reached_without_the_tunnel(site: k.Site, state: str)
     with k.Echo(site.host, k.LAN, 7), k.Echo(site.stranger, k.STRANGER, 7):
         assert k.ask(site.exit, k.LAN, 7) == k.LAN
         assert k.ask(site.exit, k.STRANGER, 7, uid=k.SOMEBODY) == k.STRANGER
-        assert k.ask(site.peer, k.LAN, 7, tcp=True) == "Connection refused"
+        assert k.ask(site.peer, k.LAN, 7, tcp=True) != k.LAN
     assert k.pings(site.stranger, k.EXIT)  # NETWORK may ping, too
 
 

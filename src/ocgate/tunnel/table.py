@@ -90,13 +90,31 @@ def _unanswered(intent: ExitIntent, family: Family) -> Iterator[NftRule]:
         yield NftRule(f"{match} udp dport 53 {count('no_resolver')} {PROHIBITED}", why)
 
 
+# What belongs to no connection that is about to begin.
+_BEGUN = "tcp flags != syn / syn,ack"
+
+
+def _told(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
+    """A block that is noticed at once: a TCP connection that exists gets a RST, all else
+    admin-prohibited, the first packet of a connection too. A RST for that one would look like the
+    other end's, and so like a proof that the way works: to the probes of a VPN server in front.
+    (Only where the state passes: Linux hears of an ICMPv6 error within its own connect(2), from a
+    container on the same host, at the next SYN, a second later.)"""
+    words = f"{match} "
+    return (
+        NftRule(f"{words}{_BEGUN} {count(reason)} {RESET}", why),
+        NftRule(f"{words}{count(reason)} {PROHIBITED}", why),
+    )
+
+
 def _closed(intent: ExitIntent) -> Iterator[NftRule]:
     for family in FAMILIES:
         if not intent.carries(family):
             up = intent.carried is not None and family == 6
             reason = "ipv6_not_carried" if up else "tunnel_down"
+            refuse = reject if up else _told
             for match in _each(family, "saddr", intent.inside(family)):
-                yield from reject(match, reason, REASONS[reason])
+                yield from refuse(match, reason, REASONS[reason])
 
 
 def _redirects(intent: ExitIntent) -> Iterator[NftRule]:
@@ -116,7 +134,7 @@ def _redirects(intent: ExitIntent) -> Iterator[NftRule]:
 
 def _forward(intent: ExitIntent) -> Iterator[NftRule]:
     yield NftRule(f"iifname {_tunnel(intent)} goto from_tunnel", "answers, and nothing else")
-    yield from reject(f"oifname != {_tunnel(intent)}", "by_uplink", "the tunnel is the only way")
+    yield from _told(f"oifname != {_tunnel(intent)}", "by_uplink", "the tunnel is the only way")
     yield NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated")
     for family in FAMILIES:
         if intent.carries(family):
