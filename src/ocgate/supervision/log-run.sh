@@ -1,3 +1,4 @@
 #!/bin/sh
+. ../../.s6-svscan/privileges
 # s6-svscan holds both ends of the pipe, so neither side's death is noticed by the other.
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin perl -w ../../.s6-svscan/relay @STAGE@ @LOG_FORMAT@ @KEPT@
+hold_only -all env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin perl -w ../../.s6-svscan/relay @STAGE@ @LOG_FORMAT@ @KEPT@

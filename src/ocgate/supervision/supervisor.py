@@ -5,12 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from ocgate import names
 from ocgate.errors import MissingRequirement
+
+# What all services of a container together may need: docker's own list and NET_ADMIN, without
+# devices and file capabilities. SETPCAP lets each service give up more. NET_BIND_SERVICE, SETUID,
+# SETGID and SYS_CHROOT are ocserv's, AUDIT_WRITE is PAM's; the rest serves the operator's scripts.
+_HANDED_ON = (
+    *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "net_admin"),
+    *("net_bind_service", "net_raw", "setgid", "setpcap", "setuid", "sys_chroot"),
+)
+
+# There only in the machine's first network namespace (net/core/sysctl_net_core.c): on a host of
+# one's own, scripts of the operator may do what root may.
+_FIRST_NAMESPACE_ONLY = Path("/proc/sys/net/core/netdev_max_backlog")
 
 
 def exec_supervisor(run_dir: Path) -> NoReturn:
@@ -21,14 +34,21 @@ def exec_supervisor(run_dir: Path) -> NoReturn:
     the program is not there.
     """
     services = (run_dir / names.SERVICES).absolute()
-    arguments = ["s6-svscan", str(services)]
+    arguments = [*_limited(), "s6-svscan", str(services)]
     if _has_terminal():
-        arguments = ["perl", "-w", str(services / ".s6-svscan" / "foreground"), str(services)]
+        arguments = [
+            *_limited(),
+            "perl",
+            "-w",
+            str(services / ".s6-svscan" / "foreground"),
+            str(services),
+        ]
     else:
         # Out of the caller's process group: `timeout ocgate run` signals the whole group. Refused
         # to a group's leader (PID 1, a service of systemd), whose group is only ours.
         with contextlib.suppress(PermissionError):
             os.setsid()
+    arguments = [*_limited(), *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # or it would be by every service
@@ -39,6 +59,19 @@ def exec_supervisor(run_dir: Path) -> NoReturn:
         raise MissingRequirement(
             f"{arguments[0]}: {error.strerror}", hint=f"install {arguments[0]} (Debian)"
         ) from error
+
+
+def _limited() -> list[str]:
+    """What goes before a command so that it holds no other capabilities than those above; nothing
+    where that can't be (no CAP_SETPCAP: the container's list is the limit) or isn't wanted."""
+    if _FIRST_NAMESPACE_ONLY.exists():
+        return []
+    words = ["setpriv", f"--bounding-set=-all,+{',+'.join(_HANDED_ON)}", "--inh-caps=-all"]
+    try:
+        tried = subprocess.run([*words, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return []
+    return words if tried.returncode == 0 else []
 
 
 def _has_terminal() -> bool:
