@@ -22,6 +22,7 @@ from ocgate.lab import exit_role
 from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER, UPSTREAM, UPSTREAM6, Host
 from ocgate.lab.capture import Capture, now
 from ocgate.lab.exit_role import ExitRole
+from ocgate.lab.gateway import Gateway
 from ocgate.lab.openvpn import OPENVPN_PORT, Provider, run_provider
 from ocgate.lab.packet import ETH_ARP, Packet, Predicate, any_of, match
 from ocgate.lab.services import Services
@@ -183,3 +184,14 @@ def take_everything_away(exit_role: ExitRole) -> None:
 
 
 BOTH_FAMILIES = {"FORWARD_FROM": f"{DOCKER_NET},{DOCKER_NET6}"}
+
+
+class Crash:
+    """Ends the gateway at once: a clean stop takes 1.6 s, and other tests hold that one."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    def close(self) -> None:
+        if self.gateway.program.running():
+            self.gateway.crash()

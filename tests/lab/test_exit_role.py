@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from t6_exit import LabFactory, ground
@@ -47,17 +48,18 @@ def test_the_client_is_an_unprivileged_process_and_alone_may_talk_to_the_server(
     g = ground(lab)
     g.prove_leaks_are_seen()
     pid = g.exit.client_pid()
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    proc = Path(f"/proc/{pid}")
+    lines = (proc / "status").read_text().splitlines()
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert fields["Uid"].split("\t") == [str(TUNNEL_UID)] * 4
     assert fields["Gid"].split("\t") == [str(TUNNEL_UID)] * 4
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        assert b"PRIVATE KEY" not in file.read()
+    assert b"PRIVATE KEY" not in (proc / "cmdline").read_bytes()
     since, marker = now(), new_marker()
-    with g.exit.netns.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        with pytest.raises(PermissionError):
-            sock.sendto(marker, (str(PROVIDER), OPENVPN_PORT))
+    with g.exit.netns.entered():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock, pytest.raises(PermissionError):
+        sock.sendto(marker, (str(PROVIDER), OPENVPN_PORT))
     g.uplink.assert_none(match(marker=marker), "what root sent to the endpoint", since=since)
 
 
