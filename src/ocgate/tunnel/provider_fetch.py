@@ -58,6 +58,8 @@ class Api:
                 raise self._failed(path, why) from None
             finally:
                 connection.close()
+                if connection.line is not None:
+                    connection.line.close()
 
     def _body(self, answer: http.client.HTTPResponse, path: str) -> bytes:
         body = bytearray()
@@ -86,12 +88,15 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, api: Api) -> None:
         super().__init__(api.host, api.port, timeout=api.silence, context=api.context)
         self._api = api
+        # http.client forgets `sock` once an answer says that the connection will close.
+        self.line: socket.socket | None = None
 
     def connect(self) -> None:
         """TCP to the address, TLS with the name."""
         address = str(self._api.address)
-        self.sock = socket.create_connection((address, self._api.port), self._api.silence)
-        self.sock = self._api.context.wrap_socket(self.sock, server_hostname=self._api.host)
+        self.line = socket.create_connection((address, self._api.port), self._api.silence)
+        self.line = self._api.context.wrap_socket(self.line, server_hostname=self._api.host)
+        self.sock = self.line
 
 
 @contextlib.contextmanager
@@ -103,8 +108,8 @@ def _cut_off(connection: _Connection, deadline: float) -> Iterator[threading.Eve
     def cut() -> None:
         too_late.set()
         with contextlib.suppress(OSError):
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            if connection.line is not None:
+                connection.line.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(deadline, cut)
     timer.daemon = True
