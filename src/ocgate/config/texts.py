@@ -68,7 +68,6 @@ def url(text: str) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether this is a DNS name or an IP address as a URL holds it, brackets left out."""
     """A DNS name, or an address of either family without brackets."""
     if ":" not in text:
         return len(text) <= _LONGEST_HOST and _HOST.fullmatch(text) is not None
