@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from ocgate.lab.certificate import write_certificate
 from ocgate.lab.ocserv import SETTINGS, write_users
 from ocgate.plan.facts import Connected, DefaultRoute, Facts, Interface
 from ocgate.prove import configuration
+from ocgate.prove.fault import Fault
 from ocgate.prove.faults import chosen, matrix, possible
 from ocgate.prove.outcome import Proof
+from ocgate.prove.world import Furnish
 
 # gw has the docker network with the host's default route, and a second one without any.
 _LINKS = (
@@ -60,10 +62,15 @@ def prove(
     *,
     only: Sequence[str] = (),
     pcap: Path | None = None,
+    furnish: Furnish | None = None,
+    also: Callable[[], Iterable[Fault]] = tuple,
 ) -> Proof:
-    """The matrix, or a part of it, for that configuration."""
+    """The matrix, or a part of it, for that configuration.
+
+    furnish: what the upstream is.  also: further faults, asked for when the world stands.
+    """
     asked = configuration.asks({"OCGATE_CONFIG_DIR": str(directory), **environ})
-    with configuration.staged(asked, facts(), pcap=pcap) as engine:
+    with configuration.staged(asked, facts(), pcap=pcap, furnish=furnish) as engine:
         met = configuration.has(engine.stage)
         faults = list(possible(chosen(matrix(), only), lambda need: need in met))
-        return engine.prove(faults)
+        return engine.prove([*faults, *also()])

@@ -12,8 +12,8 @@ from ocgate.prove import report
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
+# A gateway on the network of the default route is `test_exit_matrix`'s, with the exit role in it.
 CONFIGURATIONS = {
-    "default gateway": {"VPN_GATEWAY": ON_WAN},
     "gateway on its own interface": {"VPN_GATEWAY": ON_ITS_OWN},
     "IPv6 gateway": {"VPN_GATEWAY": ON_WAN, "VPN_GATEWAY6": ON_WAN6, "IPV6_NAT": "auto"},
     "gateway with a name": {"VPN_GATEWAY": "upstream.example"},
