@@ -6,8 +6,8 @@
                                                                inet0          inet0
                                                                every address answers, in both
 
-What comes out of up4 unencrypted and not into its tunnel is seen by isp's or the neighbour's capture
-and judged as gw's own packets are: a mark there is a leak, whoever let it out.
+What comes out of up4 in clear and not into its tunnel is seen by isp's or the neighbour's capture and
+judged as gw's own packets are: a mark there is a leak, whoever let it out.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class ExitRole:
         """The .ovpn file as a provider hands it out."""
         certificate, key = self._client
         inline = {"ca": self._ca, "cert": certificate, "key": key}
-        blocks = "".join(f"<{name}>\n{path.read_text()}</{name}>\n" for name, path in inline.items())
+        blocks = "".join(f"<{n}>\n{path.read_text()}</{n}>\n" for n, path in inline.items())
         path = self.work / "provider.ovpn"
         path.write_text(
             f"client\ndev tun\nproto udp\nremote {PROVIDER} {PORT}\nnobind\n"

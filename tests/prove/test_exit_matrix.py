@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 
 def test_nothing_leaks_whatever_breaks_in_either_role(config_dir: Path) -> None:
-    """Every fault of the default matrix, and every fault of the exit, with client packets looked for
-    on the ISP's side of both. At last the exit without any lock, where they are seen."""
+    """Every fault of the default matrix, and every fault of the exit, with client packets looked
+    for on the ISP's side of both. At last the exit without any lock, where they are seen."""
     kept = os.environ.get("OCGATE_PCAP_DIR")
     pcap = Path(kept) / "prove" / "exit_role" if kept else None
     exit_role = ExitRole()
