@@ -6,8 +6,8 @@
                                                                inet0          inet0
                                                                every address answers, in both
 
-What comes out of up4 in clear and not into its tunnel is seen by isp's or the neighbour's capture and
-judged as gw's own packets are: a mark there is a leak, whoever let it out.
+What comes out of up4 in clear and not into its tunnel is seen by isp's or the neighbour's capture
+and judged as gw's own packets are: a mark there is a leak, whoever let it out.
 """
 
 from __future__ import annotations
