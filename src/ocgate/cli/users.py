@@ -152,6 +152,7 @@ def _show_card(settings: Settings, view: ServerView, name: str, password: str) -
     from ocgate.server.initialise import url_of
 
     url = url_of(settings.url, host_facts(observe()), port=view.tcp_port)
+    url = connect_card.with_secret(url, view.camouflage_secret)
     card = connect_card.Card(url, name, password, _pin(settings, view))
     connect_card.show(card, terminal.out())
 

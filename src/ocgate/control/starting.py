@@ -17,7 +17,11 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
+from ocgate.server.dryrun import version
 from ocgate.server.warnings import ServerWarning, Surroundings, warnings
+
+# ocserv's release notes, 1.2.0.
+CAMOUFLAGE_SINCE = (1, 2, 0)
 
 NOT_NEEDED = Egress("not asked: IPv6 does not depend on it")
 
@@ -50,7 +54,19 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
         client_networks=prepared.subnets,
         ipv6_advertised=prepared.decision.advertised,
     )
-    return (*found, *_foreign(prepared), *_gateway_mode(prepared))
+    return (*found, *_too_old(sources), *_foreign(prepared), *_gateway_mode(prepared))
+
+
+def _too_old(sources: Sources) -> Iterator[ServerWarning]:
+    """What this ocserv does not know yet, and passes over with a word in its log."""
+    if sources.view.camouflage_secret is None or version() >= CAMOUFLAGE_SINCE:
+        return
+    yield ServerWarning(
+        "camouflage-unknown",
+        f"{sources.view.place('camouflage')}: this ocserv is too old for camouflage: everybody "
+        "sees that this is a VPN server",
+        "Use ocserv 1.2 or newer: Debian 13, or ocgate's container image",
+    )
 
 
 def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:

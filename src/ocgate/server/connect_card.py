@@ -56,6 +56,15 @@ def _printing(password: str) -> str:
     return f"printf '%s\\n' {shlex.quote(password)}"
 
 
+def with_secret(url: str, secret: str | None) -> str:
+    """The URL by which clients get past ocserv's camouflage: the secret is its whole query, and the
+    path is the root (ocserv 1.3 answers any other with 404). What has a query stays as it is."""
+    if not secret or "?" in url:
+        return url
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/?{secret}"
+
+
 def lines(card: Card) -> list[str]:
     """The card as plain lines; the command stands alone on its own."""
     rows = [("URL", card.url), ("User", card.user), ("Password", card.password)]

@@ -227,6 +227,11 @@ class ServerView:
         return self.main.flag("tunnel-all-dns")
 
     @property
+    def camouflage_secret(self) -> str | None:
+        """What clients of the main host must put into their URL; None where they need not."""
+        return self.main.text("camouflage_secret") if self.main.flag("camouflage") else None
+
+    @property
     def passwd_files(self) -> tuple[Placed[PasswdFile], ...]:
         """Password files of main and vhosts."""
         return tuple(passwd for scope in self.scopes for passwd in scope.passwd_files)

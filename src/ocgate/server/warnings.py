@@ -6,6 +6,7 @@ match, a text that names the place, and a remedy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -13,6 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from ocgate.server.inih import Document, FlawKind
 from ocgate.server.reading import LIST_KEYS, MAIN_ONLY
 from ocgate.server.view import Placed, Scope, ScopeKind, ServerView
+
+# RFC 3986, 2.3: what no client encodes.
+_IN_A_URL = re.compile(r"[A-Za-z0-9._~-]+")
 
 IPAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -59,6 +63,7 @@ def warnings(
         *_resolvers(view, around, client_networks),
         *_collisions(around, client_networks),
         *_ipv6_outside(view, ipv6_advertised=ipv6_advertised),
+        *_camouflage(view),
         *_ignored_in_vhosts(document),
         *_overridden(document),
         *_ignored_values(document),
@@ -164,6 +169,33 @@ def _ipv6_of_users(view: ServerView) -> Iterator[ServerWarning]:
                 "packets are rejected",
                 "Remove the line, or set IPV6_NAT=auto",
             )
+
+
+def _camouflage(view: ServerView) -> Iterator[ServerWarning]:
+    main = view.main
+    if not main.flag("camouflage"):
+        if main.text("camouflage_secret"):
+            yield ServerWarning(
+                "camouflage-off",
+                f"{main.place('camouflage_secret')}: a secret is set, but camouflage is not on: "
+                "everybody sees that this is a VPN server",
+                "Add a line `camouflage = true`, or remove the secret",
+            )
+        return
+    secret = main.text("camouflage_secret") or ""
+    if not secret:
+        yield ServerWarning(
+            "camouflage-without-secret",
+            f"{main.place('camouflage')}: camouflage has no secret to tell clients by",
+            "Add a line `camouflage_secret = SECRET`; clients then use https://HOST/?SECRET",
+        )
+    elif not _IN_A_URL.fullmatch(secret):
+        yield ServerWarning(
+            "camouflage-secret-not-for-urls",
+            f"{main.place('camouflage_secret')}: clients send the secret as part of a URL, and "
+            "many change or refuse characters other than letters, digits and -._~",
+            "Choose a secret of those",
+        )
 
 
 def _ignored_in_vhosts(document: Document) -> Iterator[ServerWarning]:

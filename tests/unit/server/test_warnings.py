@@ -12,6 +12,7 @@ from ocgate.server.view import ScopeKind
 from ocgate.server.warnings import Surroundings, warnings
 
 FULL = "ipv4-network = 10.10.10.0/24\nroute = default\ndns = 9.9.9.9\ntunnel-all-dns = true\n"
+SECRET = 'camouflage = true\ncamouflage_secret = "a-Long_secret.1"\n'
 SPLIT = "ipv4-network = 10.10.10.0/24\nroute = 10.0.0.0/8\n"
 AROUND = Surroundings(
     frozenset([ip_address("192.0.2.2"), ip_address("172.17.0.2")]),
@@ -34,7 +35,7 @@ def codes(
     return [warning.code for warning in found]
 
 
-@pytest.mark.parametrize("text", [FULL, SPLIT])
+@pytest.mark.parametrize("text", [FULL, SPLIT, FULL + SECRET])
 def test_silence(text: str) -> None:
     """Full and split tunnel as they should be."""
     assert codes(text) == []
@@ -52,6 +53,12 @@ def test_silence(text: str) -> None:
         (FULL.replace("default", "fd00::/8"), "ipv6-outside-tunnel"),
         (FULL + "mtu = 1400\nmtu = 1401\n", "repeated-key"),
         (FULL + 'banner = ""\n', "ignored-line"),
+        (FULL + "camouflage = true\n", "camouflage-without-secret"),
+        (FULL + "camouflage_secret = abc\n", "camouflage-off"),
+        (
+            FULL + 'camouflage = true\ncamouflage_secret = "a b&c"\n',
+            "camouflage-secret-not-for-urls",
+        ),
         (FULL + "[vhost:a]\n" + FULL + "connect-script = /x\n", "ignored-in-vhost"),
         (FULL + "[vhost:a]\nipv4-network = 10.1.0.0/24\n", "full-tunnel-without-dns"),
     ],
