@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from i1_example import SiteFactory
 
 from ocgate.lab import namespace, podman
 from ocgate.lab.addresses import RESOLVER
+from ocgate.lab.chained import Chained
 from ocgate.lab.docker_host import DockerHosts, Machines
 from ocgate.lab.podman import Engine
 from ocgate.lab.site import WORK_ROOT
@@ -81,3 +82,38 @@ def site(request: pytest.FixtureRequest) -> Iterator[SiteFactory]:
     left += namespace.owned()
     left += [str(path) for path in WORK_ROOT.glob(f"{namespace.owner_prefix()}*")]
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def watch(
+    site: SiteFactory, record_property: Callable[[str, object], None]
+) -> Iterator[Callable[[Chained], Chained]]:
+    """`watch(chained(...))`: its recoveries are shown in a table when all tests have run."""
+    watched: list[Chained] = []
+
+    def keep(chain: Chained) -> Chained:
+        watched.append(chain)
+        return chain
+
+    yield keep
+    for chain in watched:
+        for what, seconds in chain.recoveries.items():
+            record_property(f"{_RECOVERY}{chain.project.directory.name}: {what}", seconds)
+
+
+_RECOVERY = "recovery of "
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long each recovery took: what `bench/run examples` measures more often."""
+    reports = [r for reports in terminalreporter.stats.values() for r in reports]
+    found = {
+        (name.removeprefix(_RECOVERY), seconds)
+        for report in reports
+        for name, seconds in getattr(report, "user_properties", ())
+        if name.startswith(_RECOVERY)
+    }
+    if found:
+        terminalreporter.section("until clients' packets pass again")
+        for what, seconds in sorted(found):
+            terminalreporter.write_line(f"{seconds:7.1f} s  {what}")

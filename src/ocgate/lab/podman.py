@@ -6,8 +6,8 @@ seen by nobody else, engines run beside each other, and nothing appears on the m
 and their cgroups. Images are read from the machine's own store, nothing is written there.
 
 What differs from a docker engine: podman's default capabilities are fewer (no NET_RAW), its names
-are served by aardvark-dns at each bridge's own address and not at 127.0.0.11, and it gives one
-default route per network, of which `default_route` keeps the one that docker would have made.
+are served by aardvark-dns at each bridge's own address and not at 127.0.0.11, and a container on
+several networks has a default route and its published ports on each, which `as_docker` corrects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from ocgate.lab import default_route
+from ocgate.lab import as_docker
 from ocgate.lab.addresses import Host
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.program import BASE_ENVIRON, Program
@@ -104,6 +104,10 @@ class Engine:
         """Of its first process; 0 while it doesn't run."""
         return int(self.inspect(container)["State"]["Pid"])
 
+    def bridge(self, network: str) -> str:
+        """The device on the host that is the network."""
+        return str(json.loads(self.podman("network", "inspect", network))[0]["network_interface"])
+
     @contextlib.contextmanager
     def network_of(self, container: str) -> Iterator[Namespace]:
         """The container's network namespace, for a capture or a look inside."""
@@ -131,7 +135,7 @@ class Engine:
         real = _helper("netavark")
         assert real is not None, missing()
         netavark = helpers / "netavark"
-        wrapped = f'{sys.executable} -I -S {default_route.__file__} {real} "$@"'
+        wrapped = f'{sys.executable} -I -S {as_docker.__file__} {real} "$@"'
         netavark.write_text(f"#!/bin/sh\nexec {wrapped}\n")
         netavark.chmod(0o755)
         (etc / "containers.conf").write_text(_engine_configuration(helpers))
