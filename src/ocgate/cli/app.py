@@ -5,7 +5,6 @@ Help teaches by example: every command shows lines that can be typed as they are
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from ocgate import __version__
-
-SERVE, LOOK, USERS = "Serve", "Look", "Users"
+from ocgate.cli import reports
+from ocgate.cli.declaring import LOOK, SERVE, USERS, Json
+from ocgate.cli.declaring import end as _end
+from ocgate.cli.declaring import examples as _examples
 
 
 class SettingsCommand(TyperCommand):
@@ -42,11 +43,6 @@ class ExitSettingsCommand(SettingsCommand):
         show_exit()
 
 
-def _examples(*lines: str) -> str:
-    """An epilog: one example a line, `command` or `command  # what it does`."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
-
-
 app = typer.Typer(
     name="ocgate",
     no_args_is_help=True,
@@ -71,7 +67,6 @@ app.add_typer(
     epilog=_examples("ocgate user add alice", "ocgate user list", "ocgate user remove alice"),
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The user's name; after -- if it begins with a dash.")
 ]
@@ -342,6 +337,4 @@ def user_list(as_json: Json = False, vhost: Vhost = "") -> None:
     _end(users.list_users(as_json=as_json, vhost=vhost))
 
 
-def _end(code: int) -> None:
-    sys.stdout.flush()
-    raise typer.Exit(code)
+reports.declare(app)

@@ -15,7 +15,13 @@ from ocgate.errors import OcgateError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ocgate.control.status_schema import BlockedStatus, ExitStatus, SessionStatus, Status
+    from ocgate.control.status_schema import (
+        BlockedStatus,
+        CertificateStatus,
+        ExitStatus,
+        SessionStatus,
+        Status,
+    )
     from ocgate.exit_role.status_schema import ExitRoleStatus
 
 # 1024 apart, as `ip -h` and docker print bytes.
@@ -90,7 +96,22 @@ def _server_rows(found: Status) -> list[tuple[str, str]]:
         ("URL", server["url"] or "not set (OCGATE_URL)"),
         ("Config dir", server["config_dir"]),
         ("Run dir", server["run_dir"]),
+        *((f"Certificate {each['vhost']}", _certificate(each)) for each in found["certificates"]),
+        *_troubles(found),
     ]
+
+
+def _certificate(found: CertificateStatus) -> str:
+    names = ", ".join(found["names"]) or found["file"]
+    return f"{names}, until {local(found['not_after'])}"
+
+
+def _troubles(found: Status) -> list[tuple[str, str]]:
+    told = [
+        ("NEW CERTIFICATE NOT USED", found["certificate_trouble"]),
+        ("HISTORY NOT WRITTEN", found["history"]["trouble"]),
+    ]
+    return [(name, why) for name, why in told if why]
 
 
 def _network_rows(found: Status) -> list[tuple[str, str]]:
@@ -143,7 +164,7 @@ def _sessions(sessions: Sequence[SessionStatus], now: datetime) -> Table:
         addresses = [found for found in (session["address4"], session["address6"]) if found]
         age = (now - datetime.fromisoformat(session["since"])).total_seconds()
         shown.add_row(
-            _printable(session["user"]),
+            printable(session["user"]),
             "\n".join(addresses),
             session["device"],
             session["peer"],
@@ -192,6 +213,6 @@ def local(moment: str | None) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A client's bytes without what would move a terminal's cursor."""
     return "".join(char if char.isprintable() else "�" for char in text)

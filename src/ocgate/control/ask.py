@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from ocgate.errors import OcgateError
 from ocgate.names import CONTROL_SOCKET
@@ -14,14 +16,15 @@ from ocgate.sessions.protocol import Request, encode_request
 TIMEOUT = 30.0  # seconds
 
 
-def ask(run_dir: Path, verb: str) -> bytes:
+def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({})) -> bytes:
     """The whole answer to `verb`; raises OcgateError where nobody answers."""
     path = run_dir / CONTROL_SOCKET
+    said = {name: text.encode("utf-8", "surrogateescape") for name, text in fields.items()}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(str(path))
-            connection.sendall(encode_request(Request(verb)))
+            connection.sendall(encode_request(Request(verb, said)))
             return _all(connection)
     except OSError as error:
         raise OcgateError(

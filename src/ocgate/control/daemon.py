@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ocgate.config.model import Settings
+from ocgate.control import explain, metrics, status
 from ocgate.control import log as logs
-from ocgate.control import metrics, status
 from ocgate.control.cert_watch import CertWatch
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
@@ -104,6 +104,7 @@ class Control:
             "health": self._health,
             "metrics": self._metrics,
             "reload": self._reload,
+            "explain": self._explain,
         }
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
         self._complaint = ("", 0.0)  # what, and when it was said last
@@ -228,6 +229,9 @@ class Control:
 
     async def _metrics(self, _fields: Mapping[str, bytes]) -> bytes:
         return metrics.render(await status.collect(self._observed, listing=False))
+
+    async def _explain(self, fields: Mapping[str, bytes]) -> bytes:
+        return explain.answer(self.keeper.prepared, self.table, fields)
 
     async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
         try:

@@ -92,6 +92,23 @@ STATUS: dict[str, Any] = {
         {"reason": "spoofed", "packets": 12345, "bytes": 700, "explanation": "not its address"},
         {"reason": "invalid", "packets": 0, "bytes": 0, "explanation": ""},
     ],
+    "certificates": [
+        {
+            "vhost": "default",
+            "file": "/etc/ocserv/server-cert.pem",
+            "names": ["vpn.example.org"],
+            "not_after": "2026-06-01T12:00:00Z",
+            "since": "2026-03-01T10:00:01Z",
+        }
+    ],
+    "certificate_trouble": "",
+    "history": {
+        "file": "/run/ocgate/sessions.history",
+        "written": 3,
+        "waiting": 0,
+        "lost": 0,
+        "trouble": "",
+    },
 }
 
 

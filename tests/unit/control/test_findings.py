@@ -1,0 +1,97 @@
+"""What doctor makes of a status: each trouble is found, with a remedy, and health finds none."""
+
+from __future__ import annotations
+
+import copy
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from ocgate.control.findings import Verdict, of_status
+from ocgate.control.status_schema import Status
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+SOUND: dict[str, Any] = {
+    "at": iso(NOW),
+    "healthy": True,
+    "reasons": [],
+    "server": {"ocserv_version": "1.3.0", "listening": ["tcp 443"], "url": "https://a.example.org"},
+    "network": {"guard": True, "repairs": 0, "wan_if": "eth0", "forwarding4": True},
+    "exits": [
+        {"exit": "default", "family": 4, "gateway": "nl", "address": "172.28.0.2", "state": "up",
+         "why": "1.1.1.1:443 answered"},
+    ],
+    "session_count": 2,
+    "certificates": [
+        {"vhost": "default", "file": "c.pem", "names": ["*.example.org"], "since": None,
+         "not_after": iso(NOW + timedelta(days=60))},
+    ],
+    "certificate_trouble": "",
+    "history": {"file": "h", "written": 1, "waiting": 0, "lost": 0, "trouble": ""},
+}  # fmt: skip
+
+
+def to_do(status: dict[str, Any]) -> list[tuple[Verdict, str]]:
+    found = list(of_status(cast(Status, status), now=NOW))
+    assert all(finding.remedy for finding in found if finding.to_do)
+    return [(finding.verdict, finding.says) for finding in found if finding.to_do]
+
+
+def test_a_sound_server_needs_nothing() -> None:
+    assert to_do(SOUND) == []
+
+
+TROUBLES: dict[str, tuple[tuple[str, ...], object, Verdict, str]] = {
+    "reason": (("reasons",), ["ocserv does not run"], Verdict.ERROR, "ocserv does not run"),
+    "repairs": (("network", "repairs"), 3, Verdict.WARNING, "put right 3 times"),
+    "no route": (("network", "wan_if"), None, Verdict.WARNING, "no default route"),
+    "forwarding": (("network", "forwarding4"), False, Verdict.ERROR, "not forwarded"),
+    "certificate soon": (
+        ("certificates", "0", "not_after"),
+        iso(NOW + timedelta(days=13)),
+        Verdict.WARNING,
+        "it ends in 13 days",
+    ),
+    "certificate gone": (
+        ("certificates", "0", "not_after"),
+        iso(NOW - timedelta(days=1)),
+        Verdict.ERROR,
+        "it has expired",
+    ),
+    "certificate's name": (
+        ("server", "url"),
+        "https://a.b.example.org:444",
+        Verdict.WARNING,
+        "no certificate is for that name",
+    ),
+    "renewal": (("certificate_trouble",), "half", Verdict.WARNING, "half"),
+    "history": (("history", "trouble"), "full", Verdict.WARNING, "full"),
+    "exit": (("exits", "0", "state"), "down", Verdict.WARNING, "nl: 1.1.1.1:443 answered"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_each_trouble_is_found(trouble: str) -> None:
+    path, value, verdict, words = TROUBLES[trouble]
+    status = copy.deepcopy(SOUND)
+    at: Any = status
+    for key in path[:-1]:
+        at = at[int(key)] if isinstance(at, list) else at[key]
+    at[path[-1]] = value
+    ((found, says),) = to_do(status)
+    assert found is verdict
+    assert words in says
+
+
+def test_a_gateway_without_an_address_is_a_matter_of_its_name() -> None:
+    status = copy.deepcopy(SOUND)
+    status["exits"][0] |= {"state": "down", "address": None, "why": "its name has not resolved"}
+    (finding,) = [f for f in of_status(cast(Status, status), now=NOW) if f.to_do]
+    assert finding.remedy.startswith("Correct the gateway's name")
