@@ -53,11 +53,11 @@ class Client:
         """Where its files are: RUN_DIR/tunnel, of its own user."""
         return self._run_dir / names.TUNNEL
 
-    def start(self, launch: Launch, *, uid: int | None) -> None:
-        """Write its files and start it; uid: its user, None for root. Raises OcgateError."""
+    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None:
+        """Write its files and start it as the user `uid`; raises OcgateError."""
         try:
-            self._write_files(launch.files, uid or 0)
-            self._write_command(launch, uid)
+            self._write_files(launch.files, uid)
+            self._write_command(launch, _as_user(uid, capabilities))
             write(self._run_dir / names.TUNNEL_SAID, b"")
         except OSError as error:
             raise OcgateError(f"writing the tunnel client's files: {error}") from error
@@ -107,10 +107,9 @@ class Client:
         for owned in (*paths, *sorted(parents, reverse=True)):
             os.chown(owned, uid, uid)
 
-    def _write_command(self, launch: Launch, uid: int | None) -> None:
+    def _write_command(self, launch: Launch, as_user: tuple[str, ...]) -> None:
         """A shell script of nothing but quoted words."""
-        user = () if uid is None else ("s6-applyuidgid", *_user(uid))
-        words = ("env", "-i", _ENVIRONMENT, *user, *launch.argv)
+        words = ("env", "-i", _ENVIRONMENT, *as_user, *launch.argv)
         stdin = self._run_dir / names.TUNNEL_STDIN
         write(stdin, (launch.stdin or "").encode())
         lines = [
@@ -121,6 +120,12 @@ class Client:
         write(self._run_dir / names.TUNNEL_COMMAND, "".join(f"{x}\n" for x in lines).encode())
 
 
-def _user(uid: int) -> tuple[str, ...]:
+def _as_user(uid: int, capabilities: tuple[str, ...]) -> tuple[str, ...]:
     """User, group and the whole list of groups, by number: there is no passwd entry."""
-    return ("-u", str(uid), "-g", str(uid), "-G", str(uid))
+    if not capabilities:
+        return ("s6-applyuidgid", "-u", str(uid), "-g", str(uid), "-G", str(uid))
+    kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+    return (
+        *("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"),
+        *("--inh-caps", kept, "--ambient-caps", kept, "--bounding-set", kept),
+    )

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.wireguard import Interface
 
 
 class Kind(Protocol):
     """A profile that was read, and how its client is spoken to.
 
     name:   as in `ocgate status`: openvpn, openconnect, wireguard, nordvpn.
-    device: that it uses. uid: of its client, None for root. programs: that must be installed.
+    device: that it uses. uid: of its client, None where the kernel is the client.
+    capabilities: that the client can't do without, as setpriv names them.
+    programs: that must be installed. notices: what of the profile has no effect, and the like.
     """
 
     @property
@@ -29,14 +32,21 @@ class Kind(Protocol):
     def programs(self) -> tuple[str, ...]: ...
 
     @property
-    def notices(self) -> tuple[str, ...]:
-        """What of the profile has no effect, one sentence each."""
+    def capabilities(self) -> tuple[str, ...]: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
 
     def remotes(self) -> tuple[Remote, ...]:
         """Its servers in the order in which they are tried; none where they have to be listed."""
 
-    def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
-        """How the client is started; directory: where its files will be."""
+    def launch(
+        self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path, /
+    ) -> Launch | None:
+        """How the client is started, None where there is no process. directory: for its files."""
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
+    def interface(self, remote: Remote, endpoint: Endpoint, /) -> Interface | None:
+        """How a device without a hook is configured (WireGuard's); None for all others."""
+
+    def carried(self, environment: Mapping[str, str], /) -> Carried:
         """What its hook reported; raises OcgateError or ValueError where that makes no sense."""

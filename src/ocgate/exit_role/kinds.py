@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ocgate.config.exit_choices import ExitKind
 from ocgate.config.exit_model import ExitSettings
+from ocgate.errors import OcgateError
 from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.sources import Sources
 from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID, WIREGUARD_DEVICE
@@ -28,7 +29,8 @@ def kind_of(sources: Sources) -> Kind:
             path = str(settings.ovpn_config)
             return OpenVpn(openvpn.read(sources.text, path, files=sources.files, login=login))
         case ExitKind.WIREGUARD:
-            return WireGuard(wireguard.read(sources.text, str(settings.wg_config)))
+            profile = wireguard.read(sources.text, str(settings.wg_config))
+            return WireGuard(profile, sources.userspace)
         case ExitKind.OPENCONNECT:
             assert login is not None
             return OpenConnect(_openconnect(settings, login))
@@ -70,6 +72,7 @@ class OpenVpn:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openvpn",)
+    capabilities: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -84,6 +87,9 @@ class OpenVpn:
             self.profile, remote, endpoint, device=self.device, directory=directory, hook=hook
         )
 
+    def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
+        return None
+
     def carried(self, environment: Mapping[str, str]) -> Carried:
         return openvpn.carried(environment)
 
@@ -97,6 +103,7 @@ class OpenConnect:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openconnect",)
+    capabilities: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
     def remotes(self) -> tuple[Remote, ...]:
@@ -107,6 +114,9 @@ class OpenConnect:
         return openconnect.launch(
             self.profile, remote, endpoint, device=self.device, directory=directory, hook=hook
         )
+
+    def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
+        return None
 
     def carried(self, environment: Mapping[str, str]) -> Carried:
         return openconnect.carried(environment)
@@ -122,6 +132,7 @@ class Provided:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openvpn",)
+    capabilities: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
     @property
@@ -137,29 +148,52 @@ class Provided:
             self.login, remote, endpoint, device=self.device, directory=directory, hook=hook
         )
 
+    def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
+        return None
+
     def carried(self, environment: Mapping[str, str]) -> Carried:
         return self.provider.carried(environment)
 
 
 @dataclass(frozen=True)
 class WireGuard:
-    """WG_CONFIG, with the kernel as the client."""
+    """WG_CONFIG. The kernel is the client, or wireguard-go where it can't: on a tun that exists and
+    as the client's user, but with CAP_NET_ADMIN, without which it does not start."""
 
     profile: wireguard.Profile = field(repr=False)
+    userspace: bool
     name: str = "wireguard"
     device: str = WIREGUARD_DEVICE
-    uid: int | None = None
-    programs: tuple[str, ...] = ("wg",)
+
+    @property
+    def uid(self) -> int | None:
+        return TUNNEL_UID if self.userspace else None
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        return ("net_admin",) if self.userspace else ()
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return ("wg", "wireguard-go") if self.userspace else ("wg",)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        return getattr(self.profile, "notices", ())
+        said = ("This kernel has no WireGuard: wireguard-go is used, which is slower.",)
+        return (*self.profile.notices, *(said if self.userspace else ()))
 
     def remotes(self) -> tuple[Remote, ...]:
         return wireguard.remotes(self.profile)
 
-    def launch(self, remote: Remote, endpoint: Endpoint, directory: Path, hook: Path) -> Launch:
-        raise NotImplementedError
+    def launch(
+        self, _remote: Remote, _endpoint: Endpoint, _directory: Path, _hook: Path
+    ) -> Launch | None:
+        """Only of wireguard-go."""
+        return Launch(("wireguard-go", "-f", self.device), {}) if self.userspace else None
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        raise NotImplementedError
+    def interface(self, remote: Remote, endpoint: Endpoint) -> wireguard.Interface:
+        return wireguard.interface(self.profile, remote, endpoint)
+
+    def carried(self, _environment: Mapping[str, str]) -> Carried:
+        """Nobody reports."""
+        raise OcgateError("WireGuard has no hook")

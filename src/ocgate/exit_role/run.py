@@ -11,32 +11,27 @@ standing, closed, when this one stops.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from ocgate import names, supervision
+from ocgate import supervision
 from ocgate.control import log as logs
 from ocgate.control import run_dir
-from ocgate.errors import MissingRequirement
 from ocgate.exit_role import hooks, services
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import CLOSED, intent_now
 from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.kinds import kind_of
 from ocgate.exit_role.record import forget_record
+from ocgate.exit_role.requirements import require_client, require_namespace, with_wireguard
 from ocgate.exit_role.sources import Sources, read, secret_variables, write_snapshot
-from ocgate.kernel import surroundings, sysctl
+from ocgate.kernel import sysctl
 from ocgate.kernel.apply import apply
-from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
 from ocgate.tunnel import killswitch
-
-# Whoever is neither its owner nor in its group: the client.
-_OTHERS_READ_WRITE = 0o006
 
 
 def run(environ: Mapping[str, str]) -> NoReturn:
@@ -46,8 +41,10 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     settings = sources.settings
     logs.configure(settings.log_format, settings.log_level)
     log = logs.stage("init-config")
+    facts = require_namespace(sources)
+    sources = with_wireguard(sources)
     kind = kind_of(sources)
-    facts = _require_machine(kind, settings.run_dir)
+    require_client(kind)
     for notice in (*sources.notices, *kind.notices):
         log.warning(notice)
     directory = settings.run_dir
@@ -91,28 +88,3 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
         log.error("there is no default route: the VPN server is reached when there is one")
     for wish in sysctl.unmet(plan.sysctls):
         log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
-
-
-def _require_machine(kind: Kind, directory: Path) -> Facts:
-    """What neither the configuration nor the packages can give."""
-    if os.geteuid() != 0:
-        raise MissingRequirement("ocgate exit must be root", hint="run it in a container, as root")
-    facts = observe()
-    if not facts.own_namespace:
-        raise MissingRequirement(
-            "ocgate exit must not run in the machine's own network: it would cut the machine off",
-            hint="run it in a container without --network host, or in a network namespace",
-        )
-    surroundings.require(directory)
-    mode = surroundings.TUN.stat().st_mode
-    if kind.uid is not None and mode & _OTHERS_READ_WRITE != _OTHERS_READ_WRITE:
-        raise MissingRequirement(
-            f"{surroundings.TUN} may not be opened by the tunnel's client, uid {names.TUNNEL_UID}",
-            hint=f"on the host: chmod 0666 {surroundings.TUN}",
-        )
-    for program in kind.programs:
-        if shutil.which(program, path=f"{os.defpath}:/usr/sbin:/sbin") is None:
-            raise MissingRequirement(
-                f"{program} is not installed", hint=f"apt-get install {program}"
-            )
-    return facts

@@ -24,6 +24,7 @@ from ocgate import names
 from ocgate.control.log import stage
 from ocgate.errors import OcgateError
 from ocgate.exit_role import machine as machines
+from ocgate.exit_role import wireguard
 from ocgate.exit_role.client import Running
 from ocgate.exit_role.keeper import CLOSED, Open
 from ocgate.exit_role.kind import Kind
@@ -66,7 +67,7 @@ class Runs(Protocol):
     @property
     def directory(self) -> Path: ...
 
-    def start(self, launch: Launch, *, uid: int | None) -> None: ...
+    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -143,7 +144,9 @@ class Runner:
         machine = before.machine
         open_for = machine.phase in (Phase.CONNECTING, Phase.UP, Phase.DEGRADED)
         running = await asyncio.to_thread(self._client.running) if open_for else None
-        if not open_for or running is None or running != before.running:
+        without = self.kind.uid is None and machine.stands  # the kernel is the client
+        known = running is not None and running == before.running
+        if not open_for or not (known or without):
             return False
         await self._keeper.hold(Open(machine.endpoint, machine.carried))
         self.machine, self._running = machine, running
@@ -248,6 +251,8 @@ class Runner:
                 await self._keeper.hold(Open(before.endpoint))
             if before is None or before.endpoint is not None:
                 await asyncio.to_thread(self._client.stop)
+            if self.kind.device == names.WIREGUARD_DEVICE:
+                await asyncio.to_thread(wireguard.forget, self.kind.device)
         except OcgateError as error:
             log.error("the tunnel's client can't be ended", why=str(error))
         self._running = None
@@ -285,11 +290,27 @@ class Runner:
             launch = self.kind.launch(remote, endpoint, self._client.directory, hook)
             await self._keeper.hold(Open(endpoint))
             self.serial += 1
-            await asyncio.to_thread(self._client.start, launch, uid=self.kind.uid)
-            self._running = await asyncio.to_thread(self._client.running)
+            if launch is not None:
+                await self._launched(launch)
+            return await self._established(remote, endpoint)
         except OcgateError as error:
             return Ended(error.message)
-        return None
+
+    async def _launched(self, launch: Launch) -> None:
+        uid, capabilities = self.kind.uid, self.kind.capabilities
+        assert uid is not None
+        if capabilities:
+            wireguard.make_socket_directory(uid)
+        await asyncio.to_thread(self._client.start, launch, uid=uid, capabilities=capabilities)
+        self._running = await asyncio.to_thread(self._client.running)
+
+    async def _established(self, remote: Remote, endpoint: Endpoint) -> Event | None:
+        """Of a device without a hook: what it carries is known, and it stands after a handshake."""
+        interface = self.kind.interface(remote, endpoint)
+        if interface is None:
+            return None
+        await asyncio.to_thread(wireguard.establish, self.kind.device, interface.text)
+        return Configured(interface.carried)
 
     async def _carrying(self, wanted: Open) -> Event | None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Sources:
 
     text: of OVPN_CONFIG or WG_CONFIG, "" for the other kinds. files: what it names, by that name;
     bytes, or why it can't be read. notices: settings without effect, one sentence each.
+    userspace: WireGuard is wireguard-go's, because this kernel has none.
     """
 
     settings: ExitSettings
@@ -41,6 +42,7 @@ class Sources:
     text: str = field(default="", repr=False)
     files: Mapping[str, bytes | str] = field(default_factory=dict, repr=False)
     notices: tuple[str, ...] = ()
+    userspace: bool = False
 
 
 def read(environ: Mapping[str, str]) -> Sources:
@@ -53,7 +55,7 @@ def read(environ: Mapping[str, str]) -> Sources:
 def reread(before: Sources) -> Sources:
     """The same files anew; the environment of a process does not change."""
     text, files = _texts(before.settings)
-    return Sources(before.settings, before.environment, text, files)
+    return replace(before, text=text, files=files)
 
 
 def write_snapshot(run_dir: Path, sources: Sources) -> None:
@@ -62,6 +64,7 @@ def write_snapshot(run_dir: Path, sources: Sources) -> None:
     kept = {
         "environment": dict(sources.environment),
         "text": sources.text,
+        "userspace": sources.userspace,
         "files": {name: _packed(held) for name, held in sources.files.items()},
     }
     write(run_dir / EXIT_SNAPSHOT, json.dumps(kept).encode())
@@ -74,7 +77,8 @@ def read_snapshot(run_dir: Path) -> Sources:
         kept: dict[str, Any] = json.loads(path.read_bytes())
         files = {name: _unpacked(held) for name, held in kept["files"].items()}
         settings = load_exit(kept["environment"]).settings
-        return Sources(settings, kept["environment"], kept["text"], files)
+        text, userspace = kept["text"], kept["userspace"]
+        return Sources(settings, kept["environment"], text, files, userspace=userspace)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OcgateError(
             f"{path}: not what `ocgate exit` writes at start: {error}", hint="Restart ocgate"

@@ -1,0 +1,135 @@
+"""An exit whose tunnel is WireGuard, the kernel's or wireguard-go's: see t6_exit.
+
+neighbour1 -- exit wg0 === UDP 51820 === wg0 provider (wireguard-go) --- services
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from t6_exit import Ground, LabFactory, ground
+
+from ocgate.lab import exit_role
+from ocgate.lab.addresses import PROVIDER
+from ocgate.lab.capture import now
+from ocgate.lab.packet import match
+from ocgate.lab.program import Mount
+from ocgate.lab.wait import wait_until
+
+NEEDED = ("wireguard-go", "wg")
+
+
+def missing() -> bool:
+    required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
+    return not required and any(shutil.which(program) is None for program in NEEDED)
+
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(missing(), reason=f"needs the programs {', '.join(NEEDED)}"),
+]
+
+WG_PORT = 51820
+TUNNEL = match(dst=PROVIDER, protocol="udp", dport=WG_PORT)
+SERVER_NET = "10.9.0.1/24"
+
+
+_MASQUERADE = """
+table inet wireguard {
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        ip saddr 10.9.0.0/24 oifname "eth0" masquerade
+    }
+}
+"""
+
+
+def keys() -> tuple[str, str]:
+    """A private key and its public one."""
+    made = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["wg", "pubkey"], input=made, capture_output=True, text=True, check=True)
+    return made.strip(), shown.stdout.strip()
+
+
+def replaced(g: Ground) -> str:
+    """A WireGuard server at the provider in the place of OpenVPN's; returns a client's file."""
+    g.provider.close()
+    private, public = keys()
+    own, peer = keys()
+    host = g.lab.provider
+    # wg(8) looks for every namespace's wg0 in one directory: each has its own view of it.
+    sockets = g.lab.path("wireguard")
+    sockets.mkdir()
+    Path("/var/run/wireguard").mkdir(exist_ok=True)
+    mount = Mount(sockets, Path("/var/run/wireguard"))
+    conf = g.lab.path("server.conf")
+    conf.write_text(
+        f"[Interface]\nPrivateKey = {private}\nListenPort = {WG_PORT}\n"
+        f"[Peer]\nPublicKey = {peer}\nAllowedIPs = 10.9.0.2/32\n"
+    )
+    script = f"wireguard-go -f wg0 & while ! wg setconf wg0 {conf}; do sleep 0.1; done; wait"
+    g.lab.spawn(host, ["sh", "-c", script], mounts=[mount])
+    has = lambda: host.netns.run(["ip", "link", "show", "wg0"], check=False).returncode == 0  # noqa: E731
+    wait_until(has, 5.0, "the server's wg0")
+    host.netns.ip(f"address add {SERVER_NET} dev wg0", "link set wg0 up")
+    host.netns.nft(_MASQUERADE)
+    return (
+        f"[Interface]\nPrivateKey = {own}\nAddress = 10.9.0.2/32\nDNS = 10.9.0.1\nMTU = 1400\n"
+        f"[Peer]\nPublicKey = {public}\nEndpoint = {PROVIDER}:{WG_PORT}\nAllowedIPs = 0.0.0.0/0\n"
+    )
+
+
+def by_wireguard(g: Ground, config: str) -> None:
+    """The ground's exit again, by this file."""
+    g.exit.stop()
+    path = g.lab.path("wg0.conf")
+    path.write_text(config)
+    g.exit = exit_role.start(g.lab, {"WG_CONFIG": str(path)})
+
+
+def test_wireguard_carries_the_network_and_nothing_leaks(lab: LabFactory) -> None:
+    g = ground(lab)
+    g.prove_leaks_are_seen()
+    config = replaced(g)
+    g.allowed.append(TUNNEL)
+    since = now()
+    by_wireguard(g, config)
+    g.exit.wait_healthy(30.0)
+    status = g.exit.status()["tunnel"]
+    assert (status["kind"], status["device"], status["mtu"]) == ("wireguard", "wg0", 1400)
+    assert status["resolvers"] == ["10.9.0.1"]
+    assert g.leaves_by_the_provider()
+    g.uplink.prove_sees(TUNNEL, "the tunnel", since=since)
+    g.assert_nothing_by_isp(since)
+
+
+def test_a_server_that_does_not_shake_hands_is_no_tunnel(lab: LabFactory) -> None:
+    """Clients are rejected, and the next attempt comes after a pause."""
+    g = ground(lab)
+    config = replaced(g)
+    wrong = config.replace(config.split("PublicKey = ")[1].split("\n")[0], keys()[1])
+    by_wireguard(g, wrong)
+    g.exit.wait_state("waiting", 40.0)
+    assert g.exit.status()["tunnel"]["last_failure"] == "the server does not answer"
+    assert g.rejected_at_once()
+
+
+def test_a_killed_wireguard_go_is_replaced(lab: LabFactory) -> None:
+    g = ground(lab)
+    g.prove_leaks_are_seen()
+    config = replaced(g)
+    g.allowed.append(TUNNEL)
+    by_wireguard(g, config)
+    g.exit.wait_healthy(30.0)
+    since, before = now(), g.exit.client_pid()
+    if before is None:
+        pytest.skip("this kernel has WireGuard: there is no process")
+    g.exit.kill_client()
+    wait_until(lambda: g.exit.client_pid() not in (None, before), 15.0, "another client")
+    g.exit.wait_healthy(30.0)
+    assert g.leaves_by_the_provider()
+    g.assert_nothing_by_isp(since)
