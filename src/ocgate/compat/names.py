@@ -54,31 +54,48 @@ _NO_POOLS = (
     "Destination pools are not in this version, so there is nothing to load: a configuration that "
     "sets VPN_BYPASS_… is refused at the start rather than served without them."
 )
-_NO_REPORT = (
-    "There is no report yet. Live sessions with their bytes: `ocgate status`; completed ones, a "
-    "JSON line each: the file that SESSION_HISTORY_FILE names."
-)
-_ONE_WAY = "every user leaves by the same exit in this version, shown in the table Exits"
 
 
 def _explain(arguments: Sequence[str]) -> Answer | None:
-    """`--explain USER [DESTINATION]`: which way that user's packets take."""
-    if "--explain" not in arguments:
+    """`--explain USER DESTINATION`: which way that user's packets take."""
+    word = next((word for word in arguments if word in ("--explain", "-e")), None)
+    if word is None:
         return None
-    who = arguments[arguments.index("--explain") + 1 :]
-    if not who or who[0].startswith("-"):
-        return Refusal("network-diagnostic --explain USER [DESTINATION]")
-    return Call(("status",), f"{who[0]!r}: {_ONE_WAY}")
+    who = list(arguments[arguments.index(word) + 1 :])
+    if len(who) < 2 or who[0].startswith("-"):
+        return Refusal("network-diagnostic --explain USER DESTINATION")
+    return Call(("explain", *(("--json",) if set(_JSON) & set(arguments) else ()), "--", *who[:2]))
+
+
+def _report(arguments: Sequence[str]) -> Answer | None:
+    """`-u NAME` has a value, which a table of options can't tell from one."""
+    found, left = ["sessions"], list(arguments)
+    while left:
+        word = left.pop(0)
+        if word in ("-u", "--user"):
+            if not left:
+                return Refusal("session-report --user NAME")
+            found.append(f"--user={left.pop(0)}")
+        elif word in _JSON:
+            found.append("--json")
+        elif word not in ("--no-geo", "--no-rate"):
+            return None  # told by the table
+    return Call(tuple(found))
 
 
 NAMES: Mapping[str, Name] = {
     "network-diagnostic": Name(
-        ("status",),
-        "shows server, network, exits, sessions, and what was blocked and why",
-        {**_JSON, "--full": (), "--basic": ()},
+        ("doctor",),
+        "checks everything, and says what is wrong and what to do",
+        {**_JSON, "--full": (), "-f": (), "--basic": (), "-b": ()},
         special=_explain,
     ),
-    "session-report": Name((), "who was connected", absent=_NO_REPORT),
+    "session-report": Name(
+        ("sessions",),
+        "reports live and completed sessions; where a client's address is on the map is not asked",
+        {**_JSON, "--user": (), "-u": (), "--no-geo": (), "--no-rate": ()},
+        special=_report,
+    ),
     "vpngw-reload": Name(("reload",), "re-reads the configuration, gateways included"),
     "vpngw-gw-resolve": Name(("reload",), "resolves gateways' names anew, with all the rest"),
     "bypass-reload": Name((), "re-reads destination pools", absent=_NO_POOLS),

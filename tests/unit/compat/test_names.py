@@ -43,23 +43,31 @@ def test_a_name_means_a_command_of_ours_or_says_why_there_is_none(name: str) -> 
 
 
 def test_the_diagnostic_speaks_json_when_asked_in_their_words() -> None:
-    assert answer("network-diagnostic", ["--json"]) == Call(("status", "--json"))
+    assert answer("network-diagnostic", ["--json"]) == Call(("doctor", "--json"))
 
 
-def test_an_option_that_only_shortens_is_dropped() -> None:
-    assert answer("network-diagnostic", ["--basic"]) == Call(("status",))
+@pytest.mark.parametrize("option", ["--basic", "-f"])
+def test_an_option_that_only_shortens_is_dropped(option: str) -> None:
+    assert answer("network-diagnostic", [option]) == Call(("doctor",))
 
 
-def test_explain_says_that_all_users_leave_by_one_exit_and_shows_it() -> None:
-    found = answer("network-diagnostic", ["--explain", "alice", "5.255.192.10"])
-    assert isinstance(found, Call)
-    assert found.argv == ("status",)
-    assert "'alice'" in found.note
-    assert "same exit" in found.note
+def test_explain_takes_a_user_and_a_destination() -> None:
+    """A user's name may begin with anything; what is missing is shown."""
+    assert answer("network-diagnostic", ["--explain", "alice", "5.255.192.10"]) == Call(
+        ("explain", "--", "alice", "5.255.192.10")
+    )
+    assert answer("network-diagnostic", ["--json", "-e", "a", "::1"]) == Call(
+        ("explain", "--json", "--", "a", "::1")
+    )
+    for words in (["--explain"], ["--explain", "alice"]):
+        assert isinstance(answer("network-diagnostic", words), Refusal)
 
 
-def test_explain_without_a_user_shows_its_form() -> None:
-    assert isinstance(answer("network-diagnostic", ["--explain"]), Refusal)
+def test_the_report_takes_a_user() -> None:
+    words = ["-u", "-x y", "--no-geo", "--no-rate", "-j"]
+    assert answer("session-report", words) == Call(("sessions", "--user=-x y", "--json"))
+    assert isinstance(answer("session-report", ["--user"]), Refusal)
+    assert isinstance(answer("session-report", ["--csv"]), Refusal)
 
 
 def test_an_option_without_meaning_here_is_refused_by_name() -> None:
