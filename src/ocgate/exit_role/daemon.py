@@ -26,7 +26,8 @@ from ocgate.exit_role import status
 from ocgate.exit_role.client import Client
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
-from ocgate.exit_role.kinds import kind_of
+from ocgate.exit_role.kinds import Provided, kind_of
+from ocgate.exit_role.listing import Servers
 from ocgate.exit_role.lookups import Lookups
 from ocgate.exit_role.machine import Next
 from ocgate.exit_role.prober import Prober
@@ -68,7 +69,7 @@ class Control:
             self.kind,
             self.keeper,
             Client(run_dir),
-            Lookups(self.keeper),
+            Lookups(self.keeper, servers=self._servers(settings.cache_dir)),
             rotate=settings.exit_rotate,
         )
         self.prober = Prober(
@@ -98,6 +99,11 @@ class Control:
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
         self._complaint = ("", 0.0)  # what, and when it was said last
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers, guest=_GUEST)
+
+    def _servers(self, cache_dir: Path) -> Servers | None:
+        """Of a provider; the other kinds know theirs."""
+        kind = self.kind
+        return Servers(self.keeper, kind, cache_dir) if isinstance(kind, Provided) else None
 
     async def serve(self) -> None:
         """Until SIGTERM."""

@@ -33,6 +33,13 @@ class Holds(Protocol):
         """Make the kernel hold this."""
 
 
+class Lists(Protocol):
+    """A provider's servers, likewise."""
+
+    async def remotes(self, lookups: Lookups) -> tuple[Remote, ...]:
+        """In the order in which they are tried."""
+
+
 class Lookups:
     """Remembers each name's last good addresses: a DNS outage is no reason to stay closed."""
 
@@ -42,15 +49,19 @@ class Lookups:
         *,
         resolv_conf: Path = RESOLV_CONF,
         resolve: Callable[[str, Family, float], Awaitable[Answer]] = resolve,
+        servers: Lists | None = None,
     ) -> None:
         self._keeper = keeper
         self._resolv_conf = resolv_conf
         self._resolve = resolve
+        self._servers = servers
         self._known: dict[str, tuple[Address, ...]] = {}
 
     async def remotes(self) -> tuple[Remote, ...]:
         """Of a kind whose servers have to be listed; raises OcgateError."""
-        raise OcgateError("there is no list of servers")
+        if self._servers is None:
+            raise OcgateError("there is no list of servers")
+        return await self._servers.remotes(self)
 
     async def endpoint(self, remote: Remote, nth: int) -> Endpoint:
         """Of several addresses the nth, counted round and round; raises NotResolved or OcgateError

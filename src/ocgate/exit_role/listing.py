@@ -1,0 +1,97 @@
+"""Finds out which servers a provider has, while the switch is open for its API and nothing else.
+
+name of the API ── lookups ──> address ── keeper: port 443 of it ──> provider_list.obtain
+                      └─ not resolved, not reachable: the copy that was kept
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ocgate.control.log import stage
+from ocgate.errors import OcgateError
+from ocgate.exit_role.keeper import Open
+from ocgate.exit_role.kinds import Provided
+from ocgate.plan.facts import Address
+from ocgate.tunnel.model import Bootstrap, Endpoint, Remote
+from ocgate.tunnel.provider import Ask, Listing
+from ocgate.tunnel.provider_fetch import Api
+from ocgate.tunnel.provider_list import obtain
+
+_HTTPS = 443
+
+log = stage("svc-control")
+
+
+class Holds(Protocol):
+    """The keeper, as far as it is needed here."""
+
+    async def hold(self, wanted: Open) -> None:
+        """Make the kernel hold this."""
+
+
+class Resolves(Protocol):
+    """The look-ups, likewise."""
+
+    async def addresses(self, host: str) -> tuple[Address, ...]:
+        """All addresses of a name; raises OcgateError."""
+
+
+def _asks(host: str, address: Address) -> Ask:
+    return Api(host, address).ask
+
+
+class Servers:
+    """The servers of one provider for one wish."""
+
+    def __init__(
+        self,
+        keeper: Holds,
+        kind: Provided,
+        cache_dir: Path,
+        *,
+        asks: Callable[[str, Address], Ask] = _asks,
+    ) -> None:
+        self._keeper = keeper
+        self._kind = kind
+        self._cache_dir = cache_dir
+        self._asks = asks
+
+    async def remotes(self, lookups: Resolves) -> tuple[Remote, ...]:
+        """In the order in which they are tried; raises OcgateError where there is no list."""
+        provider, wish = self._kind.provider, self._kind.wish
+        listing = await self._listing(lookups) if provider.needs_list(wish) else None
+        return provider.remotes(listing, wish, random.shuffle)
+
+    async def _listing(self, lookups: Resolves) -> Listing:
+        ask = await self._door(lookups)
+        obtained = await asyncio.to_thread(
+            obtain,
+            self._kind.provider,
+            self._kind.wish,
+            ask=ask,
+            cache_dir=self._cache_dir,
+            now=time.time(),
+        )
+        for notice in obtained.notices:
+            log.warning("list of servers", why=notice)
+        count = len(obtained.listing.servers)
+        log.info("servers listed", provider=self._kind.name, servers=count, age=obtained.age)
+        return obtained.listing
+
+    async def _door(self, lookups: Resolves) -> Ask | None:
+        """How the API is asked, with the switch open for it; None where its name has no address."""
+        host = self._kind.provider.service
+        try:
+            address = (await lookups.addresses(host))[0]
+        except OcgateError as error:
+            log.warning("the provider's API can't be found", name=host, why=error.message)
+            return None
+        service = Endpoint(address, _HTTPS, ("tcp",))
+        await self._keeper.hold(Open(bootstrap=Bootstrap(services=(service,))))
+        return self._asks(host, address)
