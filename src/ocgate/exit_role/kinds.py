@@ -179,6 +179,7 @@ class WireGuard:
 
     @property
     def notices(self) -> tuple[str, ...]:
+        """The file's, and whose WireGuard it is."""
         said = ("This kernel has no WireGuard: wireguard-go is used, which is slower.",)
         return (*self.profile.notices, *(said if self.userspace else ()))
 

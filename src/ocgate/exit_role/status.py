@@ -99,7 +99,7 @@ def _tunnel(seen: Observed) -> TunnelStatus:
         addresses=[str(address) for address in carried.addresses] if carried else [],
         mtu=carried.mtu if carried else None,
         resolvers=[str(address) for address in carried.resolvers] if carried else [],
-        ipv6=carried.has(6) if carried else False,
+        ipv6=seen.keeper.intent.carries(6),
         attempts=machine.attempts,
         failures=machine.failures,
         last_failure=machine.why or None,
