@@ -86,7 +86,7 @@ class CertWatch:
         try:
             keys = await asyncio.to_thread(read_keys, sources)
             if await asyncio.to_thread(key_copies.in_use, self._run_dir, keys):
-                self._calm()
+                self._calm(await asyncio.to_thread(orphaned, paths(sources)))
                 return
             await self._conf.renew(self._prepared())
         except OcgateError as error:
@@ -156,7 +156,10 @@ class CertWatch:
                     why=self._blind, remedy="raise sysctl fs.inotify.max_user_instances"
                     " or max_user_watches on the host")  # fmt: skip
 
-    def _calm(self) -> None:
+    def _calm(self, orphan: str) -> None:
+        if orphan:
+            self._troubled(orphan)
+            return
         if self.trouble:
             log.info("certificate files are again those in use")
         self.trouble = ""
@@ -172,6 +175,19 @@ def paths(sources: Sources) -> list[Path]:
     base = sources.settings.config_dir
     named = (base / found.value for found in named_files(sources.document) if found.copied)
     return list(dict.fromkeys(named))
+
+
+def orphaned(files: list[Path]) -> str:
+    """Why a renewal will never be seen: a file that is bind-mounted alone stays the former one when
+    its name gets another outside. Its link count is 0 then (inode(7))."""
+    for path in files:
+        with contextlib.suppress(OSError):
+            if path.stat().st_nlink == 0:
+                return (
+                    f"{path} was replaced outside of this container, which still sees the former "
+                    "one: mount its directory instead of the file, and restart"
+                )
+    return ""
 
 
 def _is_on(settings: Settings) -> bool:

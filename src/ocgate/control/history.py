@@ -66,7 +66,7 @@ class History:
         self._exit = exit
         self._append = append
         self._clock = clock
-        self._waiting: dict[tuple[int, int], _Ended] = {}
+        self._waiting: dict[int, dict[tuple[int, int], _Ended]] = {}  # by worker
         self._queue: deque[bytes] = deque()
         self._more = asyncio.Event()
         self._known: frozenset[tuple[str, str]] | None = None
@@ -100,17 +100,15 @@ class History:
             return
         loop = asyncio.get_running_loop()
         timer = loop.call_later(HOOK_PATIENCE, self._give_up, session.key)
-        self._waiting[session.key] = _Ended(session, record, timer)
+        self._waiting.setdefault(session.worker, {})[session.key] = _Ended(session, record, timer)
 
     def reported(self, worker: int, ending: Ending, moved: Moved | None) -> None:
         """A disconnect hook tells of a session that had ended already, or of an unknown one."""
-        candidates = tuple(e.session for e in self._waiting.values() if e.session.worker == worker)
+        candidates = tuple(each.session for each in self._waiting.get(worker, {}).values())
         session = ended_by(candidates, ending, now=self._clock())
-        if session is None or moved is None:
-            return
-        waiting = self._waiting.pop(session.key)
-        waiting.timer.cancel()
-        self._put(replace(waiting.record, bytes_in=moved.received, bytes_out=moved.sent))
+        waiting = None if session is None or moved is None else self._taken(session.key)
+        if waiting is not None and moved is not None:
+            self._put(replace(waiting.record, bytes_in=moved.received, bytes_out=moved.sent))
 
     def missed(self, session: Session) -> None:
         """One that a former control plane left, and that has ended since; or before, and then the
@@ -138,9 +136,9 @@ class History:
     async def close(self, left: Iterable[Session]) -> None:
         """The last lines; left: sessions that ended just now, which nobody will report."""
         for session in left:
-            if session.key not in self._waiting:  # a hook may be under way
+            if session.key not in self._waiting.get(session.worker, {}):  # a hook is under way
                 self.ended(session, "the server was stopped")
-        for key in tuple(self._waiting):
+        for key in [key for of_worker in self._waiting.values() for key in of_worker]:
             self._give_up(key)
         try:
             await asyncio.wait_for(self._flush(), CLOSING)
@@ -149,10 +147,18 @@ class History:
 
     def _give_up(self, key: tuple[int, int]) -> None:
         """Nobody tells its bytes."""
-        ended = self._waiting.pop(key, None)
+        ended = self._taken(key)
+        if ended is not None:
+            self._put(ended.record)
+
+    def _taken(self, key: tuple[int, int]) -> _Ended | None:
+        of_worker = self._waiting.get(key[0], {})
+        ended = of_worker.pop(key, None)
         if ended is not None:
             ended.timer.cancel()
-            self._put(ended.record)
+            if not of_worker:
+                del self._waiting[key[0]]
+        return ended
 
     def _put(self, record: Record) -> None:
         self._queue.append(written(record))

@@ -53,7 +53,32 @@ def _families(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("ocgate_guard_intact", intact, value=float(network["guard"]))
     yield repairs(network["repairs"])
     yield from _exits([found for found in status["exits"] if found["state"] in _WATCHED])
+    yield from _upkeep(status)
     yield from blocked(status["blocked"])
+
+
+def _upkeep(status: Status) -> Iterator[Metric]:
+    """Certificates by their virtual host, and whether the history is whole."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    end = GaugeMetricFamily(
+        "ocgate_certificate_not_after_seconds",
+        "When the first of the virtual host's certificates ends, in seconds since the epoch.",
+        labels=("vhost",),
+    )
+    ends: dict[str, float] = {}
+    for found in status["certificates"]:
+        if found["not_after"] is not None:
+            moment = datetime.fromisoformat(found["not_after"]).timestamp()
+            ends[found["vhost"]] = min(moment, ends.get(found["vhost"], moment))
+    for vhost, moment in ends.items():
+        end.add_metric((vhost,), moment)
+    yield end
+    renewal = "1 while certificate files can't be used as they are, and the former ones stay."
+    trouble = float(bool(status["certificate_trouble"]))
+    yield GaugeMetricFamily("ocgate_certificate_trouble", renewal, value=trouble)
+    lost = "Completed sessions that could not be written down."
+    yield CounterMetricFamily("ocgate_history_lost", lost, value=status["history"]["lost"])
 
 
 def repairs(count: int) -> Metric:

@@ -8,7 +8,14 @@ import sys
 from prometheus_client.parser import text_string_to_metric_families
 
 from ocgate.control.metrics import render
-from ocgate.control.status_schema import BlockedStatus, ExitStatus, SessionStatus, Status
+from ocgate.control.status_schema import (
+    BlockedStatus,
+    CertificateStatus,
+    ExitStatus,
+    HistoryStatus,
+    SessionStatus,
+    Status,
+)
 
 EXIT = ExitStatus(
     exit="default",
@@ -66,6 +73,12 @@ STATUS = Status(
         )
     ],
     blocked=[BlockedStatus(reason="spoofed_source", packets=12, bytes=700, explanation="x")],
+    certificates=[
+        CertificateStatus(vhost="default", file="a", names=[], not_after=end, since=None)
+        for end in ("2026-03-02T00:00:00Z", "2026-03-01T00:00:00Z", None)
+    ],
+    certificate_trouble="",
+    history=HistoryStatus(file="h", written=1, waiting=0, lost=4, trouble=""),
 )
 
 
@@ -91,6 +104,9 @@ def test_every_figure_is_the_status_documents() -> None:
         f"ocgate_exit_since_seconds{default4}": 1772323200,
         f"ocgate_exit_probe_rtt_seconds{default4}": 0.012,
         f"ocgate_exit_transitions_total{default4}": 3,
+        "ocgate_certificate_not_after_seconds/vhost=default": 1772323200,
+        "ocgate_certificate_trouble": 0,
+        "ocgate_history_lost_total": 4,
         "ocgate_blocked_packets_total/reason=spoofed_source": 12,
         "ocgate_blocked_bytes_total/reason=spoofed_source": 700,
     }
