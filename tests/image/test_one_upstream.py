@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from i1_example import SiteFactory, Watch
 
@@ -42,9 +40,7 @@ def test_nothing_leaves_while_the_exit_is_stopped_and_clients_return_with_it(
     begun = now()
     with UdpStream(c.client.netns, SERVICE, rate=100) as stream:
         stream.wait_for(10)
-        since = time.monotonic()
-        c.project.compose("stop", "exit")
-        c.wait_rejected("exit stopped: clients are rejected", since=since)
+        c.rejected_after("exit stopped", lambda: c.project.compose("stop", "exit"))
         rejected, lost = now(), stream.tally.lost
         wait_until(lambda: stream.tally.lost > lost + 50, 5.0, "half a second of rejections")
         c.assert_silent(stream.marker, rejected)

@@ -80,10 +80,12 @@ class Chained:
                    interval=_ASK_SECONDS)  # fmt: skip
         self.recoveries[what] = time.monotonic() - since
 
-    def wait_rejected(self, what: str, *, since: float) -> None:
-        """Wait until TCP and UDP of clients are refused at once; `since` (monotonic) is noted."""
+    def rejected_after(self, what: str, act: Callable[[], object]) -> None:
+        """Do it, and wait until TCP and UDP of clients are refused at once."""
+        since = time.monotonic()
+        act()
         wait_until(self._rejected, BACK_SECONDS, "clients to be rejected", interval=_ASK_SECONDS)
-        self.recoveries[what] = time.monotonic() - since
+        self.recoveries[f"{what}: clients are rejected"] = time.monotonic() - since
 
     def _rejected(self) -> bool:
         answers = [self.ask(), ask_tcp(self.client.netns, SERVICE, timeout=_ANSWER_SECONDS)]
@@ -156,7 +158,7 @@ class Chained:
         self.client = join(self.site, self.project, self.server)
         self.wait_passing(what, since=since)
 
-    def measured(self, what: str, act: Callable[[], None]) -> None:
+    def measured(self, what: str, act: Callable[[], object]) -> None:
         """Do it, and wait until clients' packets pass again."""
         since = time.monotonic()
         act()
@@ -164,7 +166,7 @@ class Chained:
 
 
 def chained(
-    site: DockerHosts, project: Project, expected: IPv4Address, *, first: str = "the first start"
+    site: DockerHosts, project: Project, expected: IPv4Address, *, exit_service: str = "exit"
 ) -> Chained:
     """Start the example, connect its first client, and wait until that leaves by the exit."""
     since = time.monotonic()
@@ -174,9 +176,9 @@ def chained(
     host, engine = project.engine.host, project.engine
     bridges = [engine.bridge(f"{project.directory.name}_{name}") for name in ("front", "vpn")]
     uplink, front, vpn_net = (site.capture(host, device) for device in ("uplink", *bridges))
-    made = Chained(site, project, client, expected, uplink, front, vpn_net)
+    made = Chained(site, project, client, expected, uplink, front, vpn_net, exit=exit_service)
     wait_until(made.passes_or_none, BACK_SECONDS, "clients to get out", interval=_ASK_SECONDS)
-    made.recoveries[first] = time.monotonic() - since
+    made.recoveries["first start"] = time.monotonic() - since
     return made
 
 
