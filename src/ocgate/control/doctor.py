@@ -32,7 +32,7 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.probe import ProbeResult, probe
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan import requirements
-from ocgate.plan.exits import ExitKind
+from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Address
 
 # Between two looks at the counters. What happens all the time shows within a second.
@@ -180,7 +180,7 @@ async def _resolver(prepared: Prepared, resolver: Address) -> Finding:
         return _answered(name, result, "Start a resolver on this host that listens there")
     way = intent.exits[0 if resolver.version == 4 else 1]
     if not way.usable:
-        return Finding(name, Verdict.NOTE, f"not asked, since the exit is closed: {way.closed}")
+        return Finding(name, Verdict.NOTE, f"not asked: {_closed(way)}")
     if way.kind is ExitKind.GATEWAY and intent.steering is not None:
         ports = intent.steering.ports
         result = await probe([(resolver, DNS)], timeout=PROBE, mark=MARK_GATEWAY, ports=ports)
@@ -189,6 +189,10 @@ async def _resolver(prepared: Prepared, resolver: Address) -> Finding:
     return _answered(
         name, result, "Push another resolver (`dns =` in ocserv.conf), or open the way"
     )
+
+
+def _closed(way: Exit) -> str:
+    return f"the exit is closed: {way.closed}" if way.closed else "there is no default route"
 
 
 def _answered(name: str, result: ProbeResult, remedy: str) -> Finding:

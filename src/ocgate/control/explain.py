@@ -182,7 +182,8 @@ class _Packet:
         reason = "ipv6_rejected" if plain6 else "exit_closed"
         if self.prepared.intent.steering is None and self.family == 4:
             reason = "no_exit"
-        self._step(f"{NFT_TABLE} from_client", f"rejected, counted as {reason}")
+        chain = "forward_from_client" if reason == "no_exit" else "from_client"
+        self._step(f"{NFT_TABLE} {chain}", f"rejected, counted as {reason}")
         name = VARIABLES[self.family] if self.intent.steering else "the exit"
         return _End("rejected", f"{name} can't be used now: {why}", reason=reason)
 
