@@ -29,7 +29,7 @@ from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
 from ocgate.exit_role.kinds import Provided, kind_of
 from ocgate.exit_role.listing import Servers
 from ocgate.exit_role.lookups import Lookups
-from ocgate.exit_role.machine import Next
+from ocgate.exit_role.machine import Listed, Next
 from ocgate.exit_role.prober import Prober
 from ocgate.exit_role.record import read_record
 from ocgate.exit_role.runner import Runner
@@ -44,6 +44,10 @@ from ocgate.sessions.protocol import refused_reply
 # not succeed is tried again after a second.
 UNPROMPTED_LOOK = 60.0  # seconds
 UNSETTLED_LOOK = 1.0  # seconds
+
+# Loads change by the minute, but matter when a server is chosen: a list of this morning serves.
+# An API that does not answer is left alone for an hour.
+RELIST_AFTER, RELIST_POLL, RELIST_RETRY = 6 * 3600.0, 60.0, 3600.0  # seconds
 
 COMPLAINT_EVERY = 10.0  # seconds between two equal ones
 
@@ -64,12 +68,13 @@ class Control:
         settings = self.sources.settings
         self.kind = kind_of(self.sources)
         self.keeper = Keeper(self.nft, run_dir, intent_of(settings, self.kind))
+        self.servers = self._servers(settings.cache_dir)
         self.runner = Runner(
             run_dir,
             self.kind,
             self.keeper,
             Client(run_dir),
-            Lookups(self.keeper, servers=self._servers(settings.cache_dir)),
+            Lookups(self.keeper, servers=self.servers),
             rotate=settings.exit_rotate,
         )
         self.prober = Prober(
@@ -121,6 +126,7 @@ class Control:
                     self.runner.run(),
                     self.prober.run(),
                     self._unprompted(),
+                    self._relisting(),
                 )
             ]
             await stop.wait()
@@ -149,6 +155,24 @@ class Control:
                 continue
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
             await self._look()
+
+    async def _relisting(self) -> None:
+        """A provider's list is renewed through the tunnel, so that the next server is chosen by it;
+        soon where it came from a kept copy."""
+        pause = RELIST_POLL
+        while self.servers is not None:
+            await asyncio.sleep(pause)
+            carried, pause = self.runner.machine.carried, RELIST_POLL
+            if carried is None or time.time() - self.servers.listed_at < RELIST_AFTER:
+                continue
+            pause = RELIST_RETRY
+            try:
+                remotes = await self.servers.renewed(carried)
+            except OcgateError as error:
+                log.info("the list of servers is not renewed", why=error.message)
+                remotes = ()
+            if remotes:
+                await self.runner.say(Listed(remotes))
 
     async def _look(self, *, by: str = "") -> None:
         try:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +18,17 @@ from ocgate.control.log import stage
 from ocgate.errors import OcgateError
 from ocgate.exit_role.keeper import Open
 from ocgate.exit_role.kinds import Provided
-from ocgate.plan.facts import Address
-from ocgate.tunnel.model import Bootstrap, Endpoint, Remote
+from ocgate.exits.resolver import Answer, Lookup, resolve
+from ocgate.plan.facts import Address, Family
+from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, Remote
 from ocgate.tunnel.provider import Ask, Listing
 from ocgate.tunnel.provider_fetch import Api
 from ocgate.tunnel.provider_list import obtain
 
 _HTTPS = 443
+
+# A tunnel's resolver may be the other end of the world.
+_LOOKUP_LIMIT = 5.0  # seconds
 
 log = stage("svc-control")
 
@@ -56,11 +61,14 @@ class Servers:
         cache_dir: Path,
         *,
         asks: Callable[[str, Address], Ask] = _asks,
+        resolve: Callable[[str, Family, float, Lookup], Awaitable[Answer]] = resolve,
     ) -> None:
         self._keeper = keeper
         self._kind = kind
         self._cache_dir = cache_dir
         self._asks = asks
+        self._resolve = resolve
+        self.listed_at = 0.0  # seconds since 1970, when the API last gave a list
 
     async def remotes(self, lookups: Resolves) -> tuple[Remote, ...]:
         """In the order in which they are tried; raises OcgateError where there is no list."""
@@ -68,8 +76,25 @@ class Servers:
         listing = await self._listing(lookups) if provider.needs_list(wish) else None
         return provider.remotes(listing, wish, random.shuffle)
 
+    async def renewed(self, carried: Carried) -> tuple[Remote, ...]:
+        """The same while a tunnel stands, asked through it and nothing else; raises OcgateError
+        where it offers no resolver, or the API does not answer."""
+        provider, wish = self._kind.provider, self._kind.wish
+        if not provider.needs_list(wish):
+            return ()
+        with tempfile.NamedTemporaryFile("w", suffix=".resolv.conf") as file:
+            file.writelines(f"nameserver {address}\n" for address in carried.resolvers)
+            file.flush()
+            lookup = Lookup(resolv_conf=Path(file.name))
+            answer = await self._resolve(provider.service, 4, _LOOKUP_LIMIT, lookup)
+        ask = self._asks(provider.service, answer.addresses[0])
+        listing = await self._obtained(ask)
+        return provider.remotes(listing, wish, random.shuffle)
+
     async def _listing(self, lookups: Resolves) -> Listing:
-        ask = await self._door(lookups)
+        return await self._obtained(await self._door(lookups))
+
+    async def _obtained(self, ask: Ask | None) -> Listing:
         obtained = await asyncio.to_thread(
             obtain,
             self._kind.provider,
@@ -78,6 +103,8 @@ class Servers:
             cache_dir=self._cache_dir,
             now=time.time(),
         )
+        if not obtained.age:
+            self.listed_at = time.time()
         for notice in obtained.notices:
             log.warning("list of servers", why=notice)
         count = len(obtained.listing.servers)

@@ -55,7 +55,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Listed:
-    """Which servers there are; at least one."""
+    """Which servers there are, or are now; at least one."""
 
     remotes: tuple[Remote, ...]
 
@@ -215,6 +215,8 @@ def step(machine: Machine, event: Event, now: float) -> Step:
             return _next(machine, remotes, now)
         case Phase.RESOLVING, Listed(remotes=remotes) if not machine.remotes:
             return _look_up(replace(machine, remotes=remotes))
+        case _, Listed(remotes=remotes):
+            return _relisted(machine, remotes), ()
         case Phase.RESOLVING, Resolved(endpoint=endpoint):
             return _connect(machine, endpoint, now)
         case Phase.RESOLVING, NotResolved(why=why):
@@ -281,6 +283,14 @@ def _look_up(machine: Machine) -> Step:
         return machine, (List(),)
     nth = (machine.attempts - 1) // len(machine.remotes)
     return machine, (Resolve(machine.remote, nth),)
+
+
+def _relisted(machine: Machine, remotes: tuple[Remote, ...]) -> Machine:
+    """A newer list, for the next attempt; the server that is tried or used now stays."""
+    if machine.remote is None:
+        return replace(machine, remotes=remotes)
+    others = tuple(remote for remote in remotes if remote != machine.remote)
+    return replace(machine, remotes=(machine.remote, *others), index=0)
 
 
 def _connect(machine: Machine, endpoint: Endpoint, now: float) -> Step:

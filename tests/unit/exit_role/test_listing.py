@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from ocgate.errors import OcgateError
 from ocgate.exit_role.keeper import Open
 from ocgate.exit_role.kinds import Provided
 from ocgate.exit_role.listing import Servers
+from ocgate.exits.resolver import Answer, Lookup
 from ocgate.lab import nordvpn_api as lab
 from ocgate.plan.facts import Address
-from ocgate.tunnel.model import Bootstrap, Endpoint
+from ocgate.tunnel.model import Bootstrap, Carried, Endpoint
 from ocgate.tunnel.nordvpn import NordVpn
 from ocgate.tunnel.provider import Ask, NotListed, Wish
 from ocgate.tunnel.provider_fetch import Api
@@ -92,3 +93,21 @@ def test_named_servers_need_neither_resolver_nor_api(api: lab.Api, tmp_path: Pat
     (remote,) = asyncio.run(servers.remotes(lookups))
     assert remote.host == "us1234.nordvpn.com"
     assert (lookups.asked, keeper.held, api.behaviour.asked) == ([], [], [])
+
+
+def test_a_list_is_renewed_through_the_tunnel_by_its_resolver(api: lab.Api, tmp_path: Path) -> None:
+    """The switch is not touched: it is open for the tunnel already."""
+    keeper, asked = _Keeper(), []
+
+    async def resolve(name: str, family: int, limit: float, lookup: Lookup) -> Answer:
+        asked.append((name, lookup.resolv_conf.read_text()))
+        return Answer((ADDRESS,), 60.0, "10.8.0.1")
+
+    servers = _servers(api, keeper, Wish(countries=("DE",)), tmp_path)
+    servers._resolve = resolve
+    carried = Carried((ip_interface("10.8.0.2/32"),), 1500, (ip_address("10.8.0.1"),))
+    remotes = asyncio.run(servers.renewed(carried))
+    assert [remote.label for remote in remotes] == ["de1002.nordvpn.com", "de1001.nordvpn.com"]
+    assert asked == [("api.nordvpn.com", "nameserver 10.8.0.1\n")]
+    assert keeper.held == []
+    assert servers.listed_at > 0

@@ -67,6 +67,7 @@ EVENTS: dict[str, Event] = {
 
 # Phase, event -> next phase and the kinds of its effects; what is not here changes nothing.
 TABLE = {
+    **{(phase, "listed"): (phase, []) for phase in Phase},
     (Phase.RESOLVING, "resolved"): (Phase.CONNECTING, [Start]),
     (Phase.RESOLVING, "not resolved"): (Phase.WAITING, [Close]),
     (Phase.RESOLVING, "next"): (Phase.RESOLVING, [Close, Resolve]),
@@ -123,6 +124,16 @@ def test_where_the_servers_are_not_known_they_are_listed_first() -> None:
     failed, effects = step(machine, NotResolved("no list"), NOW)
     assert effects == (Close(),)
     assert step(failed, Tick(), NOW + 1)[1] == (List(),)
+
+
+def test_a_newer_list_is_for_the_next_attempt() -> None:
+    listed, _ = step(UP, Listed((C, B)), NOW)
+    assert (listed.remote, listed.remotes) == (A, (A, C, B))
+    listed, _ = step(listed, Listed((B, A)), NOW)
+    assert listed.remotes == (A, B)
+    assert step(listed, Ended("it ended"), NOW)[0].remote == B
+    nobody = replace(WAITING, remotes=(), index=0)
+    assert step(nobody, Listed((C,)), NOW)[0].remote == C
 
 
 def test_what_is_started_and_carried_is_what_the_event_said() -> None:
