@@ -15,6 +15,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
@@ -59,6 +60,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.get_closest_marker(kind) and (reason := missing(kind)):
             required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
             (pytest.fail if required else pytest.skip)(reason)
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own() -> Iterator[None]:
+    """A log that one test sends to its captured stderr must not be written to by the next one."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
