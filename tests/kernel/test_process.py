@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -46,3 +47,21 @@ def test_the_peer_of_a_unix_socket_is_known() -> None:
     with near, far:
         found = process.peer(near)
     assert (found.pid, found.uid, found.gid) == (os.getpid(), os.getuid(), os.getgid())
+
+
+def test_a_process_descends_from_its_parents_and_from_nobody_else() -> None:
+    own = os.getpid()
+    child = subprocess.Popen(["sh", "-c", "sleep 30 & echo $!; wait"], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        assert process.descends(own, own, generations=0)
+        assert process.descends(child.pid, own, generations=1)
+        assert process.descends(grandchild, own, generations=2)
+        assert not process.descends(grandchild, own, generations=1)
+        assert not process.descends(own, child.pid, generations=3)
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+        child.kill()
+        child.wait()
+    assert not process.descends(grandchild, own, generations=3)

@@ -29,7 +29,7 @@ from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
 from ocgate.exit_role.kinds import Provided, kind_of
 from ocgate.exit_role.listing import Servers
 from ocgate.exit_role.lookups import Lookups
-from ocgate.exit_role.machine import Listed, Next
+from ocgate.exit_role.machine import Listed
 from ocgate.exit_role.prober import Prober
 from ocgate.exit_role.record import read_record
 from ocgate.exit_role.runner import Runner
@@ -194,7 +194,7 @@ class Control:
             for name, value in fields.items()
             if name != HOOK_PID
         }
-        why = await self.runner.configured(told)
+        why = await self.runner.configured(told, hook=int(fields[HOOK_PID]))
         if why:
             return refused_reply(why)
         self.prober.nudge()
@@ -227,9 +227,8 @@ class Control:
             log.error("reload refused, nothing changed", why=str(error))
             return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
         self.sources = sources
-        self.runner.kind = kind
         write_snapshot(self.run_dir, sources)
-        why = await self.runner.say(Next(kind.remotes()))
+        why = await self.runner.turn(kind)
         log.info("reloaded")
         remote = self.runner.machine.remote
         said = f"not yet: {why}" if why else f"taking {remote.label}" if remote else "listing"

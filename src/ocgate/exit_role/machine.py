@@ -164,7 +164,8 @@ class Machine:
     """One exit.
 
     remotes:    servers in the order in which they are tried; none before they are listed.
-    rotate:     seconds after which a tunnel that is up is left for the next server; 0: never.
+    rotate:     seconds after which a tunnel that is up is left for the next server, where there is
+                one; 0: never.
     index:      of the server that is tried or used now.
     since:      when it came into this phase.
     until:      when Tick is due, None for never.
@@ -310,7 +311,7 @@ def _carry(machine: Machine, carried: Carried, now: float) -> Step:
 
 
 def _up(machine: Machine, now: float) -> Machine:
-    until = now + machine.rotate if machine.rotate else None
+    until = now + machine.rotate if machine.rotate and len(machine.remotes) > 1 else None
     return replace(machine, phase=Phase.UP, since=now, until=until)
 
 

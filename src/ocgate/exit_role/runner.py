@@ -39,6 +39,7 @@ from ocgate.exit_role.machine import (
     List,
     Listed,
     Machine,
+    Next,
     NotResolved,
     Phase,
     Resolve,
@@ -50,6 +51,9 @@ from ocgate.exit_role.record import Record, write_record
 from ocgate.exit_role.told import tell
 from ocgate.kernel import process
 from ocgate.tunnel.model import Endpoint, Launch, Remote
+
+# From a client to its hook: OpenVPN runs it itself, openconnect by a shell.
+_GENERATIONS = 3
 
 log = stage("svc-control")
 
@@ -92,11 +96,14 @@ class _ClientEnded:
 @dataclass(frozen=True)
 class _Heard:
     """One event in the queue. serial: of the client that it is about, None for none; done: told
-    '' when it was taken in, else why not."""
+    '' when it was taken in, else why not. by: the hook's process, which must be the client's own.
+    kind: from now on in the place of the former."""
 
     event: Event | _ClientEnded
     serial: int | None
     done: asyncio.Future[str]
+    by: int | None = None
+    kind: Kind | None = None
 
 
 class Runner:
@@ -163,14 +170,25 @@ class Runner:
         """
         return await self._hear(event, serial)
 
+    async def turn(self, kind: Kind) -> str:
+        """Take the next server, by a profile that was read anew; '' or why not yet."""
+        return await self._hear(Next(kind.remotes()), None, kind=kind)
+
     async def client_ended(self) -> None:
         """The client's finish script reports; does not wait, because the script is waited for."""
         heard = _Heard(_ClientEnded(), self.serial, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(heard)
 
-    async def _hear(self, event: Event, serial: int | None) -> str:
+    async def _hear(
+        self,
+        event: Event,
+        serial: int | None,
+        *,
+        by: int | None = None,
+        kind: Kind | None = None,
+    ) -> str:
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Heard(event, serial, done))
+        self._queue.put_nowait(_Heard(event, serial, done, by, kind))
         return await done
 
     async def check(self) -> None:
@@ -200,10 +218,19 @@ class Runner:
     async def _take(self, heard: _Heard) -> str:
         if heard.serial is not None and heard.serial != self.serial:
             return "it is about a client that was ended"
+        if not self._is_of_the_client(heard.by):
+            return "it is the hook of a client that was ended"
+        self.kind = heard.kind or self.kind
         event = heard.event
         if isinstance(event, _ClientEnded):
             event = explained(await asyncio.to_thread(self._client.last_words))
         return await self._step(event)
+
+    def _is_of_the_client(self, hook: int | None) -> bool:
+        """A client that was killed may leave its hook behind, which then speaks of its tunnel."""
+        if hook is None or self._running is None:
+            return True
+        return process.descends(hook, self._running.pid, generations=_GENERATIONS)
 
     # --- what is done -------------------------------------------------------------------------
 
@@ -246,20 +273,26 @@ class Runner:
         then nothing."""
         self.serial += 1
         self._refuse_waiting()
+        if before is not None and before.carried is not None:
+            await self._holding(Open(before.endpoint))
+        if before is None or before.endpoint is not None:
+            await self._end_client()
+        self._running = None
+        await self._holding(CLOSED)
+
+    async def _holding(self, wanted: Open) -> None:
         try:
-            if before is not None and before.carried is not None:
-                await self._keeper.hold(Open(before.endpoint))
-            if before is None or before.endpoint is not None:
-                await asyncio.to_thread(self._client.stop)
+            await self._keeper.hold(wanted)
+        except OcgateError as error:
+            log.error("the kill switch can't be closed", why=str(error))
+
+    async def _end_client(self) -> None:
+        try:
+            await asyncio.to_thread(self._client.stop)
             if self.kind.device == names.WIREGUARD_DEVICE:
                 await asyncio.to_thread(wireguard.forget, self.kind.device)
         except OcgateError as error:
             log.error("the tunnel's client can't be ended", why=str(error))
-        self._running = None
-        try:
-            await self._keeper.hold(CLOSED)
-        except OcgateError as error:
-            log.error("the kill switch can't be closed", why=str(error))
 
     def _refuse_waiting(self) -> None:
         """Hooks that wait for a verdict hold up the end of their client."""
@@ -325,14 +358,14 @@ class Runner:
         except OSError as error:  # no space: a restart would begin anew, which is no reason to end
             log.warning("the exit's state can't be kept for a restart", why=str(error))
 
-    async def configured(self, environment: dict[str, str]) -> str:
-        """The client's hook reports; '' when clients are let in, else why not."""
+    async def configured(self, environment: dict[str, str], *, hook: int | None = None) -> str:
+        """The client's hook (this process) reports; '' when clients are let in, else why not."""
         serial = self.serial
         try:
             carried = self.kind.carried(environment)
         except (OcgateError, ValueError) as error:
             return str(error)
-        return await self._hear(Configured(carried), serial)
+        return await self._hear(Configured(carried), serial, by=hook)
 
 
 def _label(machine: Machine) -> str:

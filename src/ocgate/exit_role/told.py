@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ocgate.control.log import stage
-from ocgate.exit_role.machine import Configured, Event, Machine, Next, Phase
+from ocgate.exit_role.machine import Configured, Event, Machine, Next, Phase, Tick
 from ocgate.tunnel.model import Endpoint
 
 log = stage("svc-control")
@@ -14,7 +14,7 @@ def tell(before: Machine, after: Machine, event: Event, now: float) -> None:
     if before.phase is after.phase and not isinstance(event, Configured | Next):
         return
     if before.stands and not after.stands:
-        _tell_lost(before, after, now)
+        _tell_lost(before, after, event, now)
     match after.phase:
         case Phase.CONNECTING:
             log.info("connecting", **_server(after), attempt=after.attempts)
@@ -29,9 +29,10 @@ def tell(before: Machine, after: Machine, event: Event, now: float) -> None:
             log.error("tunnel does not answer", **_server(after), why=after.why, given_up_in=limit)
 
 
-def _tell_lost(before: Machine, after: Machine, now: float) -> None:
+def _tell_lost(before: Machine, after: Machine, event: Event, now: float) -> None:
     said = {**_server(before), "up_seconds": _age(before, now), **_next(after, now)}
-    if after.why == before.why and before.phase is Phase.UP:  # rotation, or the operator's wish
+    rotated = isinstance(event, Tick) and before.phase is Phase.UP
+    if rotated or isinstance(event, Next):
         log.info("tunnel is left for the next server", **said)
     else:
         log.error("tunnel is down, clients are rejected", why=after.why, **said)

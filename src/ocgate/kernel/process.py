@@ -17,6 +17,7 @@ from pathlib import Path
 PROC = Path("/proc")
 _STARTTIME = 22  # proc(5), /proc/pid/stat, field 22, counted from 1
 _STATE = 3
+_PARENT = 4
 _UCRED = struct.Struct("=iII")  # struct ucred of unix(7): pid_t, uid_t, gid_t
 
 
@@ -59,6 +60,18 @@ def started_since_boot(pid: int) -> float | None:
 def alive(pid: int, started: int) -> bool:
     """Whether the process that was `pid` at `started` ticks still runs (a zombie doesn't)."""
     return start_time(pid) == started
+
+
+def descends(pid: int, ancestor: int, *, generations: int) -> bool:
+    """Whether `pid` is `ancestor`, or a descendant of at most so many generations, now."""
+    for _ in range(generations + 1):
+        if pid == ancestor:
+            return True
+        fields = _stat(pid)
+        if fields is None:
+            return False
+        pid = int(fields[_PARENT - _STATE])
+    return False
 
 
 def kill(pid: int, started: int) -> bool:

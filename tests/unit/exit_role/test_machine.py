@@ -213,6 +213,11 @@ def test_rotation_leaves_a_good_tunnel_for_the_next_server_without_a_pause() -> 
     assert (turned.failures, turned.why) == (0, "")
 
 
+def test_a_server_without_another_is_not_left() -> None:
+    alone = replace(CONNECTING, remotes=(A,), rotate=600.0)
+    assert step(alone, Configured(CARRIED), NOW)[0].until is None
+
+
 def test_a_recovered_tunnel_rotates_as_a_new_one() -> None:
     machine = replace(DEGRADED, rotate=600.0)
     up, _ = step(machine, Answered(), NOW + 5)
