@@ -11,35 +11,18 @@ import pytest
 from i1_example import SiteFactory, Watch
 
 from ocgate.lab.capture import now
-from ocgate.lab.chained import Chained, chained
-from ocgate.lab.compose import Project
-from ocgate.lab.docker_host import DockerHosts, Machines
-from ocgate.lab.example import PASSWORD, login, place, wait_serving
+from ocgate.lab.chained_examples import cascade
+from ocgate.lab.docker_host import Machines
 from ocgate.lab.streams import UdpStream
 from ocgate.lab.topology import SERVICE
 
 pytestmark = pytest.mark.image
 
-BETWEEN = "the password of node A at node B"
-
-
-def started(site: DockerHosts) -> tuple[Project, Chained]:
-    """The README's steps on two docker hosts; clients are seen as the far one."""
-    near, far = site.hosts
-    site.dns.table["b.example.org"] = (far.address,)
-    there = place(site, "cascade/far", {"node_a": BETWEEN}, host=far)
-    there.up()
-    wait_serving(there, "ocgate")
-    here = place(site, "cascade/near", {"password": PASSWORD, "node_b": BETWEEN}, host=near)
-    pin = login(site, there, "ocgate").pin
-    (here.directory / ".env").write_text(f"NODE_B_PIN={pin}\n")
-    return there, chained(site, here, far.address)
-
 
 def test_clients_of_the_near_node_leave_by_the_far_one(site: SiteFactory, watch: Watch) -> None:
     """As printed. The far node is stopped: clients are rejected and nothing of theirs leaves the
     near host; it is started again: they get out, in the same session."""
-    there, c = started(site(Machines(hosts=2)))
+    there, c = cascade(site(Machines(hosts=2)))
     watch(c)
     c.prove_leaks_are_seen()
     begun = now()

@@ -5,29 +5,13 @@ from __future__ import annotations
 import pytest
 from i1_example import SiteFactory, Watch
 
-from ocgate.lab.addresses import PROVIDER
 from ocgate.lab.capture import now
-from ocgate.lab.chained import Chained, chained
-from ocgate.lab.docker_host import DockerHosts
-from ocgate.lab.example import PASSWORD, place
+from ocgate.lab.chained_examples import one_upstream
 from ocgate.lab.streams import UdpStream
 from ocgate.lab.topology import SERVICE
 from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.image
-
-VPN_USER, VPN_PASSWORD = "your-vpn-user", "the provider's own"
-
-
-def started(site: DockerHosts) -> Chained:
-    """The README's steps, with a provider of the lab."""
-    provider = site.run_provider({VPN_USER: VPN_PASSWORD})
-    secrets = {
-        "password": PASSWORD,
-        "vpn_password": VPN_PASSWORD,
-        "provider.ovpn": provider.config(),
-    }
-    return chained(site, place(site, "one-upstream", secrets), PROVIDER)
 
 
 def test_nothing_leaves_while_the_exit_is_stopped_and_clients_return_with_it(
@@ -35,7 +19,7 @@ def test_nothing_leaves_while_the_exit_is_stopped_and_clients_return_with_it(
 ) -> None:
     """As printed: clients are seen as the provider's. The exit is stopped: clients are rejected and
     nothing of theirs leaves anywhere; it is started again: their flows go on."""
-    c = watch(started(site()))
+    c = watch(one_upstream(site()))
     c.prove_leaks_are_seen()
     begun = now()
     with UdpStream(c.client.netns, SERVICE, rate=100) as stream:
@@ -55,7 +39,7 @@ def test_nothing_leaves_while_containers_are_made_anew_or_killed(
 ) -> None:
     """Exit recreated, exit killed and restarted by its policy, server recreated, server killed:
     clients get out again by the exit, and nothing of theirs left by anything else meanwhile."""
-    c = watch(started(site()))
+    c = watch(one_upstream(site()))
     c.prove_leaks_are_seen()
     begun = now()
     with UdpStream(c.client.netns, SERVICE, rate=100) as stream:
@@ -66,4 +50,24 @@ def test_nothing_leaves_while_containers_are_made_anew_or_killed(
     with UdpStream(c.client.netns, SERVICE, rate=100):
         c.renew_server("server recreated, client logged in anew")
     assert c.client.events()[-1] == "connect"
+    c.assert_nothing_leaked(begun)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="half a second of clients' packets leaves between a container's network and its rules",
+)
+def test_nothing_leaves_by_an_exit_that_is_up_before_its_kill_switch(site: SiteFactory) -> None:
+    """The container's network forwards before `ocgate exit` runs: what the server goes on sending
+    to an address and MAC that are the former exit's must not pass. docker made the MAC of the
+    address until version 27, so the server's neighbour entry still fits; podman draws a new one."""
+    fixed = "        ipv4_address: 172.28.0.2\n"
+    c = one_upstream(site(), {fixed: f"{fixed}        mac_address: 02:42:ac:1c:00:02\n"})
+    c.prove_leaks_are_seen()
+    begun = now()
+    with UdpStream(c.client.netns, SERVICE, rate=100) as stream:
+        stream.wait_for(10)
+        c.project.compose("restart", "exit")
+        received = len(stream.tally.received)
+        stream.wait_for(received + 100, 60.0)
     c.assert_nothing_leaked(begun)
