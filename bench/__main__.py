@@ -10,13 +10,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connect_hook, login, machine, packets, report, start, throughput
+from bench import connect_hook, image, login, machine, packets, report, start, throughput
 from bench.reference import comparison
 from bench.report import Found, Result
 from bench.size import Size
 
 BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "connect-hook": connect_hook.measure,
+    "image": image.measure,
+    "examples": examples.measure,
+    "image": image.measure,
     "login": login.measure,
     "packets": packets.measure,
     "reference": comparison.measure,

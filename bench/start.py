@@ -163,31 +163,32 @@ def _restarts(made: list[Station], more: int) -> dict[int, Series]:
 
 
 @dataclass(frozen=True)
-class _Weight:
+class Weight:
     """MiB: resident, and proportional (what is shared counted in parts); processes."""
 
     rss: float
     pss: float
     processes: int = 1
 
-    def __add__(self, other: _Weight) -> _Weight:
+    def __add__(self, other: Weight) -> Weight:
         count = self.processes + other.processes
-        return _Weight(self.rss + other.rss, self.pss + other.pss, count)
+        return Weight(self.rss + other.rss, self.pss + other.pss, count)
 
 
-def _weigh(station: Station) -> dict[str, _Weight]:
+def _weigh(station: Station) -> dict[str, Weight]:
     """Weight of each part of a running gateway."""
-    found: dict[str, _Weight] = {}
+    found: dict[str, Weight] = {}
     for pid in station.gateway.netns.pids():
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        rss, pss = (_mib(rollup, key) for key in ("Rss", "Pss"))
+        rss, pss = (mib(rollup, key) for key in ("Rss", "Pss"))
         part = _part(process.name(pid) or "", Path(f"/proc/{pid}/cmdline").read_bytes())
-        weight = _Weight(rss, pss)
+        weight = Weight(rss, pss)
         found[part] = found[part] + weight if part in found else weight
     return found
 
 
-def _mib(rollup: str, key: str) -> float:
+def mib(rollup: str, key: str) -> float:
+    """Rss or Pss of a process's smaps_rollup (proc(5)), in MiB."""
     found = re.search(rf"^{key}:\s+(\d+) kB", rollup, re.M)
     return int(found[1]) / 1024 if found else 0.0
 
@@ -208,7 +209,7 @@ def _found(
     stages: dict[str, Series],
     launched: dict[str, Series],
     restarts: dict[int, Series],
-    weights: dict[int, dict[str, _Weight]],
+    weights: dict[int, dict[str, Weight]],
 ) -> Found:
     top = max(restarts)
     added = launched[_LAUNCHER].above(launched[_ENTRY]).median
@@ -264,7 +265,7 @@ def _times(title: str, found: dict[str, Series], base: str | None) -> Table:
     return Table(title, columns, tuple(rows), (f"{count} of each, in turn.",))
 
 
-def _memory(weights: dict[int, dict[str, _Weight]]) -> Table:
+def _memory(weights: dict[int, dict[str, Weight]]) -> Table:
     rows = []
     for count, parts in weights.items():
         for part, weight in sorted(parts.items()):

@@ -189,6 +189,8 @@ def test_the_image_holds_no_trace_of_its_making_and_stays_small(site: SiteFactor
         "/opt/ocgate/bin/pip 2>/dev/null | grep -v ':$' | grep . || echo nothing"
     )
     assert container.exec("sh", "-c", gone) == "nothing"
+    for command in (("--help",), ("run", "--help"), ("exit", "--help")):
+        assert "Traceback" not in container.exec("ocgate", *command)
     for package in ("ocserv", "openconnect", "openvpn", "s6", "ocgate"):
         container.exec("test", "-s", f"/usr/share/doc/{package}/copyright")
     size = "du -skx /usr /opt /etc /var --exclude=/etc/ocserv | awk '{s+=$1} END {print s}'"

@@ -1,0 +1,44 @@
+"""Camouflage in the operator's own ocserv.conf, with the ocserv of this machine.
+
+client1 --- inet --- router --- gw (ocgate run on the operator's files)   see ocgate.lab.topology
+
+The image's tests do the same with ocserv 1.3 wherever they run.
+"""
+
+from __future__ import annotations
+
+import pytest
+from t1_serving import LabFactory, operators, serve, with_services
+
+from ocgate.lab import gateway
+from ocgate.lab.client import connect
+from ocgate.lab.topology import SERVICE
+from ocgate.lab.traffic import ask_udp
+from ocgate.server.dryrun import version
+
+pytestmark = pytest.mark.lab
+
+KNOWS = version() >= (1, 2, 0)
+SECRET = "a-Long_secret.1"
+SETTINGS: dict[str, str | None] = {"camouflage": "true", "camouflage_secret": SECRET}
+
+
+@pytest.mark.skipif(not KNOWS, reason="needs ocserv 1.2 or newer: Debian 12 has 1.1.6")
+def test_with_the_secret_in_its_url_a_client_gets_its_tunnel_and_without_it_none(
+    lab: LabFactory,
+) -> None:
+    served = serve(with_services(lab()), settings=SETTINGS)
+    client = connect(served.lab, served.lab.clients[0], served.login(), path=f"?{SECRET}")
+    assert ask_udp(client.netns, SERVICE).seen_as == served.lab.router.address
+    client.disconnect()
+    probe = ["curl", "--insecure", "--silent", "--include", f"https://{served.lab.server}/"]
+    said = served.lab.clients[0].netns.run(probe).stdout
+    assert said.startswith("HTTP/1.1 404")
+
+
+@pytest.mark.skipif(KNOWS, reason="needs an ocserv without camouflage: Debian 12's 1.1.6")
+def test_an_ocserv_that_is_too_old_for_it_is_warned_of(lab: LabFactory) -> None:
+    """It passes over the lines, so everybody would see a VPN server behind a secret."""
+    built = with_services(lab())
+    running = gateway.run(built, None, operators(built, settings=SETTINGS))
+    assert "camouflage-unknown" in running.output
