@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +119,14 @@ class Client:
             f"exec {shlex.join(words)}",
         ]
         write(self._run_dir / names.TUNNEL_COMMAND, "".join(f"{x}\n" for x in lines).encode())
+
+
+def index_of(device: str) -> int | None:
+    """The device's ifindex, which no other one of its name will have; None while there is none."""
+    try:
+        return socket.if_nametoindex(device)
+    except OSError:
+        return None
 
 
 def _as_user(uid: int, capabilities: tuple[str, ...]) -> tuple[str, ...]:

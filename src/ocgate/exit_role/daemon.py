@@ -146,11 +146,13 @@ class Control:
         async for look in watch:
             if look.topics - {Topic.NEIGHBOUR}:
                 await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
+            if Topic.LINK in look.topics:  # the tunnel's may be another by now
+                self.runner.check()
 
     async def _unprompted(self) -> None:
         while True:
             await asyncio.sleep(UNSETTLED_LOOK)
-            await self.runner.check()
+            self.runner.check()
             if not self.keeper.unsettled and time.monotonic() < self._next_look:
                 continue
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
@@ -201,7 +203,7 @@ class Control:
         return b"admitted\n"
 
     async def _ended(self, _fields: Mapping[str, bytes]) -> bytes:
-        await self.runner.client_ended()
+        self.runner.client_ended()
         return b"ok\n"
 
     async def _status(self, _fields: Mapping[str, bytes]) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from ocgate.exit_role.machine import Answered, Event, Machine, Silent
@@ -91,7 +92,16 @@ class Prober:
     async def _judge(self, result: ProbeResult, serial: int) -> None:
         rtt = result.seconds if result.ok else None
         verdict = Verdict(ok=result.ok, why=result.reason, at=self._now(), rtt=rtt)
-        before, self.health = self.health, step(self.health, verdict, self._thresholds)
+        before, self.health = self.health, self._after(verdict)
         if self.health.state is not before.state:
             up = self.health.state is State.UP
             await self._runner.say(Answered() if up else Silent(verdict.why), serial=serial)
+
+    def _after(self, verdict: Verdict) -> Health:
+        """A new tunnel, too, has to fail as often as any: its first packet may come before the
+        client is ready for it. Until then it has not answered yet."""
+        row = self.health.row + 1
+        early = self.health.state is State.UNKNOWN and row < self._thresholds.failures
+        if early and not verdict.ok:
+            return replace(self.health, why=verdict.why, row=row)
+        return step(self.health, verdict, self._thresholds)

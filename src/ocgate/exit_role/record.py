@@ -28,10 +28,12 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Record:
-    """running: the client of this machine, None where it has none."""
+    """running: the client of this machine, None where it has none. device: index of the one that
+    it was started on; one of the same name that was made later is none of its."""
 
     machine: Machine
     running: Running | None = None
+    device: int | None = None
 
 
 def write_record(run_dir: Path, record: Record) -> None:
@@ -64,7 +66,8 @@ def _as_json(record: Record) -> dict[str, Any]:
         "mtu": carried.mtu,
         "resolvers": [str(address) for address in carried.resolvers],
     }
-    return {"machine": kept, "running": running and [running.pid, running.started]}
+    client = running and [running.pid, running.started]
+    return {"machine": kept, "running": client, "device": record.device}
 
 
 def _from_json(kept: dict[str, Any]) -> Record:
@@ -82,7 +85,7 @@ def _from_json(kept: dict[str, Any]) -> Record:
             tuple(ip_address(address) for address in carried["resolvers"]),
         ),
     )
-    return Record(machine, Running(*running) if running else None)
+    return Record(machine, Running(*running) if running else None, kept["device"])
 
 
 assert {*_PLAIN, "phase", "remotes", "endpoint", "carried"} == {f.name for f in fields(Machine)}

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ocgate import names
 from ocgate.control.log import stage
 from ocgate.errors import OcgateError
 from ocgate.exit_role import machine as machines
 from ocgate.exit_role import wireguard
-from ocgate.exit_role.client import Running
+from ocgate.exit_role.client import Running, index_of
+from ocgate.exit_role.doors import Finds, Holds, Runs
 from ocgate.exit_role.keeper import CLOSED, Open
 from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.last_words import explained
@@ -56,36 +56,6 @@ from ocgate.tunnel.model import Endpoint, Launch, Remote
 _GENERATIONS = 3
 
 log = stage("svc-control")
-
-
-class Holds(Protocol):
-    """The keeper, as far as it is needed here."""
-
-    async def hold(self, wanted: Open) -> None:
-        """Make the kernel hold this."""
-
-
-class Runs(Protocol):
-    """The client, likewise."""
-
-    @property
-    def directory(self) -> Path: ...
-
-    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def running(self) -> Running | None: ...
-
-    def last_words(self) -> list[str]: ...
-
-
-class Finds(Protocol):
-    """The look-ups, likewise."""
-
-    async def endpoint(self, remote: Remote, nth: int) -> Endpoint: ...
-
-    async def remotes(self) -> tuple[Remote, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -119,6 +89,7 @@ class Runner:
         *,
         rotate: float,
         clock: Callable[[], float] = time.monotonic,
+        index_of: Callable[[str], int | None] = index_of,
     ) -> None:
         """rotate: EXIT_ROTATE, seconds. clock: one that goes on over a restart of control."""
         self._run_dir = run_dir
@@ -129,7 +100,9 @@ class Runner:
         self._rotate = rotate
         self._clock = clock
         self._queue: asyncio.Queue[_Heard] = asyncio.Queue()
+        self._index_of = index_of
         self._running: Running | None = None
+        self._device: int | None = None  # index of the one that it was started on
         self._first: tuple[Effect, ...] = ()
         self.machine = Machine(kind.remotes(), rotate)
         self.serial = 0  # of the client that is started or stands now
@@ -153,10 +126,11 @@ class Runner:
         running = await asyncio.to_thread(self._client.running) if open_for else None
         without = self.kind.uid is None and machine.stands  # the kernel is the client
         known = running is not None and running == before.running
-        if not open_for or not (known or without):
+        same = self._index_of(self.kind.device) == before.device
+        if not open_for or not (known or without) or not same:
             return False
         await self._keeper.hold(Open(machine.endpoint, machine.carried))
-        self.machine, self._running = machine, running
+        self.machine, self._running, self._device = machine, running, before.device
         self.serial += 1
         log.info("tunnel adopted", state=machine.phase.value, server=_label(machine))
         return True
@@ -174,10 +148,14 @@ class Runner:
         """Take the next server, by a profile that was read anew; '' or why not yet."""
         return await self._hear(Next(kind.remotes()), None, kind=kind)
 
-    async def client_ended(self) -> None:
+    def client_ended(self) -> None:
         """The client's finish script reports; does not wait, because the script is waited for."""
-        heard = _Heard(_ClientEnded(), self.serial, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(heard)
+        self._note(_ClientEnded())
+
+    def _note(self, event: Event | _ClientEnded) -> None:
+        """Of the client that is there now; nobody waits for what comes of it."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Heard(event, self.serial, done))
 
     async def _hear(
         self,
@@ -191,11 +169,14 @@ class Runner:
         self._queue.put_nowait(_Heard(event, serial, done, by, kind))
         return await done
 
-    async def check(self) -> None:
-        """Whether the client still runs: its end may have been reported to nobody."""
+    def check(self) -> None:
+        """Whether the client still runs, whose end may have been reported to nobody, and on which
+        device: one that was deleted under it is made anew, but not for who has the old one."""
         running = self._running
         if running is not None and not process.alive(running.pid, running.started):
-            await self.client_ended()
+            self._note(_ClientEnded())
+        elif self._device is not None and self._index_of(self.kind.device) != self._device:
+            self._note(Ended("the tunnel's device was deleted"))
 
     async def run(self) -> None:
         """For ever, after `start`."""
@@ -277,7 +258,7 @@ class Runner:
             await self._holding(Open(before.endpoint))
         if before is None or before.endpoint is not None:
             await self._end_client()
-        self._running = None
+        self._running = self._device = None
         await self._holding(CLOSED)
 
     async def _holding(self, wanted: Open) -> None:
@@ -323,6 +304,7 @@ class Runner:
             launch = self.kind.launch(remote, endpoint, self._client.directory, hook)
             await self._keeper.hold(Open(endpoint))
             self.serial += 1
+            self._device = self._index_of(self.kind.device)
             if launch is not None:
                 await self._launched(launch)
             return await self._established(remote, endpoint)
@@ -354,7 +336,7 @@ class Runner:
 
     def _keep(self) -> None:
         try:
-            write_record(self._run_dir, Record(self.machine, self._running))
+            write_record(self._run_dir, Record(self.machine, self._running, self._device))
         except OSError as error:  # no space: a restart would begin anew, which is no reason to end
             log.warning("the exit's state can't be kept for a restart", why=str(error))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ocgate.errors import OcgateError
 from ocgate.exit_role.client import Running
@@ -59,6 +60,7 @@ class World:
         self.words = ["tunnel exited with 1"]
         self.refuse: Callable[[Open], bool] = lambda _: False
         self.resolves = True
+        self.index = 3
 
     async def hold(self, wanted: Open) -> None:
         if self.refuse(wanted):
@@ -102,7 +104,11 @@ def runs(before: Callable[[World], Record | None] = lambda _: None) -> Callable[
         def test(tmp_path: Path) -> None:
             async def main() -> None:
                 world = World(tmp_path)
-                runner = Runner(tmp_path, FakeKind(), world, world, world, rotate=0)
+                runner = Runner(
+                    *(tmp_path, FakeKind(), world, world, world),
+                    rotate=0,
+                    index_of=lambda _: world.index,
+                )
                 await runner.start(before(world))
                 task = asyncio.create_task(runner.run())
                 await settled()
@@ -169,7 +175,7 @@ async def test_a_tunnel_is_closed_in_order(runner: Runner, world: World) -> None
 @runs()
 async def test_the_clients_end_is_explained_by_its_last_words(runner: Runner, world: World) -> None:
     world.words = ["AUTH: Received control message: AUTH_FAILED", "tunnel exited with 0"]
-    await runner.client_ended()
+    runner.client_ended()
     await settled()
     assert runner.machine.phase is Phase.WAITING
     assert runner.machine.why == "the server refused user and password"
@@ -189,7 +195,7 @@ async def test_what_an_old_client_says_is_not_believed(runner: Runner, world: Wo
 async def test_what_is_in_force_is_kept_for_a_restart(runner: Runner, world: World) -> None:
     await runner.configured(HOOK)
     kept = read_record(world.directory.parent)
-    assert kept == Record(runner.machine, world.pid)
+    assert kept == Record(runner.machine, world.pid, 3)
 
 
 def standing(world: World) -> Record:
@@ -200,7 +206,7 @@ def standing(world: World) -> Record:
     connecting, _ = machines.step(first, machines.Resolved(ENDPOINT), 0)
     up, _ = machines.step(connecting, machines.Configured(CARRIED), 0)
     world.pid = Running(77, 5)
-    return Record(up, world.pid)
+    return Record(up, world.pid, 3)
 
 
 @runs(standing)
@@ -218,6 +224,31 @@ def dead(world: World) -> Record:
 @runs(dead)
 async def test_one_whose_client_died_is_begun_anew(runner: Runner, world: World) -> None:
     assert world.done == BEGUN
+
+
+def replaced(world: World) -> Record:
+    record = standing(world)
+    world.index = 4
+    return record
+
+
+@runs(replaced)
+async def test_one_whose_device_is_another_is_begun_anew(runner: Runner, world: World) -> None:
+    assert world.done == BEGUN
+
+
+@runs()
+async def test_a_client_whose_device_was_deleted_is_replaced(runner: Runner, world: World) -> None:
+    await runner.configured(HOOK)
+    with mock.patch("ocgate.kernel.process.alive", return_value=True):
+        runner.check()
+        await settled()
+        assert runner.machine.phase is Phase.UP
+        world.index = 4
+        runner.check()
+        await settled()
+    assert runner.machine.why == "the tunnel's device was deleted"
+    assert world.done[-3:] == ["endpoint", "stop", "closed"]
 
 
 def nowhere(world: World) -> None:

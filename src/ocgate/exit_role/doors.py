@@ -1,0 +1,40 @@
+"""What the runner asks of those who touch the kernel, the client and the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ocgate.exit_role.client import Running
+from ocgate.exit_role.keeper import Open
+from ocgate.tunnel.model import Endpoint, Launch, Remote
+
+
+class Holds(Protocol):
+    """The keeper."""
+
+    async def hold(self, wanted: Open) -> None:
+        """Make the kernel hold this."""
+
+
+class Runs(Protocol):
+    """The client."""
+
+    @property
+    def directory(self) -> Path: ...
+
+    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def running(self) -> Running | None: ...
+
+    def last_words(self) -> list[str]: ...
+
+
+class Finds(Protocol):
+    """The look-ups."""
+
+    async def endpoint(self, remote: Remote, nth: int) -> Endpoint: ...
+
+    async def remotes(self) -> tuple[Remote, ...]: ...
