@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocgate import names
@@ -117,8 +117,11 @@ class Runner:
         await self._keeper.hold(CLOSED)
         with contextlib.suppress(OcgateError):
             await asyncio.to_thread(self._client.stop)  # a client that nobody knows
+        if before is not None and before.machine.phase is Phase.WAITING:
+            self.machine = before.machine  # its pause goes on
+            return
         first, effects = machines.begin(self.kind.remotes(), rotate=self._rotate, now=self._clock())
-        self.machine, self._first = first, effects
+        self.machine, self._first = _after_restart(first, before), effects
 
     async def _adopted(self, before: Record) -> bool:
         machine = before.machine
@@ -348,6 +351,14 @@ class Runner:
         except (OcgateError, ValueError) as error:
             return str(error)
         return await self._hear(Configured(carried), serial, by=hook)
+
+
+def _after_restart(first: Machine, before: Record | None) -> Machine:
+    """A control that dies again and again does not ask its servers the more often."""
+    if before is None:
+        return first
+    past = before.machine
+    return replace(first, attempts=past.attempts + 1, failures=past.failures, why=past.why)
 
 
 def _label(machine: Machine) -> str:

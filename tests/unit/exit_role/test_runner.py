@@ -14,7 +14,7 @@ from unittest import mock
 from ocgate.errors import OcgateError
 from ocgate.exit_role.client import Running
 from ocgate.exit_role.keeper import CLOSED, Open
-from ocgate.exit_role.machine import Next, Phase, Silent
+from ocgate.exit_role.machine import Machine, Next, Phase, Silent
 from ocgate.exit_role.record import Record, read_record
 from ocgate.exit_role.runner import Runner
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
@@ -224,6 +224,16 @@ def dead(world: World) -> Record:
 @runs(dead)
 async def test_one_whose_client_died_is_begun_anew(runner: Runner, world: World) -> None:
     assert world.done == BEGUN
+
+
+def waiting(_: World) -> Record:
+    return Record(Machine((A, B), phase=Phase.WAITING, until=1e12, failures=5, why="no"))
+
+
+@runs(waiting)
+async def test_a_pause_goes_on_over_a_restart(runner: Runner, world: World) -> None:
+    assert world.done == ["closed", "stop"]
+    assert (runner.machine.phase, runner.machine.failures) == (Phase.WAITING, 5)
 
 
 def replaced(world: World) -> Record:
