@@ -18,8 +18,6 @@ from bench.size import Size
 BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "connect-hook": connect_hook.measure,
     "image": image.measure,
-    "examples": examples.measure,
-    "image": image.measure,
     "login": login.measure,
     "packets": packets.measure,
     "reference": comparison.measure,
