@@ -87,7 +87,7 @@ def test_a_killed_openconnect_is_replaced_and_a_dead_server_waited_for(lab: LabF
     assert g.leaves_by_the_provider()
     served.close()
     wait_until(lambda: exit_.state() in ("waiting", "connecting"), 60.0, "the loss")
-    assert g.rejected_at_once()
+    wait_until(g.rejected_at_once, 5.0, "the switch to be closed")  # the state is told first
     Ocserv(g.lab, g.lab.provider, served.config_dir / "ocserv.conf", USERS)
     exit_.wait_healthy(60.0)
     assert g.leaves_by_the_provider()

@@ -115,7 +115,7 @@ def test_a_server_that_does_not_shake_hands_is_no_tunnel(lab: LabFactory) -> Non
     by_wireguard(g, wrong)
     g.exit.wait_state("waiting", 40.0)
     assert g.exit.status()["tunnel"]["last_failure"] == "the server does not answer"
-    assert g.rejected_at_once()
+    wait_until(g.rejected_at_once, 5.0, "the switch to be closed")
 
 
 def test_a_killed_wireguard_go_is_replaced(lab: LabFactory) -> None:
