@@ -53,10 +53,6 @@ def test_nothing_leaves_while_containers_are_made_anew_or_killed(
     c.assert_nothing_leaked(begun)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="half a second of clients' packets leaves between a container's network and its rules",
-)
 def test_nothing_leaves_by_an_exit_that_is_up_before_its_kill_switch(site: SiteFactory) -> None:
     """The container's network forwards before `ocgate exit` runs: what the server goes on sending
     to an address and MAC that are the former exit's must not pass. docker made the MAC of the

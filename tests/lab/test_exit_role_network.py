@@ -40,14 +40,21 @@ def test_dns_goes_to_the_tunnels_resolver_whoever_was_asked(lab: LabFactory) -> 
 
 
 def test_dns_without_a_resolver_in_the_tunnel_is_rejected_with_its_reason(lab: LabFactory) -> None:
-    g = ground(lab)
+    g = ground(lab, environ={"GATEWAY_DNS": "redirect"})
     answer = ask_udp(g.user.netns, RESOLVER, port=53, timeout=1.0)
     assert answer.verdict is Verdict.REJECTED
     assert g.blocked("no_resolver") >= 1
 
 
-def test_dns_off_leaves_queries_alone(lab: LabFactory) -> None:
-    g = ground(lab, environ={"GATEWAY_DNS": "off"}, server=PUSHED_DNS)
+@pytest.mark.parametrize(
+    ("environ", "server"), [({"GATEWAY_DNS": "off"}, PUSHED_DNS), ({}, ())], ids=["off", "auto"]
+)
+def test_dns_off_or_unoffered_leaves_queries_alone(
+    environ: dict[str, str], server: tuple[str, ...], lab: LabFactory
+) -> None:
+    """They go through the tunnel like everything else; so they do by default where the tunnel
+    offers no resolver."""
+    g = ground(lab, environ=environ, server=server)
     table = {"www.example": (SERVICE,)}
     outside = g.lab.own(DnsServer(g.lab.inet.netns, (RESOLVER,), table))
     assert resolve(g.user.netns, RESOLVER, "www.example").addresses == (SERVICE,)

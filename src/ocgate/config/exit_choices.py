@@ -21,10 +21,21 @@ class ExitKind(StrEnum):
 class GatewayDns(StrEnum):
     """What becomes of port 53 from the networks that may use the tunnel."""
 
+    AUTO = "auto"
+    """Redirected if the tunnel offers a resolver, otherwise forwarded like everything else."""
     REDIRECT = "redirect"
     """To the tunnel's resolver, whatever resolver was asked."""
     OFF = "off"
     """Forwarded like everything else."""
+
+
+class Mac(StrEnum):
+    """The MAC address of this container on the networks of FORWARD_FROM."""
+
+    KEEP = "keep"
+    """The one that it was started with."""
+    NEW = "new"
+    """One at random, taken when the kill switch stands."""
 
 
 class Technology(StrEnum):

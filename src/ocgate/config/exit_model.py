@@ -12,7 +12,7 @@ from ocgate.config import exit_settings, log_settings
 from ocgate.config.choices import LogFormat, LogLevel
 from ocgate.config.endpoints import EXIT_TARGETS, Endpoint
 from ocgate.config.exit_agreement import contradictions
-from ocgate.config.exit_choices import ExitKind, GatewayDns, Technology
+from ocgate.config.exit_choices import ExitKind, GatewayDns, Mac, Technology
 from ocgate.config.exit_forms import ServerUrl
 from ocgate.config.values import Rejected
 
@@ -41,7 +41,8 @@ class ExitSettings(BaseModel):
 
     forward_from: Annotated[Networks | None, exit_settings.FORWARD_FROM] = None
     network: Annotated[Networks | None, exit_settings.NETWORK] = None
-    gateway_dns: Annotated[GatewayDns, exit_settings.GATEWAY_DNS] = GatewayDns.REDIRECT
+    gateway_dns: Annotated[GatewayDns, exit_settings.GATEWAY_DNS] = GatewayDns.AUTO
+    exit_mac: Annotated[Mac, exit_settings.EXIT_MAC] = Mac.KEEP
 
     exit_probe: Annotated[tuple[Endpoint, ...], exit_settings.EXIT_PROBE] = EXIT_TARGETS
     exit_probe_interval: Annotated[float, exit_settings.EXIT_PROBE_INTERVAL] = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ocgate.config import endpoints, exit_forms, exit_networks, texts, values
+from ocgate.config.exit_choices import Mac
 from ocgate.config.setting import Setting
 
 TUNNEL, NORDVPN, CLIENTS, HEALTH, PLACES = (
@@ -150,8 +151,19 @@ GATEWAY_DNS = Setting(
     CLIENTS,
     "DNS of those who use the tunnel. `redirect`: every query goes to the tunnel's resolver, "
     "whatever resolver was asked; where the tunnel offers none, DNS is rejected. `off`: queries go "
-    "through the tunnel like everything else.",
-    "off",
+    "through the tunnel like everything else. `auto`: `redirect` if the tunnel offers a resolver, "
+    "otherwise `off`.",
+    "redirect",
+)
+EXIT_MAC = Setting(
+    "EXIT_MAC",
+    values.choice(Mac),
+    CLIENTS,
+    "`new`: a new MAC address on the networks of FORWARD_FROM at each start, once the kill switch "
+    "stands, so that what neighbours send to the former container reaches nobody before that. For "
+    "docker's bridge networks; an overlay network or a Kubernetes network may know this container "
+    "by its MAC: `keep` there.",
+    "new",
 )
 EXIT_PROBE = Setting(
     "EXIT_PROBE",

@@ -33,7 +33,7 @@ def require_namespace(sources: Sources) -> Facts:
             "ocgate exit must not run in the machine's own network: it would cut the machine off",
             hint="run it in a container without --network host, or in a network namespace",
         )
-    surroundings.require(sources.settings.run_dir)
+    surroundings.require(sources.settings.run_dir, sysctls=())  # forwarding is set by device
     return facts
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ocgate import supervision
+from ocgate.config.exit_choices import Mac
 from ocgate.control import log as logs
 from ocgate.control import run_dir
 from ocgate.exit_role import hooks, services
@@ -27,11 +28,13 @@ from ocgate.exit_role.kinds import kind_of
 from ocgate.exit_role.record import forget_record
 from ocgate.exit_role.requirements import require_client, require_namespace, with_wireguard
 from ocgate.exit_role.sources import Sources, read, secret_variables, write_snapshot
-from ocgate.kernel import sysctl
-from ocgate.kernel.apply import apply
+from ocgate.kernel import mac, sysctl
+from ocgate.kernel.apply import apply, read_table
 from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_TABLE_EXIT
 from ocgate.plan.facts import Facts
 from ocgate.tunnel import killswitch
+from ocgate.tunnel.model import ExitIntent
 
 
 def run(environ: Mapping[str, str]) -> NoReturn:
@@ -72,7 +75,17 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
     log = logs.stage("init-killswitch")
     intent = intent_now(intent_of(sources.settings, kind), CLOSED, facts)
     plan = killswitch.plan(intent)
-    apply(Nft(), plan, {}, run_dir=directory)
+    nft = Nft()
+    if forwarded_before(nft):
+        log.warning(
+            "this network has forwarded since before the kill switch: what came in that half a "
+            "second went on in clear",
+            remedy="docker run --sysctl net.ipv4.ip_forward=0: an exit turns it on by itself",
+        )
+    apply(nft, plan, {}, run_dir=directory)
+    if sources.settings.exit_mac is Mac.NEW:
+        for name in inside_devices(intent, facts):
+            log.info("a new MAC address", device=name, mac=mac.renew(name))
     for table in plan.tables:
         rules = sum(len(chain.rules) for chain in table.chains)
         log.info(f"table inet {table.name} stands, closed", chains=len(table.chains), rules=rules)
@@ -88,3 +101,21 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
         log.error("there is no default route: the VPN server is reached when there is one")
     for wish in sysctl.unmet(plan.sysctls):
         log.warning(f"may not set {wish.key}: {wish.reason}", remedy=f"docker run {wish.flag}")
+
+
+def forwarded_before(nft: Nft) -> bool:
+    """Whether neighbours' packets passed here with nothing to hold them: no switch of a former run
+    stands, and forwarding is on."""
+    on = sysctl.read("net.ipv4.ip_forward") == "1"
+    return on and read_table(nft, NFT_TABLE_EXIT) is None
+
+
+def inside_devices(intent: ExitIntent, facts: Facts) -> tuple[str, ...]:
+    """The devices by which the networks of FORWARD_FROM come, in their order."""
+    found = (
+        link.device
+        for link in facts.connected
+        for net in intent.inside(link.network.version)
+        if link.network.overlaps(net)
+    )
+    return tuple(dict.fromkeys(found))

@@ -26,7 +26,7 @@ from ocgate.exit_role.status_schema import (
 )
 from ocgate.exit_role.told import written
 from ocgate.exits.health import State
-from ocgate.kernel import apply, sysctl
+from ocgate.kernel import apply, forwarding
 from ocgate.kernel.nft import Nft
 from ocgate.tunnel.reasons import REASONS
 
@@ -129,7 +129,7 @@ def _switch(seen: Observed, *, intact: bool) -> SwitchStatus:
         forward_from=[str(net) for net in intent.forward_from],
         networks=[str(net) for net in intent.networks],
         dns=intent.dns.value,
-        forwarding4=sysctl.read("net.ipv4.ip_forward") == "1",
+        forwarding4=not forwarding.differing(),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
-from ocgate.kernel import conntrack, null_device, routes, sysctl, tun
+from ocgate.kernel import conntrack, forwarding, null_device, routes, sysctl, tun
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_EXIT, NFT_TABLE_GATEWAY
 from ocgate.plan import nft as text
@@ -48,6 +48,8 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
     if plan.tunnel is not None:
         tun.sweep(plan.tunnel)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
+    if plan.forwards:
+        forwarding.ensure()
     return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
 
 
@@ -67,7 +69,8 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
-    found += sysctl.differing(applied.plan.sysctls)
+    found += sysctl.differing(plan.sysctls)
+    found += forwarding.differing() if plan.forwards else []
     return tuple(found)
 
 

@@ -73,6 +73,7 @@ class Plan:
     devices:        persistent tun devices that nobody reads: what is routed there is gone.
     routing_tables: numbers of routing tables that hold our routes and none of anybody else's.
     tunnel:         the device that the exit role's clients leave by; None in the server role.
+    forwards:       every device lets through what comes by it (IPv4), once all else stands.
     """
 
     tables: tuple[Table, ...]
@@ -82,3 +83,4 @@ class Plan:
     devices: tuple[str, ...] = ()
     routing_tables: tuple[int, ...] = ()
     tunnel: TunnelDevice | None = None
+    forwards: bool = False

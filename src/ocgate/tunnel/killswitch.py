@@ -40,6 +40,7 @@ def plan(intent: ExitIntent) -> Plan:
         rules=routing.rules(intent),
         sysctls=tuple(_needed(intent)),
         routing_tables=(TUNNEL_TABLE,),
+        forwards=True,
         tunnel=TunnelDevice(
             intent.device,
             intent.client_uid,
@@ -57,7 +58,6 @@ def _addresses(intent: ExitIntent) -> tuple[InterfaceAddress, ...]:
 def _needed(intent: ExitIntent) -> Iterator[Sysctl]:
     """In the order in which they are to be set. IPv6's are no requirement, because what a tunnel
     carries is known only when it stands; who wires this leaves out of `carried` what can't be."""
-    yield Sysctl("net.ipv4.ip_forward", "1", "the docker networks' packets are forwarded")
     yield REJECTS4_UNLIMITED
     yield REJECTS6_UNLIMITED
     if intent.carries(6) and intent.inside(6):

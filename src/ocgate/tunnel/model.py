@@ -20,6 +20,7 @@ Protocol = Literal["udp", "tcp"]
 class GatewayDns(Enum):
     """GATEWAY_DNS: what becomes of port 53 from the networks that may use the tunnel."""
 
+    AUTO = "auto"  # redirected where the tunnel offers a resolver
     REDIRECT = "redirect"  # to the tunnel's resolver, whatever resolver was asked
     OFF = "off"  # forwarded like everything else
 
@@ -140,6 +141,12 @@ class ExitIntent:
     def direct(self, family: Family) -> list[Network]:
         """Networks of one family that are reached without the tunnel, likewise."""
         return collapsed(net for net in self.networks if net.version == family)
+
+    @property
+    def redirects(self) -> bool:
+        """Whether port 53 goes to the tunnel's resolver, or nowhere."""
+        offered = self.carried is not None and bool(self.carried.resolvers)
+        return self.dns is GatewayDns.REDIRECT or (self.dns is GatewayDns.AUTO and offered)
 
     def carries(self, family: Family) -> bool:
         """Whether clients' packets of this family get out now."""

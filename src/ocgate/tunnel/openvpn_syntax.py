@@ -89,8 +89,11 @@ def block(name: str, body: str) -> str:
 
 
 def _opening(line: str) -> str | None:
-    """The tag of a line that is nothing but `<tag>`."""
+    """The tag of a line that is nothing but `<tag>`; one with control characters is no tag, and
+    refused as any such line."""
     stripped = line.strip(_BLANKS)
+    if not stripped.isprintable():
+        return None
     if stripped.startswith("<") and stripped.endswith(">") and not stripped.startswith("</"):
         return stripped[1:-1]
     return None

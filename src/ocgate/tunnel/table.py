@@ -28,7 +28,7 @@ from ocgate.plan.facts import Address, Family, Network, collapsed
 from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import PROHIBITED, RESET, count, reject
-from ocgate.tunnel.model import Endpoint, ExitIntent, GatewayDns
+from ocgate.tunnel.model import Endpoint, ExitIntent
 from ocgate.tunnel.reasons import REASONS
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
@@ -75,7 +75,7 @@ def _prerouting(intent: ExitIntent) -> Iterator[NftRule]:
     and would be dropped without a word."""
     yield NftRule('iifname "lo" accept', "this host with itself")
     yield NftRule(f"iifname {_tunnel(intent)} accept", "asked in input and forward")
-    if intent.dns is GatewayDns.REDIRECT:
+    if intent.redirects:
         for family in FAMILIES:
             if intent.carries(family) and _resolver(intent, family) is None:
                 yield from _unanswered(intent, family)
@@ -121,7 +121,7 @@ def _redirects(intent: ExitIntent) -> Iterator[NftRule]:
     """Whichever resolver was asked, this host's own address included."""
     for family in FAMILIES:
         to = _resolver(intent, family)
-        if to is None or intent.dns is not GatewayDns.REDIRECT:
+        if to is None or not intent.redirects:
             continue
         for match in _each(family, "saddr", intent.inside(family)):
             for proto in ("udp", "tcp"):

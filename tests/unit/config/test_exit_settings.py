@@ -107,8 +107,8 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "alone",
         "environment: FORWARD_FROM: got 'fd00:28::/200'; expected IPv4 networks from /8 and IPv6 "
         "networks from /7, separated by commas. Name your own network, such as fd00:28::/64",
-        "environment: GATEWAY_DNS: got 'forward'; expected redirect or off. Write redirect (asking "
-        "a resolver by the uplink would be a DNS leak)",
+        "environment: GATEWAY_DNS: got 'forward'; expected auto, redirect or off. Write redirect "
+        "(asking a resolver by the uplink would be a DNS leak)",
         "environment: MSS: expected a known name. Remove it here: it is a setting of the server "
         "role, `ocgate run`",
         "environment: OPENVPN_OPTS: expected unset, because options on the command line are "

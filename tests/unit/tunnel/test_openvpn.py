@@ -404,6 +404,7 @@ def test_rendered_words_are_read_back(words: list[str]) -> None:
     assert [(each.name, list(each.words)) for each in found] == [("verb", words)]
 
 
+@example("<\x0b>")
 @example("client\n<ca>\n-----BEGIN\n</ca>\nremote a\nsetenv opt\nport\n")
 @given(st.text(alphabet=st.sampled_from("abc <>/\\\"'#;\n\t-123\x00\x0bé"), max_size=80))
 def test_any_text_is_a_profile_or_refused(text: str) -> None:

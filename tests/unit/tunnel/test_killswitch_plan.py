@@ -280,3 +280,10 @@ def test_a_kernel_without_ipv6_is_given_none_of_it() -> None:
     assert made.tunnel is not None
     assert {address.version for address in made.tunnel.addresses} == {4}
     assert IPV6_FORWARDING not in made.sysctls
+
+
+def test_dns_by_itself_is_redirected_where_the_tunnel_offers_a_resolver() -> None:
+    """GATEWAY_DNS=auto is `redirect` or `off`, and no third thing."""
+    offered, none = UP, replace(UP, carried=replace(CARRIED, resolvers=()))
+    for intent, same in ((offered, GatewayDns.REDIRECT), (none, GatewayDns.OFF)):
+        assert plan(replace(intent, dns=GatewayDns.AUTO)) == plan(replace(intent, dns=same))

@@ -1,0 +1,74 @@
+"""Forwarding by device, and a new MAC address: both where /proc/sys is read-only, as in docker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.program import BASE_ENVIRON
+
+pytestmark = pytest.mark.kernel
+
+READ_ONLY = (
+    "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && "
+    '! echo 1 2>/dev/null >/proc/sys/net/ipv4/ip_forward && exec "$@"'
+)
+
+
+@pytest.fixture
+def container(netns: Namespace) -> Namespace:
+    """eth0 with an address and a default route, not forwarding."""
+    netns.sysctl("net/ipv4/ip_forward", 0)
+    netns.ip(
+        "link add eth0 type veth peer name docker",
+        "link set eth0 up",
+        "link set docker up",
+        "address add 172.28.0.2/24 dev eth0",
+        "route add default via 172.28.0.1 dev eth0",
+    )
+    return netns
+
+
+def within(netns: Namespace, program: str) -> str:
+    """A Python program with /proc/sys read-only; what it prints."""
+    argv = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh", sys.executable, "-P", "-c", program]
+    with netns.entered():
+        done = subprocess.run(
+            argv, env=BASE_ENVIRON, capture_output=True, text=True, timeout=20, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_device_forwards_once_it_is_asked_for_and_asking_again_does_nothing(
+    container: Namespace,
+) -> None:
+    found = within(
+        container,
+        "from ocgate.kernel import forwarding as f; print(f.ensure(), f.differing(), f.ensure())",
+    )
+    assert found == "['docker', 'eth0'] [] []"
+    assert container.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
+    assert container.sysctl("net/ipv4/ip_forward") == "0", "the container's own word is untouched"
+
+
+def test_a_device_that_comes_later_is_told_of(container: Namespace) -> None:
+    within(container, "from ocgate.kernel import forwarding; forwarding.ensure()")
+    container.ip("link add eth1 type veth peer name docker1")
+    found = within(container, "from ocgate.kernel import forwarding; print(forwarding.differing())")
+    assert found == str([f"device {name} does not forward IPv4" for name in ("docker1", "eth1")])
+
+
+def test_a_new_mac_is_announced_and_keeps_addresses_and_routes(container: Namespace) -> None:
+    """The neighbours' own entries learn it from the announcement."""
+    before = container.run(["ip", "route"]).stdout
+    container.sysctl("net/ipv4/conf/docker/arp_accept", 1)
+    container.ip("address add 172.28.0.1/24 dev docker")
+    made = within(container, "from ocgate.kernel import mac; print(mac.renew('eth0'))")
+    assert f"link/ether {made}" in container.run(["ip", "link", "show", "eth0"]).stdout
+    assert int(made[:2], 16) & 3 == 2, "locally administered, and no group"
+    assert before in container.run(["ip", "route"]).stdout
+    assert container.sysctl("net/ipv4/conf/eth0/arp_notify") == "1"
