@@ -10,13 +10,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import connect_hook, image, login, machine, packets, report, start, throughput
+from bench import (
+    connect_hook,
+    examples,
+    image,
+    login,
+    machine,
+    packets,
+    report,
+    start,
+    throughput,
+)
 from bench.reference import comparison
 from bench.report import Found, Result
 from bench.size import Size
 
 BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "connect-hook": connect_hook.measure,
+    "examples": examples.measure,
     "image": image.measure,
     "login": login.measure,
     "packets": packets.measure,

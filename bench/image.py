@@ -1,107 +1,189 @@
-"""What the container image weighs, how soon it serves, and what it takes at rest."""
+"""What the container image weighs, how soon it serves, and what it takes at rest.
+
+Beside plain ocserv from the same image, so that what the container and ocserv take is told apart.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
+import shutil
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.measure import Series
+from bench.measure import Measurement, Series, in_turn
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from bench.start import mib
+from bench.start import Weight, mib
+from ocgate.lab.addresses import RESOLVER
+from ocgate.lab.certificate import write_certificate
 from ocgate.lab.chained_examples import one_upstream
-from ocgate.lab.client import connect
-from ocgate.lab.compose import Project
-from ocgate.lab.docker_host import DockerHosts
-from ocgate.lab.example import PASSWORD, login, place, wait_serving
+from ocgate.lab.docker_host import DockerHosts, Machines
+from ocgate.lab.listening import listens
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.ocserv import SETTINGS, write_users
+from ocgate.lab.podman import Engine
+from ocgate.lab.topology import PORT
+from ocgate.lab.wait import wait_until
 
 IMAGE, BASE = "ocgate", "docker.io/library/debian:trixie-slim"
 AIM_MB = 180.0  # unpacked beyond the base (issue 4)
 
-FIRST, LATER = "first start: certificate and users are made", "later start"
+EMPTY, BARE, OURS, FIRST = "a container", "plain ocserv", "ocgate", "ocgate, first start"
+EXIT, SERVER = "ocgate exit, its tunnel up", "ocgate, one session, by that exit"
+
+# README's own, and nothing more.
+_NEEDED = ("--cap-add=NET_ADMIN", "--device=/dev/net/tun", "--sysctl=net.ipv4.ip_forward=1")
+_OCSERV = ("--entrypoint=ocserv", IMAGE, "--foreground", "--config=/etc/ocserv/ocserv.conf")
+
+
+_SETTINGS = {
+    **SETTINGS,
+    "auth": '"plain[passwd=/etc/ocserv/ocpasswd]"',
+    "server-cert": "/etc/ocserv/server-cert.pem",
+    "server-key": "/etc/ocserv/server-key.pem",
+    "socket-file": "/run/ocserv.sock",
+    "occtl-socket-file": "/run/occtl.sock",
+}
 
 
 def measure(size: Size) -> Found:
-    """Sizes; starts of examples/standalone; memory of both roles of examples/one-upstream."""
-    starts: dict[str, list[float]] = {FIRST: [], LATER: []}
-    for _ in range(size.of(1, 1, 7)):
-        with DockerHosts() as site:
-            project = place(site, "standalone", {"password": PASSWORD})
-            project.compose("up", "--no-start")
-            starts[FIRST].append(_start(site, project))
-            project.engine.podman("stop", project.container("ocgate"))
-            starts[LATER].append(_start(site, project))
+    """Layers; starts in turn; memory of plain ocserv and of both roles."""
+    with DockerHosts(Machines(clients=0)) as site:
+        ground = _Ground(site)
+        in_turn(1, ground.sides())  # reads the image's files once
+        starts = in_turn(size.of(1, 1, 9), ground.sides())
+        weights = {BARE: ground.weigh_bare()}
     with DockerHosts() as site:
         chain = one_upstream(site)
-        weights = {role: _weigh(chain.project, role) for role in (chain.server, chain.exit)}
-    return _found({name: Series(tuple(taken)) for name, taken in starts.items()}, weights)
+        for name, service in ((SERVER, chain.server), (EXIT, chain.exit)):
+            with chain.project.engine.network_of(chain.project.container(service)) as netns:
+                weights[name] = _weight(netns)
+    return _found(starts, weights)
 
 
-def _start(site: DockerHosts, project: Project) -> float:
-    """Seconds from `podman start` to a client's tunnel, less what reading the pin takes."""
-    container = project.container("ocgate")
-    started = time.perf_counter()
-    project.engine.podman("start", container)
-    wait_serving(project, "ocgate")
-    serving = time.perf_counter() - started
-    found = login(site, project, "ocgate")
-    begun = time.perf_counter()
-    client = connect(site, site.clients[0], found, dtls=False)
-    seconds = serving + time.perf_counter() - begun
-    client.disconnect()
-    return seconds
+class _Ground:
+    """One engine with two directories for /etc/ocserv: a hand-made one, and ocgate's own."""
+
+    def __init__(self, site: DockerHosts) -> None:
+        self._engine = Engine(site, site.host, RESOLVER)
+        self._site = site
+        self._bare, self._made = site.path("bare"), site.path("made")
+        self._bare.mkdir()
+        write_certificate(
+            self._bare / "server-cert.pem", self._bare / "server-key.pem", [site.server]
+        )
+        write_users(self._bare / "ocpasswd", {"bench": "bench"})
+        conf = self._bare / "ocserv.conf"
+        conf.write_text("".join(f"{key} = {value}\n" for key, value in _SETTINGS.items()))
+        self._made.mkdir()
+
+    def sides(self) -> dict[str, Measurement]:
+        return {
+            EMPTY: self._empty,
+            BARE: functools.partial(self._serving, self._bare, _OCSERV),
+            FIRST: self._first,
+            OURS: functools.partial(self._serving, self._made, (IMAGE,)),
+        }
+
+    def weigh_bare(self) -> Weight:
+        found: list[Weight] = []
+        self._serving(self._bare, _OCSERV, lambda netns: found.append(_weight(netns)))
+        return found[0]
+
+    def _empty(self) -> float:
+        started = time.perf_counter()
+        made = self._engine.podman("run", "--detach", *_NEEDED, "--entrypoint=true", IMAGE)
+        seconds = time.perf_counter() - started
+        self._engine.podman("rm", "--force", "--time=0", made)
+        return seconds
+
+    def _first(self) -> float:
+        shutil.rmtree(self._made)
+        self._made.mkdir()
+        return self._serving(self._made, (IMAGE,))
+
+    def _serving(
+        self, config: Path, command: Sequence[str], look: Callable[[Namespace], None] | None = None
+    ) -> float:
+        """Seconds from before `podman run` until the listener stands."""
+        volume = f"--volume={config}:/etc/ocserv"
+        started = time.perf_counter()
+        made = self._engine.podman("run", "--detach", *_NEEDED, volume, *command)
+        with self._engine.network_of(made) as netns:
+            wait_until(lambda: listens(netns, PORT), 60.0, "the container to serve")
+            seconds = time.perf_counter() - started
+            if look is not None:
+                look(netns)
+        self._engine.podman("rm", "--force", "--time=0", made)
+        return seconds
 
 
-def _weigh(project: Project, service: str) -> float:
-    """MiB of all its processes, what they share counted once (Pss)."""
-    with project.engine.network_of(project.container(service)) as netns:
-        pids = netns.pids()
-    return sum(mib(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss") for pid in pids)
+def _weight(netns: Namespace) -> Weight:
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in netns.pids()]
+    weights = [Weight(mib(text, "Rss"), mib(text, "Pss")) for text in rollups]
+    return functools.reduce(Weight.__add__, weights)
+
+
+def _podman_says(*words: str) -> str:
+    return subprocess.run(["podman", *words], capture_output=True, text=True, check=True).stdout
 
 
 def _megabytes(image: str) -> float:
-    command = ["podman", "image", "inspect", image]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout)[0]["Size"]) / 1e6
+    return int(json.loads(_podman_says("image", "inspect", image))[0]["Size"]) / 1e6
 
 
-def _found(starts: dict[str, Series], weights: dict[str, float]) -> Found:
+def _found(starts: dict[str, Series], weights: dict[str, Weight]) -> Found:
     whole, base = _megabytes(IMAGE), _megabytes(BASE)
-    sizes = (("the image", f"{whole:.0f}"), ("of that, its base", f"{base:.0f}"),
-             ("ocgate and what it needs", f"{whole - base:.0f}"))  # fmt: skip
-    rows = tuple(
-        (name, f"{s.median:.2f}", f"{max(s.values):.2f}", str(len(s.values)))
-        for name, s in starts.items()
-    )
-    held = tuple((f"role {name}", f"{weight:.0f}") for name, weight in weights.items())
+    beyond = whole - base
     return Found(
         "image",
         "The container image",
+        (_sizes(base, beyond), _start_table(starts), _memory(weights)),
         (
-            Table("unpacked (MB)", ("What", "MB"), sizes),
-            Table(
-                "container started to a client's tunnel (s)",
-                ("Start", "median", "longest", "times"),
-                rows,
-                ("`podman start` of examples/standalone, as it stands, to openconnect's tunnel.",),
-            ),
-            Table(
-                "memory at rest (MiB)",
-                ("Of examples/one-upstream", "Pss"),
-                held,
-                ("Of all processes in the container; one client, the tunnel up.",),
-            ),
-        ),
-        (
-            Headline(
-                "image beyond its base",
-                f"{whole - base:.0f} MB",
-                f"{AIM_MB:.0f} MB",
-                whole - base <= AIM_MB,
-            ),
-            Headline("container started to a client's tunnel", f"{starts[LATER].median:.1f} s"),
+            Headline("image beyond its base", f"{beyond:.0f} MB", f"{AIM_MB:.0f} MB",
+                     beyond <= AIM_MB),
+            Headline("container run to its listener", f"{starts[OURS].median:.1f} s"),
         ),
         {f"{name}, s": series for name, series in starts.items()},
+    )  # fmt: skip
+
+
+# The Dockerfile's copies onto the base, in their order.
+_LAYERS = ("Debian packages", "Python libraries", "ocgate")
+
+
+def _sizes(base: float, beyond: float) -> Table:
+    history = json.loads(_podman_says("history", "--format=json", IMAGE))
+    copied = [step["size"] / 1e6 for step in reversed(history) if step["size"] > 1e5][1:]
+    layers = list(zip(_LAYERS, copied, strict=True))
+    rows = [("base: debian:trixie-slim", base), *layers, ("beyond the base", beyond)]
+    return Table("Size (MB, unpacked)", ("Layer", "MB"), tuple((n, f"{mb:.1f}") for n, mb in rows))
+
+
+def _start_table(starts: dict[str, Series]) -> Table:
+    bare = starts[BARE]
+    rows = tuple(
+        (name, *(f"{1000 * s:.0f}" for s in (taken.median, min(taken.values), max(taken.values))),
+         f"{taken.over(bare).median:.2f}")
+        for name, taken in starts.items()
+    )  # fmt: skip
+    times = len(bare.values)
+    return Table(
+        "`podman run` to the listener (ms)",
+        ("Container", "median", "least", "most", ": plain ocserv"),
+        rows,
+        (f"{times} of each, in turn; `a container` runs `true` and is what podman takes.",),
     )
+
+
+def _memory(weights: dict[str, Weight]) -> Table:
+    bare = weights[BARE].pss
+    rows = tuple(
+        (name, str(w.processes), f"{w.rss:.1f}", f"{w.pss:.1f}", f"{w.pss / bare:.1f}")
+        for name, w in weights.items()
+    )
+    columns = ("Container", "processes", "RSS", "PSS", "PSS : plain ocserv")
+    return Table("Memory at rest (MiB, the whole container)", columns, rows)

@@ -5,6 +5,9 @@ stdin. podman gives such a container a default route on each network, equally go
 its ports at its address on each; which ones win is chance. A docker engine does both on one:
 the network whose name comes first in the alphabet (or by `gw_priority`, Docker 28), and no internal
 one if it can be helped; see "Connecting to multiple networks" in docs.docker.com/engine/network.
+A bridge takes the lowest MAC of its ports until it is given one, so it changes with containers, and
+those that stay send to the old one for half a minute; docker gives it one.
+
 Where the kernel shows bridged packets to iptables, podman's rules would also translate what one
 container sends by another; docker's leave alone what stays on its bridge, so it is not shown.
 Imports only what starts quickly.
@@ -40,6 +43,13 @@ def hide_bridged() -> None:
             pass
 
 
+def keep_mac(bridge: str) -> None:
+    """From now on the bridge's MAC is the one it has."""
+    shown = subprocess.run(["ip", "-j", "link", "show", bridge], stdout=subprocess.PIPE, check=True)
+    mac = json.loads(shown.stdout)[0]["address"]
+    subprocess.run(["ip", "link", "set", bridge, "address", mac], check=True)
+
+
 def main(command: list[str]) -> int:
     """The first exit status of netavark that is not 0; its answers are merged into one."""
     text = sys.stdin.read()
@@ -57,6 +67,8 @@ def main(command: list[str]) -> int:
         answer.update(json.loads(done.stdout or "{}"))
     if command[-2] == "setup":
         enter = ["nsenter", f"--net={command[-1]}", "ip", "route", "delete", "default", "dev"]
+        for info in request["network_info"].values():
+            keep_mac(info["network_interface"])
         for name in others:
             if not request["network_info"][name].get("internal", False):
                 device = request["networks"][name]["interface_name"]
