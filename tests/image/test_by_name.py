@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 from i1_example import SiteFactory, Watch
 
-from ocgate.lab.capture import Leaked, now
+from ocgate.lab.capture import now
 from ocgate.lab.chained import Chained
 from ocgate.lab.chained_examples import by_name
 from ocgate.lab.streams import UdpStream
@@ -22,11 +22,6 @@ def address(c: Chained) -> IPv4Address:
     return IPv4Address(networks["by-name_vpn"]["IPAddress"])
 
 
-@pytest.mark.xfail(
-    strict=False,
-    raises=Leaked,
-    reason="a new exit may be found before its kill switch stands; see test_one_upstream.py",
-)
 def test_the_server_follows_the_exit_s_name_to_another_address(
     site: SiteFactory, watch: Watch
 ) -> None:
