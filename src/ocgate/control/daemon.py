@@ -23,6 +23,7 @@ from ocgate.config.model import Settings
 from ocgate.control import explain, metrics, status
 from ocgate.control import log as logs
 from ocgate.control.cert_watch import CertWatch
+from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
 from ocgate.control.egress import EgressWatch, probed
@@ -59,8 +60,6 @@ UNPROMPTED_LOOK = 60.0  # seconds
 # After a repair that did not succeed: another's commit may have come between ours and its
 # read-back, and have been taken for ours.
 UNSETTLED_LOOK = 1.0  # seconds
-
-COMPLAINT_EVERY = 10.0  # seconds between two equal ones
 
 log = logs.stage("svc-control")
 
@@ -107,7 +106,7 @@ class Control:
             "explain": self._explain,
         }
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
-        self._complaint = ("", 0.0)  # what, and when it was said last
+        self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
     async def serve(self) -> None:
@@ -177,15 +176,8 @@ class Control:
         try:
             await self.keeper.look(by=by)
         except OcgateError as error:
-            self._complain(str(error))
-
-    def _complain(self, why: str) -> None:
-        """Each event makes a look, and each look the same complaint."""
-        self.keeper.unsettled = True
-        said, at = self._complaint
-        if why != said or time.monotonic() - at > COMPLAINT_EVERY:
-            log.error("the kernel's state can't be brought to the plan", why=why)
-            self._complaint = (why, time.monotonic())
+            self.keeper.unsettled = True
+            self._complaints.tell(str(error))
 
     def _history_file(self) -> Path | None:
         return self._settings.session_history_file

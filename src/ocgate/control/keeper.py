@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ocgate.control.effective import EffectiveConf
 from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
+from ocgate.control.repairs import Repairs
 from ocgate.control.sources import Sources
 from ocgate.control.steering import rules_before
 from ocgate.control.stray_record import read_strays, write_strays
@@ -30,11 +30,6 @@ from ocgate.plan.facts import Network
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
-
-# A repair is done at once; somebody who undoes it again and again gets REPAIRS_PER_WINDOW of them
-# in WINDOW seconds, then one every WINDOW / REPAIRS_PER_WINDOW: the other locks hold meanwhile.
-REPAIRS_PER_WINDOW = 20
-WINDOW = 10.0  # seconds
 
 log = stage("init-nat")
 
@@ -56,9 +51,7 @@ class Keeper:
         self._run_dir = run_dir
         self._table = table
         self._effective = effective
-        self._clock = clock
         self._applied: Applied | None = None
-        self._repairs: deque[float] = deque(maxlen=REPAIRS_PER_WINDOW)
         self._prepared: Prepared | None = None
         self._egress = egress
         self._exits = exits
@@ -67,8 +60,7 @@ class Keeper:
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
-        self.repaired = 0
-        self.last_repair = ""
+        self.repairs = Repairs(log, clock)
 
     @property
     def is_started(self) -> bool:
@@ -149,21 +141,12 @@ class Keeper:
 
     async def _repair(self, by: str) -> None:
         found = await self.drift()
-        if not found:
-            return
-        await self._patience()
-        try:
-            await self._apply(self.prepared)
-            await self._forget_untranslated()
-        except OcgateError as error:
+        if found and not await self.repairs.make(found, self._again, by=by):
             self.unsettled = True
-            log.error(
-                "drift found, but it can't be repaired", found="; ".join(found), why=str(error)
-            )
-            return
-        self.repaired += 1
-        self.last_repair = "; ".join(found)
-        log.warning("drift repaired", found=self.last_repair, **({"by": by} if by else {}))
+
+    async def _again(self) -> None:
+        await self._apply(self.prepared)
+        await self._forget_untranslated()
 
     async def _forget_untranslated(self) -> None:
         """Flows that clients began while our table was gone would never be translated, and so
@@ -173,14 +156,6 @@ class Keeper:
         if intent.ipv6 is Ipv6Path.NAT66:
             nets += intent.subnets(6)
         await asyncio.to_thread(conntrack.delete_untranslated, nets)
-
-    async def _patience(self) -> None:
-        """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""
-        now = self._clock()
-        if len(self._repairs) == REPAIRS_PER_WINDOW and now - self._repairs[0] < WINDOW:
-            log.warning("somebody keeps changing our kernel state; repairing at a slower pace")
-            await asyncio.sleep(WINDOW / REPAIRS_PER_WINDOW)
-        self._repairs.append(self._clock())
 
     async def _apply(self, prepared: Prepared) -> None:
         async with self.writer.lock:

@@ -6,20 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__
 from ocgate.control import certificates
 from ocgate.control.cert_watch import CertWatch
+from ocgate.control.figures import blocked, counted, iso
 from ocgate.control.health_egress import Egress
 from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
 from ocgate.control.metrics import render
 from ocgate.control.status_schema import (
     SCHEMA,
-    BlockedStatus,
     ExitStatus,
     NetworkStatus,
     ServerStatus,
@@ -28,14 +27,12 @@ from ocgate.control.status_schema import (
 )
 from ocgate.control.steering import rules_before
 from ocgate.errors import OcgateError
-from ocgate.kernel import apply, process, sysctl
+from ocgate.kernel import process, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.server import dryrun, services
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable
-
-_STATISTICS = Path("/sys/class/net")
 
 
 def _no_exits() -> list[ExitStatus]:
@@ -64,7 +61,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
     reasons = await _reasons(seen, drift)
     return Status(
         schema=SCHEMA,
-        at=_iso(time.time()),
+        at=iso(time.time()),
         healthy=not reasons,
         reasons=reasons,
         server=await asyncio.to_thread(_server, seen),
@@ -72,7 +69,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         exits=seen.exits(),
         session_count=len(seen.table),
         sessions=[_session(session) for session in seen.table] if listing else [],
-        blocked=await asyncio.to_thread(_blocked, seen.nft),
+        blocked=await asyncio.to_thread(blocked, seen.nft, ALL_COUNTERS),
         certificates=await asyncio.to_thread(
             certificates.statuses, seen.keeper.prepared.sources, seen.run_dir
         ),
@@ -122,9 +119,9 @@ def _server(seen: Observed) -> ServerStatus:
     ports = (("tcp", view.tcp_port), ("udp", view.udp_port))
     return ServerStatus(
         version=__version__,
-        since=_iso(seen.started_at),
+        since=iso(seen.started_at),
         ocserv_version=_ocserv_version(),
-        ocserv_since=None if pid is None else _iso(process.started_at(pid) or seen.started_at),
+        ocserv_since=None if pid is None else iso(process.started_at(pid) or seen.started_at),
         listening=[f"{kind} {port}" for kind, port in ports if port] if pid else [],
         config_dir=str(settings.config_dir),
         run_dir=str(seen.run_dir),
@@ -154,7 +151,7 @@ def _network(seen: Observed, *, guard: bool) -> NetworkStatus:
         forwarding4=sysctl.read("net.ipv4.ip_forward") == "1",
         forwarding6=sysctl.read("net.ipv6.conf.all.forwarding") == "1",
         guard=guard,
-        repairs=seen.keeper.repaired,
+        repairs=seen.keeper.repairs.count,
     )
 
 
@@ -167,34 +164,11 @@ def _session(session: Session) -> SessionStatus:
         address4=None if session.address4 is None else str(session.address4),
         address6=None if session.prefix6 is None else str(session.prefix6.network_address),
         peer=session.peer,
-        since=_iso(session.connected_at),
-        bytes_in=_counted(session.device, "rx_bytes"),
-        bytes_out=_counted(session.device, "tx_bytes"),
+        since=iso(session.connected_at),
+        bytes_in=counted(session.device, "rx_bytes"),
+        bytes_out=counted(session.device, "tx_bytes"),
     )
-
-
-def _counted(device: str, which: str) -> int:
-    """The tun's own count. What the host receives from it came from the client."""
-    try:
-        return int((_STATISTICS / device / "statistics" / which).read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _blocked(nft: Nft) -> list[BlockedStatus]:
-    counted = apply.counters(nft)
-    return [
-        BlockedStatus(
-            reason=name, packets=counted[name][0], bytes=counted[name][1], explanation=why
-        )
-        for name, why in ALL_COUNTERS.items()
-        if name in counted
-    ]
 
 
 def _plain(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ocgate.control import last_step
 from ocgate.control import log as logs
 from ocgate.control.sources import SNAPSHOT, configure_log, read_snapshot
 from ocgate.errors import OcgateError
@@ -46,14 +47,7 @@ def _subnets(run_dir: Path) -> tuple[Network, ...]:
 
 def main() -> int:
     """Exit 0 when nothing is left."""
-    run_dir = Path(sys.argv[1])
-    configure_log(run_dir)
-    try:
-        teardown(run_dir)
-    except OcgateError as error:
-        log.error("teardown incomplete", why=str(error))
-        return error.exit_code
-    return 0
+    return last_step.run(configure_log, teardown, log)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ocgate.control import log as logs
+from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
 from ocgate.control.run_dir import write
 from ocgate.errors import OcgateError
@@ -48,8 +49,6 @@ UNSETTLED_LOOK = 1.0  # seconds
 # Loads change by the minute, but matter when a server is chosen: a list of this morning serves.
 # An API that does not answer is left alone for an hour.
 RELIST_AFTER, RELIST_POLL, RELIST_RETRY = 6 * 3600.0, 60.0, 3600.0  # seconds
-
-COMPLAINT_EVERY = 10.0  # seconds between two equal ones
 
 # The client may tell what its server gave it, and nothing else.
 _GUEST = Guest(TUNNEL_UID, frozenset({"tunnel"}))
@@ -102,7 +101,7 @@ class Control:
             self.prober,
         )
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
-        self._complaint = ("", 0.0)  # what, and when it was said last
+        self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers, guest=_GUEST)
 
     def _servers(self, cache_dir: Path) -> Servers | None:
@@ -180,15 +179,8 @@ class Control:
         try:
             await self.keeper.look(by=by)
         except OcgateError as error:
-            self._complain(str(error))
-
-    def _complain(self, why: str) -> None:
-        """Each event makes a look, and each look the same complaint."""
-        self.keeper.unsettled = True
-        said, at = self._complaint
-        if why != said or time.monotonic() - at > COMPLAINT_EVERY:
-            log.error("the kernel's state can't be brought to the plan", why=why)
-            self._complaint = (why, time.monotonic())
+            self.keeper.unsettled = True
+            self._complaints.tell(str(error))
 
     async def _tunnel(self, fields: Mapping[str, bytes]) -> bytes:
         told = {

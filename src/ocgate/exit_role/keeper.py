@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocgate.control.log import stage
+from ocgate.control.repairs import Repairs
 from ocgate.errors import OcgateError
 from ocgate.exit_role import ipv6
 from ocgate.kernel.apply import Applied, apply, drift
@@ -23,10 +23,6 @@ from ocgate.plan.facts import Facts
 from ocgate.plan.model import Plan
 from ocgate.tunnel import killswitch
 from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent
-
-# As the server role's keeper: at once, but not against somebody who undoes it for ever.
-REPAIRS_PER_WINDOW = 20
-WINDOW = 10.0  # seconds
 
 # An exit has no tunnels of clients, whose events are left out: no device is named so.
 NO_SESSIONS = "/"
@@ -77,16 +73,13 @@ class Keeper:
         self._nft = nft
         self._run_dir = run_dir
         self._base = base
-        self._clock = clock
         self._wanted = CLOSED
         self._applied: Applied | None = None
         self._plan: Plan | None = None
-        self._repairs: deque[float] = deque(maxlen=REPAIRS_PER_WINDOW)
         self._busy = asyncio.Lock()
         self.intent = base
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
-        self.repaired = 0
-        self.last_repair = ""
+        self.repairs = Repairs(log, clock)
         self.ipv6_obstacle = ""
 
     async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
@@ -143,29 +136,9 @@ class Keeper:
 
     async def _repair(self, by: str) -> None:
         found = await self.drift()
-        if not found:
-            return
-        await self._patience()
-        assert self._plan is not None
-        try:
-            await self._apply(self._plan)
-        except OcgateError as error:
+        plan = self._plan
+        if found and plan and not await self.repairs.make(found, lambda: self._apply(plan), by=by):
             self.unsettled = True
-            log.error(
-                "drift found, but it can't be repaired", found="; ".join(found), why=str(error)
-            )
-            return
-        self.repaired += 1
-        self.last_repair = "; ".join(found)
-        log.warning("drift repaired", found=self.last_repair, **({"by": by} if by else {}))
-
-    async def _patience(self) -> None:
-        """Wait if the last REPAIRS_PER_WINDOW repairs fell within WINDOW."""
-        now = self._clock()
-        if len(self._repairs) == REPAIRS_PER_WINDOW and now - self._repairs[0] < WINDOW:
-            log.warning("somebody keeps changing our kernel state; repairing at a slower pace")
-            await asyncio.sleep(WINDOW / REPAIRS_PER_WINDOW)
-        self._repairs.append(self._clock())
 
 
 def _named(devices: tuple[str, ...]) -> str:

@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from ocgate import __version__
-from ocgate.control.status_schema import BlockedStatus
+from ocgate.control.figures import blocked, counted, iso
 from ocgate.exit_role.keeper import Keeper
 from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.machine import Phase
@@ -26,11 +25,9 @@ from ocgate.exit_role.status_schema import (
 )
 from ocgate.exit_role.told import written
 from ocgate.exits.health import State
-from ocgate.kernel import apply, forwarding
+from ocgate.kernel import forwarding
 from ocgate.kernel.nft import Nft
 from ocgate.tunnel.reasons import REASONS
-
-_STATISTICS = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
@@ -53,16 +50,16 @@ async def collect(seen: Observed) -> ExitRoleStatus:
     return ExitRoleStatus(
         schema=SCHEMA,
         role=ROLE,
-        at=_iso(time.time()),
+        at=iso(time.time()),
         healthy=not reasons,
         reasons=reasons,
         version=__version__,
-        since=_iso(seen.started_at),
+        since=iso(seen.started_at),
         run_dir=str(seen.run_dir),
         tunnel=_tunnel(seen),
         probe=_probe(seen.prober),
         switch=_switch(seen, intact=not drift),
-        blocked=await asyncio.to_thread(_blocked, seen.nft),
+        blocked=await asyncio.to_thread(blocked, seen.nft, REASONS),
     )
 
 
@@ -104,8 +101,8 @@ def _tunnel(seen: Observed) -> TunnelStatus:
         failures=machine.failures,
         last_failure=machine.why or None,
         next_attempt=_moment(machine.until) if waiting and machine.until else None,
-        bytes_in=_counted(device, "rx_bytes"),
-        bytes_out=_counted(device, "tx_bytes"),
+        bytes_in=counted(device, "rx_bytes"),
+        bytes_out=counted(device, "tx_bytes"),
     )
 
 
@@ -114,7 +111,7 @@ def _probe(prober: Prober) -> ProbeStatus:
     return ProbeStatus(
         targets=[f"[{a}]:{p}" if a.version == 6 else f"{a}:{p}" for a, p in prober.targets],
         state=held.state.value,
-        since=None if held.state is State.UNKNOWN else _iso(held.since),
+        since=None if held.state is State.UNKNOWN else iso(held.since),
         why=held.why if prober.targets else "EXIT_PROBE is off",
         rtt=held.rtt,
     )
@@ -124,7 +121,7 @@ def _switch(seen: Observed, *, intact: bool) -> SwitchStatus:
     intent = seen.keeper.intent
     return SwitchStatus(
         intact=intact,
-        repairs=seen.keeper.repaired,
+        repairs=seen.keeper.repairs.count,
         uplinks=list(intent.uplinks),
         forward_from=[str(net) for net in intent.forward_from],
         networks=[str(net) for net in intent.networks],
@@ -133,28 +130,6 @@ def _switch(seen: Observed, *, intact: bool) -> SwitchStatus:
     )
 
 
-def _counted(device: str, which: str) -> int:
-    try:
-        return int((_STATISTICS / device / "statistics" / which).read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _blocked(nft: Nft) -> list[BlockedStatus]:
-    counted = apply.counters(nft)
-    return [
-        BlockedStatus(
-            reason=name, packets=counted[name][0], bytes=counted[name][1], explanation=why
-        )
-        for name, why in REASONS.items()
-        if name in counted
-    ]
-
-
 def _moment(monotonic: float) -> str:
     """A moment of the machine's clock, as one of the wall's."""
-    return _iso(time.time() - (time.monotonic() - monotonic))
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return iso(time.time() - (time.monotonic() - monotonic))

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from ocgate import names
+from ocgate.control import last_step
 from ocgate.control import log as logs
-from ocgate.errors import OcgateError
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import CLOSED, intent_now
 from ocgate.exit_role.kinds import kind_of
@@ -47,14 +47,7 @@ def teardown(run_dir: Path) -> None:
 
 def main() -> int:
     """Exit 0 when it is closed."""
-    run_dir = Path(sys.argv[1])
-    configure_log(run_dir)
-    try:
-        teardown(run_dir)
-    except OcgateError as error:
-        log.error("teardown incomplete", why=str(error))
-        return error.exit_code
-    return 0
+    return last_step.run(configure_log, teardown, log)
 
 
 if __name__ == "__main__":

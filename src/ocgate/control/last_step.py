@@ -1,0 +1,22 @@
+"""The last step of a stop, as a program of its own: `python -m … RUN_DIR`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ocgate.control.log import Log
+from ocgate.errors import OcgateError
+
+
+def run(configure_log: Callable[[Path], None], teardown: Callable[[Path], None], log: Log) -> int:
+    """Exit 0 when `teardown` of the run dir in argv is through; what it raises is logged."""
+    run_dir = Path(sys.argv[1])
+    configure_log(run_dir)
+    try:
+        teardown(run_dir)
+    except OcgateError as error:
+        log.error("teardown incomplete", why=str(error))
+        return error.exit_code
+    return 0
