@@ -71,6 +71,8 @@ def log_of_its_own() -> Iterator[None]:
 
 @pytest.fixture
 def netns() -> Iterator[Namespace]:
-    """A fresh, empty network namespace (loopback up) with this test inside it."""
+    """A fresh, empty network namespace (loopback up) with this test inside it. It does not forward,
+    whatever the machine's does, from which it would inherit that."""
     with namespace.isolated() as made:
+        made.sysctl("net/ipv4/ip_forward", 0)
         yield made

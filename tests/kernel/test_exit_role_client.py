@@ -51,7 +51,7 @@ def supervised(tmp_path: Path) -> Iterator[Path]:
     log = (run_dir / "log").open("wb")
     process = subprocess.Popen(["s6-supervise", str(service)], stdout=log, stderr=log)
     yield run_dir
-    subprocess.run(["s6-svc", "-xd", str(service)], check=True)
+    process.terminate()  # as `s6-svc -xd`, also where it isn't up yet
     process.wait(10)
     log.close()
 
