@@ -22,12 +22,16 @@ CONFIGURATIONS = {
 }
 
 
+# A gateway with a name differs in how it is found and followed, not in what holds clients back.
+ONLY = {"gateway with a name": ("upstream", "processes", "sessions", "clients")}
+
+
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_nothing_leaks_whatever_breaks(name: str, config_dir: Path) -> None:
     """Every fault of the default matrix, under traffic of three sessions."""
     kept = os.environ.get("OCGATE_PCAP_DIR")
     pcap = Path(kept) / "prove" / name.replace(" ", "_") if kept else None
-    proof = prove(config_dir, CONFIGURATIONS[name], pcap=pcap)
+    proof = prove(config_dir, CONFIGURATIONS[name], only=ONLY.get(name, ()), pcap=pcap)
     print(f"{name}: {report.summary(proof)}")
     wrong = [
         f"{outcome.fault.name}: {line}"
