@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ocgate.cli import terminal
-from ocgate.cli.status import blocked, duration, facts, local, size
+from ocgate.cli.shown import blocked, duration, facts, local, size, verdict
 
 if TYPE_CHECKING:
     from ocgate.exit_role.status_schema import ExitRoleStatus
@@ -18,10 +18,7 @@ _STATES = {"degraded": "DEGRADED: nothing comes back through it", "waiting": "DO
 def show(found: ExitRoleStatus) -> None:
     """Tunnel, kill switch and what was blocked, on stdout."""
     console = terminal.out()
-    verdict, style = ("healthy", "bold green") if found["healthy"] else ("NOT HEALTHY", "bold red")
-    console.print(verdict, style=style)
-    for reason in found["reasons"]:
-        console.print(f"  {reason}", style="red", soft_wrap=True)
+    verdict(console, found["reasons"], healthy=found["healthy"])
     for shown in (
         facts("Tunnel", _tunnel_rows(found)),
         facts("Kill switch", _switch_rows(found)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
-from ocgate.cli.status import printable
+from ocgate.cli.shown import printable
 from ocgate.errors import OcgateError
 from ocgate.sessions.protocol import read_error
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
-from ocgate.cli.status import duration, printable, size
+from ocgate.cli.shown import duration, printable, size
 from ocgate.errors import OcgateError
 from ocgate.sessions.report import Asked, Live, Report, report
 

@@ -14,7 +14,7 @@ import pytest
 
 from ocgate import __main__, __version__
 from ocgate.cli import failures, places
-from ocgate.cli import status as showing
+from ocgate.cli import shown
 from ocgate.config import Settings
 from ocgate.errors import ConfigurationError, MissingRequirement, Problem
 
@@ -338,7 +338,7 @@ def test_metrics_are_printed_as_they_come(
 )
 def test_duration(seconds: float, words: str) -> None:
     """Two units at most."""
-    assert showing.duration(seconds) == words
+    assert shown.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_duration(seconds: float, words: str) -> None:
 )
 def test_size(count: int, words: str) -> None:
     """1024 apart."""
-    assert showing.size(count) == words
+    assert shown.size(count) == words
 
 
 def test_run_help_shows_every_setting(invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> None:
