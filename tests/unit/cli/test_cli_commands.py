@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from ocgate import __main__, __version__
-from ocgate.cli import failures, places
-from ocgate.cli import shown
+from ocgate.cli import failures, places, shown
 from ocgate.config import Settings
 from ocgate.errors import ConfigurationError, MissingRequirement, Problem
 
