@@ -89,6 +89,7 @@ def run(stage: str, arguments: list[str]) -> Result:
             f"tests/{stage}",
             "-n",
             str(WORKERS[stage]),
+            "--maxschedchunk=1",  # the long tests come first, and not all of them to one worker
         ]
         command += ["-q", f"--junit-xml={report}", *arguments]
         status = subprocess.run(command, check=False).returncode

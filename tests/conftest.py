@@ -55,6 +55,19 @@ def missing(kind: str) -> str:
         return f"needs network namespaces: {error}"
 
 
+@pytest.hookimpl(trylast=True)  # behind pytest-randomly's shuffle
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long ones first, the longest (by its time-out) before all."""
+    items.sort(key=lambda item: -_length(item))
+
+
+def _length(item: pytest.Item) -> float:
+    if item.get_closest_marker("long") is None:
+        return 0.0
+    limit = item.get_closest_marker("timeout")
+    return float(limit.args[0]) if limit else 1.0
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for kind in ("kernel", "lab", "image"):
         if item.get_closest_marker(kind) and (reason := missing(kind)):

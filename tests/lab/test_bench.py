@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["connect-hook", "login", "packets", "reference", "start", "throughput"]
 )

@@ -18,7 +18,7 @@ from ocgate.lab.topology import SERVICE, SERVICE6
 from ocgate.lab.traffic import ask_tcp
 from ocgate.lab.wait import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 ROUNDS = 25
 CALM = 0.2  # of the faults hit an exit that has come back from the one before

@@ -165,6 +165,7 @@ def passes_steadily(client: Client) -> bool:
         return stream.wait(5.0).lost == 0
 
 
+@pytest.mark.long
 def test_a_bounced_exit_interface_heals_by_itself(lab: LabFactory) -> None:
     """`exit0` goes down and up, several times, with which the kernel forgets the exit's routes and
     the flows that were translated to its address: what still comes for these is answered by nobody

@@ -31,7 +31,7 @@ from ocgate.lab.traffic import ask_udp
 from ocgate.lab.upstream import Upstream
 from ocgate.lab.wait import wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 
 OTHER = DOCKER_NET[5]  # the same upstream by a second address
 FAULTS_A_STORM = 10

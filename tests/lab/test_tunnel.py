@@ -400,6 +400,7 @@ def hostile_names(trap: Path) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_user_names_are_data(lab: LabFactory) -> None:
     """Whatever a user is called, it connects, stands in the status as it is called, and its name
     makes nothing happen.

@@ -11,7 +11,7 @@ from p_prove import ON_WAN, prove
 
 from ocgate.prove import report
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def test_nothing_leaks_whatever_breaks_in_either_role(config_dir: Path) -> None:

@@ -10,7 +10,7 @@ from p_prove import ON_ITS_OWN, ON_WAN, ON_WAN6, prove
 
 from ocgate.prove import report
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
 # A gateway on the network of the default route is `test_exit_matrix`'s, with the exit role in it.
 CONFIGURATIONS = {
