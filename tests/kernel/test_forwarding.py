@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from ocgate.errors import KernelRefused
+from ocgate.kernel import mac
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.program import BASE_ENVIRON
 
@@ -72,3 +74,8 @@ def test_a_new_mac_is_announced_and_keeps_addresses_and_routes(container: Namesp
     assert int(made[:2], 16) & 3 == 2, "locally administered, and no group"
     assert before in container.run(["ip", "route"]).stdout
     assert container.sysctl("net/ipv4/conf/eth0/arp_notify") == "1"
+
+
+def test_a_device_that_is_gone_is_not_said_to_have_a_new_mac(netns: Namespace) -> None:
+    with pytest.raises(KernelRefused, match="eth9 is gone"):
+        mac.renew("eth9")

@@ -20,6 +20,7 @@ from ocgate import supervision
 from ocgate.config.exit_choices import Mac
 from ocgate.control import log as logs
 from ocgate.control import run_dir
+from ocgate.errors import MissingRequirement
 from ocgate.exit_role import hooks, services
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import CLOSED, intent_now
@@ -74,6 +75,7 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
     """Apply and verify; on failure what stood before is left standing."""
     log = logs.stage("init-killswitch")
     intent = intent_now(intent_of(sources.settings, kind), CLOSED, facts)
+    renewed = to_be_renewed(intent, facts) if sources.settings.exit_mac is Mac.NEW else ()
     plan = killswitch.plan(intent)
     nft = Nft()
     if forwarded_before(nft):
@@ -83,9 +85,8 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
             remedy="docker run --sysctl net.ipv4.ip_forward=0: an exit turns it on by itself",
         )
     apply(nft, plan, {}, run_dir=directory)
-    if sources.settings.exit_mac is Mac.NEW:
-        for name in inside_devices(intent, facts):
-            log.info("a new MAC address", device=name, mac=mac.renew(name))
+    for name in renewed:
+        log.info("a new MAC address", device=name, mac=mac.renew(name))
     for table in plan.tables:
         rules = sum(len(chain.rules) for chain in table.chains)
         log.info(f"table inet {table.name} stands, closed", chains=len(table.chains), rules=rules)
@@ -110,12 +111,19 @@ def forwarded_before(nft: Nft) -> bool:
     return on and read_table(nft, NFT_TABLE_EXIT) is None
 
 
-def inside_devices(intent: ExitIntent, facts: Facts) -> tuple[str, ...]:
-    """The devices by which the networks of FORWARD_FROM come, in their order."""
+def to_be_renewed(intent: ExitIntent, facts: Facts) -> tuple[str, ...]:
+    """The devices by which the networks of FORWARD_FROM come, in their order. Raises
+    MissingRequirement where there is none: EXIT_MAC=new would protect nobody."""
     found = (
         link.device
         for link in facts.connected
         for net in intent.inside(link.network.version)
         if link.network.overlaps(net)
     )
-    return tuple(dict.fromkeys(found))
+    devices = tuple(dict.fromkeys(found))
+    if not devices:
+        raise MissingRequirement(
+            "EXIT_MAC=new, but no network of FORWARD_FROM is attached here",
+            hint="attach this container to that network, or write EXIT_MAC=keep",
+        )
+    return devices

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 
+from ocgate.errors import KernelRefused
 from ocgate.kernel import forwarding, netlink, rtnetlink
 from ocgate.kernel.netlink import Netlink, NetlinkError
 from ocgate.kernel.tun import look, refusal
@@ -27,7 +28,7 @@ def renew(name: str) -> str:
         forwarding.configure(door, name, forwarding.ARP_NOTIFY, 1)
         link = look(door, name)
         if link is None:
-            return written
+            raise KernelRefused(f"{name} is gone", request=f"ip link set {name}", reply="no device")
         request = rtnetlink.IFINFOMSG.pack(0, 0, link.index, 0, 0)
         try:
             door.request(rtnetlink.NEWLINK, 0, request + netlink.attribute(_IFLA_ADDRESS, octets))
