@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 import structlog
 
+import clean_end
 from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
 
@@ -73,6 +74,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if item.get_closest_marker(kind) and (reason := missing(kind)):
             required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
             (pytest.fail if required else pytest.skip)(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Remember how the test's body ended, for the fixture that runs after it."""
+    report = yield
+    if report.when == "call":
+        item.stash[clean_end.REPORT] = report
+    return report
 
 
 @pytest.fixture(autouse=True)

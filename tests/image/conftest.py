@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from i1_example import SiteFactory
 
-from ocgate.lab import namespace, podman
+import clean_end
+from ocgate.lab import podman
 from ocgate.lab.addresses import RESOLVER
 from ocgate.lab.chained import Chained
 from ocgate.lab.docker_host import DockerHosts, Machines
 from ocgate.lab.podman import Engine
-from ocgate.lab.site import WORK_ROOT
 
 # What setup/build-image makes, and what the examples name.
 IMAGE = "ocgate"
-
-_REPORT = pytest.StashKey[pytest.TestReport]()
 
 
 @functools.cache
@@ -47,22 +43,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         (pytest.fail if required else pytest.skip)(reason)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Remember how the test's body ended, for the fixture that runs after it."""
-    report = yield
-    if report.when == "call":
-        item.stash[_REPORT] = report
-    return report
-
-
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> Iterator[SiteFactory]:
-    """`site()` or `site(Machines(hosts=2))` builds one; it and all in it ends with the test.
-
-    After a failure, captures and logs go to $OCGATE_PCAP_DIR/TEST/. After every test nothing may
-    be left: no process in a namespace, no namespace, no work directory.
-    """
+    """`site()` or `site(Machines(hosts=2))` builds one; it and all in it ends with the test."""
     made: list[DockerHosts] = []
 
     def build(machines: Machines | None = None) -> DockerHosts:
@@ -70,18 +53,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[SiteFactory]:
         return made[-1]
 
     yield build
-    directory = os.environ.get("OCGATE_PCAP_DIR")
-    report = request.node.stash.get(_REPORT, None)
-    if directory and (report is None or report.failed):
-        name = re.sub(r"[^\w.-]+", "_", request.node.name)
-        for number, built in enumerate(made):
-            built.save_evidence(Path(directory) / name / str(number))
-    for built in made:
-        built.close()
-    left = [line for built in made for line in built.leftovers]
-    left += namespace.owned()
-    left += [str(path) for path in WORK_ROOT.glob(f"{namespace.owner_prefix()}*")]
-    assert not left, f"left behind: {left}"
+    clean_end.of(request.node, made)
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ def test_nothing_for_a_client_that_vanished_leaves(lab: LabFactory) -> None:
     alice = g.connect(0)
     g.prove_leaks_are_seen(alice)
     started = now()
-    with downloads(alice, rate=500, count=15_000) as flow:
+    with downloads(alice, rate=500, count=30_000) as flow:  # a minute: both waits below
         alice.vanish()
         wait_until(lambda: not g.gateway.status()["sessions"], 30.0, "the end of the session")
         still_arrives(g, flow, now(), 300)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from p_prove import write_configuration
 
-from ocgate.lab import namespace
+import clean_end
 from ocgate.lab.topology import WORK_ROOT
 
 
@@ -27,6 +27,5 @@ def config_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _nothing_is_left() -> Iterator[None]:
     """No namespace, no work directory of this process after a test."""
     yield
-    left = namespace.owned()
-    left += [str(path) for path in WORK_ROOT.glob(f"{namespace.owner_prefix()}*")]
+    left = clean_end.left_behind()
     assert not left, f"left behind: {left}"
