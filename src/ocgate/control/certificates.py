@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
 
+from ocgate.control.figures import iso
 from ocgate.control.sources import Sources
 from ocgate.control.status_schema import CertificateStatus
 from ocgate.server import key_copies
 from ocgate.server.keys import NamedFile, named_files
 from ocgate.server.view import DEFAULT_VHOST
+
+# Of a certificate that ocserv takes all the same: an extension that is there twice, and names of
+# kinds that nobody uses (RFC 5280 4.2.1.6: x400Address, ediPartyName).
+_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 def statuses(sources: Sources, run_dir: Path) -> list[CertificateStatus]:
@@ -30,7 +34,7 @@ def _status(named: NamedFile, run_dir: Path) -> CertificateStatus:
         file=named.value,
         names=list(names),
         not_after=not_after,
-        since=_iso(datetime.fromtimestamp(copy[1], UTC)) if copy else None,
+        since=iso(copy[1]) if copy else None,
     )
 
 
@@ -41,17 +45,13 @@ def _told(pem: bytes) -> tuple[tuple[str, ...], str | None]:
         found = x509.load_pem_x509_certificate(pem)
     except ValueError:
         return (), None
-    return tuple(_names(found)), _iso(found.not_valid_after_utc)
+    return tuple(_names(found)), iso(found.not_valid_after_utc.timestamp())
 
 
 def _names(found: x509.Certificate) -> Iterator[str]:
     try:
         extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return
     yield from extension.value.get_values_for_type(x509.DNSName)
     yield from map(str, extension.value.get_values_for_type(x509.IPAddress))
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -66,6 +66,7 @@ def validated(prepared: Prepared, run_dir: Path, *, renew: bool = True) -> Effec
     renew: with certificates and keys as they are now, staged for `put`; raises ConfigurationError
     where a pair does not match. Otherwise with the copies that ocserv has already.
     """
+    _make_room_for_sockets(prepared.sources)
     key_copies.unstage(run_dir)
     if renew:
         key_copies.stage(run_dir, read_keys(prepared.sources))
@@ -81,9 +82,11 @@ def _show_ocserv(prepared: Prepared, run_dir: Path, *, keys: str) -> None:
     trial = run_dir / f"{EFFECTIVE_CONF}.trial"
     shown = rendered(prepared, run_dir, keys=keys)
     write(trial, shown.data)
-    for warning in dry_run(trial, shown, base=prepared.sources.settings.config_dir):
-        log.warning("ocserv says", words=warning)
-    trial.unlink()
+    try:
+        for warning in dry_run(trial, shown, base=prepared.sources.settings.config_dir):
+            log.warning("ocserv says", words=warning)
+    finally:
+        trial.unlink()
 
 
 def read_keys(sources: Sources) -> key_copies.KeyFiles:
@@ -95,7 +98,6 @@ def put(effective: Effective, sources: Sources, run_dir: Path) -> None:
     """Make it the one that ocserv reads next, with our hooks, which chain the operator's, and with
     the keys that were staged, if any were."""
     key_copies.put(run_dir)
-    _make_room_for_sockets(sources)
     hooks.install(run_dir, chain=_chain(effective), auth_timeout=_auth_timeout(sources))
     write(run_dir / EFFECTIVE_CONF, effective.data)
 
@@ -105,7 +107,7 @@ def _make_room_for_sockets(sources: Sources) -> None:
     one's start makes /run/ocserv, say. ocserv would end without one, again and again."""
     for key in ("socket-file", "occtl-socket-file"):
         for entry in sources.document.of("", key)[-1:]:
-            directory = Path(entry.value).parent
+            directory = (sources.settings.config_dir / entry.value).parent  # as ocserv is started
             try:
                 directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             except OSError as error:
@@ -180,8 +182,13 @@ class EffectiveConf:
             await self._replace(self._latest or prepared, renew=True)
 
     async def _replace(self, prepared: Prepared, *, renew: bool) -> None:
-        effective = await asyncio.to_thread(validated, prepared, self._run_dir, renew=renew)
-        put(effective, prepared.sources, self._run_dir)
+        try:
+            effective = await asyncio.to_thread(validated, prepared, self._run_dir, renew=renew)
+            put(effective, prepared.sources, self._run_dir)
+        except OSError as error:
+            raise OcgateError(
+                f"writing what ocserv reads: {error}", hint="Free some space in the run dir"
+            ) from error
         self._latest = prepared
         if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:
             log.info("ocserv reads its configuration when it starts")

@@ -31,6 +31,7 @@ from ocgate.kernel import process, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.server import dryrun, services
+from ocgate.sessions.record import plain
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable
 
@@ -158,8 +159,8 @@ def _network(seen: Observed, *, guard: bool) -> NetworkStatus:
 def _session(session: Session) -> SessionStatus:
     return SessionStatus(
         worker=session.worker,
-        user=_plain(session.user),
-        vhost=_plain(session.vhost),
+        user=plain(session.user),
+        vhost=plain(session.vhost),
         device=session.device,
         address4=None if session.address4 is None else str(session.address4),
         address6=None if session.prefix6 is None else str(session.prefix6.network_address),
@@ -168,7 +169,3 @@ def _session(session: Session) -> SessionStatus:
         bytes_in=counted(session.device, "rx_bytes"),
         bytes_out=counted(session.device, "tx_bytes"),
     )
-
-
-def _plain(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -28,8 +28,8 @@ _SIGNS_OF_LIFE = (CONTROL_SOCKET, CONTROL_PID, OCSERV_PID, SNAPSHOT)
 
 def teardown(run_dir: Path) -> None:
     """Remove our kernel state and the run dir's signs of life; raises OcgateError."""
+    key_copies.remove(run_dir)  # whatever comes of the rest
     remove(Nft(), run_dir=run_dir, subnets=_subnets(run_dir))
-    key_copies.remove(run_dir)
     for name in _SIGNS_OF_LIFE:
         (run_dir / name).unlink(missing_ok=True)
     log.info("stopped; nothing of ours is left in the kernel")

@@ -68,11 +68,11 @@ def record_of(
     """Of a session that ended at `until`, in seconds since the epoch."""
     return Record(
         id=identity(session),
-        user=_plain(session.user),
-        vhost=_plain(session.vhost),
+        user=plain(session.user),
+        vhost=plain(session.vhost),
         device=session.device,
-        peer=_plain(session.peer),
-        agent=_plain(session.agent)[:LONGEST_AGENT],
+        peer=plain(session.peer),
+        agent=plain(session.agent)[:LONGEST_AGENT],
         address4=None if session.address4 is None else str(session.address4),
         address6=None if session.prefix6 is None else str(session.prefix6.network_address),
         since=_iso(session.connected_at),
@@ -106,8 +106,9 @@ def parsed(line: bytes) -> Record | None:
 
 def _of_json(found: Mapping[str, Any]) -> Record | None:
     known: dict[str, Any] = {field.name: found.get(field.name) for field in fields(Record)}
-    datetime.fromisoformat(str(known["since"]))
-    datetime.fromisoformat(str(known["until"]))
+    moments = [datetime.fromisoformat(str(known[name])) for name in ("since", "until")]
+    if any(moment.utcoffset() is None for moment in moments):
+        return None
     texts = ("id", "user", "vhost", "device", "peer", "agent", "exit", "reason")
     numbers = (known["bytes_in"], known["bytes_out"])
     sound = all(isinstance(known[name], str) for name in texts) and all(
@@ -146,7 +147,8 @@ def _count(text: str) -> int | None:
     return None if text == "-" else int(text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A client's bytes as text that can be printed and encoded: what is no UTF-8 escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -11,7 +13,8 @@ from typing import Any
 import pytest
 from t4_sources import facts, interface, sources
 
-from ocgate.control.health_egress import Egress
+from ocgate.control import health_egress
+from ocgate.control.health_egress import Egress, look_up
 from ocgate.control.prepared import Egress as Seen
 from ocgate.control.prepared import prepare
 from ocgate.control.status_schema import ExitStatus
@@ -132,3 +135,27 @@ def test_a_family_without_an_address_to_fetch_goes_by_its_probes() -> None:
 def test_a_name_that_does_not_resolve_is_told() -> None:
     (why,) = World().failures("direct", HEALTH_CHECK_URL="https://gone")
     assert why == "direct egress does not work: https://gone: gone does not resolve"
+
+
+def test_a_dead_resolver_leaves_the_loops_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They bring the kernel to the plan; a look-up that hangs goes on after it was given up."""
+    end = threading.Event()
+    monkeypatch.setattr(health_egress, "TIMEOUT", 0.05)
+
+    def resolved(_host: str) -> list[str]:
+        end.wait(60)
+        return []
+
+    monkeypatch.setattr(health_egress, "_resolved", resolved)
+
+    async def scenario() -> None:
+        more_than_the_loop_has = min(32, (os.cpu_count() or 1) + 4) + 1
+        found = await asyncio.gather(*(look_up("x.example") for _ in range(more_than_the_loop_has)))
+        assert not any(found)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(lambda: "works")
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        end.set()

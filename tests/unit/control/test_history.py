@@ -222,3 +222,10 @@ def test_the_end_of_a_file_tells_what_was_written_last(tmp_path: Path) -> None:
     path.write_bytes(b"torn\n" + written(made))
     assert [found.id for found in history_file.latest(path)] == ["7-1"]
     assert list(history_file.latest(tmp_path / "absent")) == []
+
+
+@pytest.mark.timeout(20)
+def test_a_fifo_by_that_name_does_not_hold_up_the_start(tmp_path: Path) -> None:
+    """`open` would wait for somebody who writes into it, with all of the control plane."""
+    os.mkfifo(tmp_path / "fifo")
+    assert list(history_file.latest(tmp_path / "fifo")) == []

@@ -116,3 +116,10 @@ def test_what_is_no_line_is_passed_over(line: str) -> None:
 def test_no_bytes_are_an_error(line: bytes) -> None:
     """Law: a damaged file never ends a report."""
     parsed(line)
+
+
+def test_a_moment_without_a_time_zone_makes_no_record() -> None:
+    """It could not be compared with the others, and one line by hand would end every report."""
+    line = json.loads(written(record()))
+    assert parsed(json.dumps({**line, "until": "2026-03-01T00:00:00"}).encode()) is None
+    assert parsed(json.dumps(line).encode()) == record()
