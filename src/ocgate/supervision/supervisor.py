@@ -34,15 +34,9 @@ def exec_supervisor(run_dir: Path) -> NoReturn:
     the program is not there.
     """
     services = (run_dir / names.SERVICES).absolute()
-    arguments = [*_limited(), "s6-svscan", str(services)]
+    arguments = ["s6-svscan", str(services)]
     if _has_terminal():
-        arguments = [
-            *_limited(),
-            "perl",
-            "-w",
-            str(services / ".s6-svscan" / "foreground"),
-            str(services),
-        ]
+        arguments = ["perl", "-w", str(services / ".s6-svscan" / "foreground"), str(services)]
     else:
         # Out of the caller's process group: `timeout ocgate run` signals the whole group. Refused
         # to a group's leader (PID 1, a service of systemd), whose group is only ours.

@@ -10,8 +10,8 @@ from pathlib import Path
 from ocgate import names, supervision
 from ocgate.errors import MissingRequirement
 
-# Milliseconds from SIGTERM to SIGKILL, so that this, control's (supervision), the teardown (0.5 s)
-# together stay below 5 s. ocserv 1.1.6 itself waits up to 5 s for disconnect hooks; ours
+# Milliseconds from SIGTERM to SIGKILL, so that this, control's (supervision) and the teardown
+# (0.5 s) together stay below 5 s. ocserv 1.1.6 itself waits up to 5 s for disconnect hooks; ours
 # take milliseconds, and workers end with main, however it ends.
 _KILL_OCSERV_AFTER = 1500
 
