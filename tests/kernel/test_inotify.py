@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import subprocess
@@ -153,3 +154,21 @@ def test_the_way_to_a_file_is_followed_as_the_kernel_does(tmp_path: Path) -> Non
     assert (root / "x" / "y", b"f") in own
     (root / "loop").symlink_to("loop")
     assert len(list(consulted(root / "loop"))) < 100
+
+
+def test_watches_that_cannot_be_had_leave_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC: fs.inotify.max_user_watches."""
+
+    def refused(_self: FileWatch) -> None:
+        raise OSError(errno.ENOSPC, "no watches left")
+
+    async def watch() -> None:
+        FileWatch([tmp_path / "key.pem"])
+
+    monkeypatch.setattr(FileWatch, "rearm", refused)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="no watches left"):
+        asyncio.run(watch())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

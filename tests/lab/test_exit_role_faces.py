@@ -48,6 +48,8 @@ def test_status_metrics_and_healthcheck_tell_of_a_tunnel_that_is_up(lab: LabFact
     assert re.search(r'ocgate_blocked_packets_total\{reason="tunnel_down"\} \d', page)
     health = ocgate(g, "healthcheck")
     assert (health.returncode, health.stdout) == (0, "healthy\n")
+    findings = json.loads(ocgate(g, "doctor", "--json").stdout)["findings"]
+    assert [(each["check"], each["verdict"]) for each in findings] == [("exit", "ok")]
     again = ocgate(g, "reload")
     assert again.returncode == 0, again.stderr
     assert "read anew" in again.stdout

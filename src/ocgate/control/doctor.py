@@ -54,11 +54,14 @@ class _Server:
 
 
 def examine(environ: Mapping[str, str], run_dir: Path) -> tuple[Finding, ...]:
-    """All findings, in the order in which one would look."""
+    """All findings, in the order in which one would look; an exit is asked for its own."""
+    status, why = _status(run_dir)
+    if status is not None and status.get("role") == "exit":
+        return tuple(_exit_role(status))
     found = [*_configuration(environ), *_machine(run_dir)]
-    server, why = _server(run_dir)
-    if server is None:
+    if status is None:
         return (*found, *why)
+    server = _Server(cast(Status, status), _in_force(run_dir))
     grown = _growing(run_dir, server.status)
     found += of_status(server.status, now=datetime.now(UTC))
     found += asyncio.run(_ways(server.prepared))
@@ -95,16 +98,15 @@ def _machine(run_dir: Path) -> Iterator[Finding]:
         yield Finding("machine", Verdict.OK, "capabilities, tunnels, sysctls and limits suffice")
 
 
-def _server(run_dir: Path) -> tuple[_Server | None, list[Finding]]:
+def _status(run_dir: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
+    """What control tells, whichever role's; or why it told nothing."""
     try:
         status: dict[str, Any] = json.loads(ask(run_dir, "status"))
     except OcgateError as error:
         return None, [Finding("server", Verdict.ERROR, error.message, error.hint)]
     except ValueError:
         return None, [Finding("server", Verdict.ERROR, "control gave no answer", "Restart ocgate")]
-    if status.get("role") == "exit":
-        return None, _exit_role(status)
-    return _Server(cast(Status, status), _in_force(run_dir)), []
+    return status, []
 
 
 def _exit_role(status: Mapping[str, Any]) -> list[Finding]:

@@ -45,7 +45,11 @@ class FileWatch:
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
-        self.rearm()
+        try:
+            self.rearm()
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End all watches."""
