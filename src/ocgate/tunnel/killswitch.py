@@ -51,8 +51,13 @@ def plan(intent: ExitIntent) -> Plan:
 
 
 def _addresses(intent: ExitIntent) -> tuple[InterfaceAddress, ...]:
+    """Without those of the link alone, as `TunnelDevice` has it: nothing goes by them."""
     given = intent.carried.addresses if intent.carried is not None else ()
-    return tuple(address for address in given if address.version == 4 or intent.ipv6)
+    return tuple(
+        address
+        for address in given
+        if (address.version == 4 or intent.ipv6) and not address.ip.is_link_local
+    )
 
 
 def _needed(intent: ExitIntent) -> Iterator[Sysctl]:

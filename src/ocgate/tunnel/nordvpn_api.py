@@ -96,7 +96,7 @@ def _made(make: Callable[[dict[str, Any]], _T], item: Any) -> _T | None:
     """What was made of one item of an answer, or None if it is of another shape."""
     try:
         return make(item)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         return None
 
 

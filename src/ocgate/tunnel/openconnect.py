@@ -9,12 +9,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from ocgate.plan.facts import Address
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
-from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of
+from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of, resolvers
 
 _CONFIG = "openconnect.conf"
 
@@ -120,13 +119,9 @@ def carried(environment: Mapping[str, str]) -> Carried:
         addresses.append(alone(address6.partition("/")[0], 6))
     if not addresses:
         raise Unusable("the server gave no address")
-    return Carried(tuple(addresses), mtu, tuple(dict.fromkeys(_resolvers(environment))))
+    return Carried(tuple(addresses), mtu, resolvers(_offered(environment)))
 
 
-def _resolvers(environment: Mapping[str, str]) -> Iterator[Address]:
-    for name in ("INTERNAL_IP4_DNS", "INTERNAL_IP6_DNS"):
-        for text in environment.get(name, "").split():
-            try:
-                yield ip_address(text)
-            except ValueError:
-                continue
+def _offered(environment: Mapping[str, str]) -> list[str]:
+    names = ("INTERNAL_IP4_DNS", "INTERNAL_IP6_DNS")
+    return [text for name in names for text in environment.get(name, "").split()]

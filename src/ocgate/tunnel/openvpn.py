@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from ocgate.plan.facts import Address
 from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
 from ocgate.tunnel.openvpn_profile import UDP_ONLY, Login, Profile, Reference, Server, referred
 from ocgate.tunnel.openvpn_reading import read
-from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of
+from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of, resolvers
 
 __all__ = ["Profile", "Reference", "carried", "launch", "read", "referred", "remotes"]
 
@@ -115,12 +114,11 @@ def carried(environment: Mapping[str, str]) -> Carried:
         addresses.append(alone(address6, 6))
     if not addresses:
         raise Unusable("the server gave no address")
-    return Carried(tuple(addresses), mtu, tuple(dict.fromkeys(_resolvers(environment))))
+    return Carried(tuple(addresses), mtu, resolvers(_offered(environment)))
 
 
-def _resolvers(environment: Mapping[str, str]) -> Iterator[Address]:
-    """Pushed `dhcp-option DNS` and DNS6, and 2.6's `dns server`, in the server's order; what is no
-    address is no resolver."""
+def _offered(environment: Mapping[str, str]) -> list[str]:
+    """Pushed `dhcp-option DNS` and DNS6, and 2.6's `dns server`, in the server's order."""
     options = re.compile(r"foreign_option_(\d+)")
     numbered = sorted(
         (int(match[1]), value)
@@ -129,16 +127,11 @@ def _resolvers(environment: Mapping[str, str]) -> Iterator[Address]:
     )
     words = [value.split() for _, value in numbered]
     texts = [w[2] for w in words if len(w) == 3 and w[0] == "dhcp-option" and w[1] in _DNS]
-    texts += [
+    return texts + [
         value
         for name, value in sorted(environment.items())
         if re.fullmatch(r"dns_server_\d+_address\w*", name)
     ]
-    for text in texts:
-        try:
-            yield ip_address(text)
-        except ValueError:
-            continue
 
 
 _DNS = ("DNS", "DNS6")

@@ -6,6 +6,7 @@ later OpenVPN can't do what nobody thought of. docs/openvpn-directives.md is mad
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -161,6 +162,43 @@ RULES: dict[str, Rule] = {
 }  # fmt: skip
 
 UNKNOWN = Rule(Verdict.REFUSED, "ocgate does not know what it would do")
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """What a directive that is kept must not say: `said` is searched in its words, with blanks
+    between them."""
+
+    said: re.Pattern[str]
+    expected: str
+    instead: str
+
+
+# Alone or in a list; `?` before it asks for it where the client knows it (openvpn(8)).
+_NONE = Weakness(
+    re.compile(r"(?<![^ :?])none(?![^ :])", re.IGNORECASE),
+    "a cipher or digest, because traffic would go in clear or unauthenticated",
+    "write AES-256-GCM, or SHA256 for auth",
+)
+
+WEAKNESSES: dict[str, Weakness] = {
+    **dict.fromkeys(("cipher", "data-ciphers", "data-ciphers-fallback", "auth"), _NONE),
+    "ncp-ciphers": _NONE,  # data-ciphers by its name before 2.5
+    # Ciphers without encryption (eNULL, NULL-SHA256, TLS-RSA-WITH-NULL-SHA256), or without proof
+    # of the server (aNULL); `!NULL` and `-NULL` take them out of a list.
+    "tls-cipher": Weakness(
+        re.compile(r"(?<![^ :,])(?![!-])[^ :,]*NULL", re.IGNORECASE),
+        "ciphers that encrypt, because the tunnel's keys would go in clear",
+        "remove it",
+    ),
+}
+
+
+def weakness(name: str, words: tuple[str, ...]) -> Weakness | None:
+    """What is wrong with a directive that is kept otherwise; None where nothing is."""
+    known = WEAKNESSES.get(name)
+    return known if known is not None and known.said.search(" ".join(words)) else None
+
 
 # What may stand in a <connection> block (openvpn(8), "Connection profiles").
 IN_CONNECTION = frozenset(

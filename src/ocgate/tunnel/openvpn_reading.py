@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ocgate.errors import ConfigurationError, Problem
 from ocgate.tunnel.host import is_host
 from ocgate.tunnel.model import Protocol, Remote
-from ocgate.tunnel.openvpn_directives import IN_CONNECTION, UNKNOWN, Verdict, rule
+from ocgate.tunnel.openvpn_directives import IN_CONNECTION, UNKNOWN, Verdict, rule, weakness
 from ocgate.tunnel.openvpn_profile import FILES, Content, Line, Login, Profile, Server
 from ocgate.tunnel.openvpn_syntax import (
     LONGEST_LINE,
@@ -135,10 +135,9 @@ class _Reading:
         if each.body is not None:
             self._wrong(each, "a line and no block", "write it as a line")
             return
-        encrypts = each.name in ("cipher", "data-ciphers", "data-ciphers-fallback", "auth")
-        if encrypts and "none" in ":".join(each.words).lower().split(":"):
-            expected = "a cipher or digest, because traffic would go in clear or unauthenticated"
-            self._wrong(each, expected, "write AES-256-GCM, or SHA256 for auth")
+        weak = weakness(each.name, each.words)
+        if weak is not None:
+            self._wrong(each, weak.expected, weak.instead)
             return
         text = rendered(each.name, each.words)
         if len(text.encode()) > LONGEST_LINE:

@@ -141,7 +141,7 @@ def unkept(data: bytes) -> tuple[Listing, float]:
         names = {name: tuple(asked[name]) for name in ("countries", "cities", "groups")}
         wish = Wish(**names, technology=asked["technology"], random_top=asked["random_top"])
         return Listing(wish, servers=servers, **labels), float(held["moment"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise NotListed(f"the kept copy can't be read: {error!r}") from None
 
 

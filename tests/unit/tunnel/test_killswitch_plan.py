@@ -169,6 +169,14 @@ def test_an_address_of_the_link_alone_carries_nothing(address: str) -> None:
 # --- lock 2 -----------------------------------------------------------------------------------
 
 
+def test_an_address_of_the_link_alone_is_not_the_device_s() -> None:
+    """`kernel.tun` doesn't look at them: one that were wanted would be missing for ever."""
+    wanted = (*CARRIED.addresses, ip_interface("fe80::2/64"), ip_interface("169.254.7.7/16"))
+    made = plan(replace(UP, carried=replace(CARRIED, addresses=wanted))).tunnel
+    assert made is not None
+    assert made.addresses == CARRIED.addresses
+
+
 def asked(rules: tuple[Rule, ...], destination: str, *, iif: str) -> list[str]:
     """What a packet meets, in order, up to the first rule that can't fail."""
     address = ip_address(destination)

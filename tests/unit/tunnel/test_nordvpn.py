@@ -328,3 +328,9 @@ def test_any_answer_is_servers_or_refused(answer: object) -> None:
     """Law: nothing but NotListed, whatever the API says."""
     with contextlib.suppress(NotListed):
         parsed(json.dumps([answer, {"status": "online"}]).encode())
+
+
+def test_a_number_without_end_is_another_shape() -> None:
+    """JSON's 1e999 is Python's infinity, which is no int."""
+    endless = json.dumps([lab.SERVERS[0] | {"load": float("inf")}, lab.SERVERS[1]]).encode()
+    assert len(parsed(endless)) == 1

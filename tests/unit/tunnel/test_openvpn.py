@@ -187,7 +187,13 @@ def test_what_is_ours_is_left_out_in_silence(name: str) -> None:
         ("dev-type tap", "dev-type: expected tun (layer 3)"),
         ("cipher none", "cipher: expected a cipher or digest, because traffic would go in clear"),
         ("data-ciphers AES-256-GCM:none", "data-ciphers: expected a cipher or digest"),
+        ("data-ciphers AES-256-GCM:?None", "data-ciphers: expected a cipher or digest"),
+        ("ncp-ciphers AES-256-GCM:none", "ncp-ciphers: expected a cipher or digest"),
+        ("setenv opt ncp-ciphers none", "ncp-ciphers: expected a cipher or digest"),
         ("auth none", "auth: expected a cipher or digest"),
+        ("tls-cipher NULL-SHA256:@SECLEVEL=0", "tls-cipher: expected ciphers that encrypt"),
+        ("tls-cipher DEFAULT:+eNULL", "tls-cipher: expected ciphers that encrypt"),
+        ("tls-cipher TLS-RSA-WITH-NULL-SHA256", "tls-cipher: expected ciphers that encrypt"),
         ("proto sctp", "proto: expected udp or tcp"),
         ("port 0", "port: expected a port from 1 to 65535. Write 1194, say"),
         ("remote", "remote: expected a host, a port and a protocol"),
@@ -317,6 +323,11 @@ def test_setenv_reaches_the_server_but_never_the_hook() -> None:
     assert "nonsense" not in text
 
 
+def test_a_list_of_ciphers_may_take_out_those_without_encryption() -> None:
+    line = "tls-cipher DEFAULT:!aNULL:!eNULL:-NULL\n"
+    assert line in _text(_launch(_read(MINIMAL + line)))
+
+
 def test_ignored_unknown_options_are_ignored() -> None:
     assert _read(MINIMAL + "ignore-unknown-option foo bar\nfoo 1\nbar\n")
 
@@ -366,6 +377,14 @@ def test_what_the_hook_reports_is_what_the_tunnel_carries() -> None:
     assert carried.addresses == (ip_interface("10.8.0.2/32"), ip_interface("fd00:8::1000/128"))
     assert carried.mtu == 1500
     assert [str(address) for address in carried.resolvers] == ["10.8.0.1", "fd00:8::1", "10.8.0.3"]
+
+
+@pytest.mark.parametrize("text", ["fe80::1%};drop", "fd00::1%x", "127.0.0.1", "0.0.0.0", "ff02::1"])
+def test_a_resolver_is_a_host_s_plain_address(text: str) -> None:
+    """A zone is the server's own words, and would stand in the packet filter's text."""
+    assert openvpn.carried(REPORTED | {"foreign_option_2": f"dhcp-option DNS {text}"}) == (
+        openvpn.carried(REPORTED)
+    )
 
 
 def test_ipv6_needs_an_mtu_that_carries_it() -> None:
