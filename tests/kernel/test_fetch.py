@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.server
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -72,6 +74,24 @@ def test_mark_and_port_are_the_socket_s(port: int) -> None:
 def test_nobody_there_and_no_http(port: int) -> None:
     assert "refused" in got("http://a:9/").reason
     assert not got(f"https://a:{port}/").ok  # speaks no TLS
+
+
+def test_an_answer_without_end_of_line_is_no_http(netns: Namespace) -> None:
+    """Longer than any status line: a result, never an exception."""
+    with socket.create_server((str(HERE), 0)) as server:
+
+        def answer() -> None:
+            # The other end hangs up.
+            with contextlib.suppress(OSError), server.accept()[0] as line:
+                line.sendall(b"x" * 65536)
+                line.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = got(f"http://a:{server.getsockname()[1]}/")
+        thread.join()
+    assert not result.ok
+    assert "no HTTP" in result.reason
 
 
 def test_https_needs_a_certificate_that_is_trusted_and_fits(

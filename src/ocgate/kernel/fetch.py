@@ -40,6 +40,8 @@ async def fetch(url: str, address: Address, *, timeout: float, way: Way) -> Prob
         ok, reason = status < _REFUSED, f"{url}: HTTP status {status}"
     except TimeoutError:
         ok, reason = False, f"{url}: no answer from {address} within {timeout:g} s"
+    except asyncio.LimitOverrunError:
+        ok, reason = False, f"{url}: the answer is no HTTP"
     except (OSError, ValueError, EOFError) as error:  # an ssl.SSLError is an OSError
         ok, reason = False, f"{url}: {_words(error)}"
     seconds = time.monotonic() - began
