@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ocgate.config.origin import Written
+from ocgate.config.values import FALSE_WORDS
 from ocgate.errors import Problem
-
-_OFF = frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ _TABLE = (
             "--mute-replay-warnings --ping-exit 60"),
     _refuse("OPENCONNECT_OPTS", _FILE, "remove it"),
     _refuse("PROTOCOL", "only AnyConnect's protocol is spoken", "remove it", "anyconnect"),
-    _refuse("SPLIT_TUNNEL", "everything goes through the tunnel", "remove it", *_OFF),
-    _refuse("INSECURE", "a server is never believed unseen", "write SERVERCERT", *_OFF),
+    _refuse("SPLIT_TUNNEL", "everything goes through the tunnel", "remove it", *FALSE_WORDS),
+    _refuse("INSECURE", "a server is never believed unseen", "write SERVERCERT", *FALSE_WORDS),
     _refuse("GATEWAY_DNS_SERVER", _FORWARD, "remove it; see GATEWAY_DNS"),
     _refuse("CA_FILE", "only the system's authorities and pins are used", "write SERVERCERT"),
     _refuse("CERT_FILE", "client certificates are not served", "write USER and PASS"),

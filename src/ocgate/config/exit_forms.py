@@ -10,12 +10,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
+from ocgate.config import texts
 from ocgate.config.exit_choices import GatewayDns, Technology
 from ocgate.config.texts import is_host
 from ocgate.config.values import Fault, Form, Rejected, choice, reject
-
-# PATH_MAX of linux/limits.h, with the closing NUL.
-LONGEST_PATH = 4095
 
 # OpenVPN's buffers for user and password hold 127 bytes and a NUL (USER_PASS_LEN, misc.h).
 LONGEST_USER = 127
@@ -26,7 +24,6 @@ LONGEST_URLS = 2048
 # NordVPN's longest name of a place is "Bosnia and Herzegovina"; of a group, "Dedicated IP" and so.
 LONGEST_NAME = 64
 
-FILE_ACCEPTS = "the absolute path of a file"
 URLS_ACCEPTS = "https://NAME[:PORT][/PATH][?CAMOUFLAGE-SECRET], several separated by ';'"
 PIN_ACCEPTS = "pin-sha256: and the 44 characters of a base64 SHA-256"
 USER_ACCEPTS = f"1 to {LONGEST_USER} bytes of UTF-8 without control characters"
@@ -51,10 +48,8 @@ class ServerUrl:
 
 
 def file(text: str) -> Path:
-    """An absolute path; whether there is a file is for the edge that reads it."""
-    if not text.startswith("/") or not text.isprintable() or len(text.encode()) > LONGEST_PATH:
-        raise reject(text, FILE_ACCEPTS, "write the path from the root, such as /config/vpn.conf")
-    return Path(text)
+    """A tunnel's configuration."""
+    return texts.file(text, such_as="/config/vpn.conf")
 
 
 def server_urls(text: str) -> tuple[ServerUrl, ...]:
@@ -169,7 +164,7 @@ _TECHNOLOGIES = {
     "5": "openvpn_tcp",
 }
 
-FILE = Form("file", FILE_ACCEPTS, file)
+FILE = Form("file", texts.FILE_ACCEPTS, file)
 URLS = Form("list of URLs", URLS_ACCEPTS, server_urls)
 PIN = Form("certificate pin", PIN_ACCEPTS, pin)
 USER = Form("user name", USER_ACCEPTS, user)

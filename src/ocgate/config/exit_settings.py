@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocgate.config import endpoints, exit_forms, exit_networks, texts, values
+from ocgate.config import endpoints, exit_forms, exit_networks, probing, texts, values
 from ocgate.config.exit_choices import Mac
 from ocgate.config.setting import Setting
 
@@ -13,10 +13,6 @@ TUNNEL, NORDVPN, CLIENTS, HEALTH, PLACES = (
     "Health",
     "Directories",
 )
-
-# An hour between two looks is the most that still finds anything; 50 ms is a fast probe's answer.
-_LONGEST_INTERVAL = 3600
-_SHORTEST_INTERVAL = 0.05
 
 # Somebody who wants more than a week between two servers wants no rotation.
 _LONGEST_ROTATION = 7 * 86400
@@ -176,21 +172,21 @@ EXIT_PROBE = Setting(
 )
 EXIT_PROBE_INTERVAL = Setting(
     "EXIT_PROBE_INTERVAL",
-    values.decimal(_SHORTEST_INTERVAL, _LONGEST_INTERVAL, "seconds", outside="write 1, say"),
+    probing.INTERVAL,
     HEALTH,
     "Seconds between two probes.",
     "0.5",
 )
 EXIT_PROBE_FAILURES = Setting(
     "EXIT_PROBE_FAILURES",
-    values.integer(1, 100, "probes", outside="write 5, say"),
+    probing.in_a_row(5),
     HEALTH,
     "After how many failed probes in a row the tunnel counts as down and another server is tried.",
     "10",
 )
 EXIT_PROBE_SUCCESSES = Setting(
     "EXIT_PROBE_SUCCESSES",
-    values.integer(1, 100, "probes", outside="write 1, say"),
+    probing.in_a_row(1),
     HEALTH,
     "After how many answered probes in a row the tunnel counts as working.",
     "2",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from ocgate.config import endpoints, gateways, values
+from ocgate.config import endpoints, gateways, probing, values
 from ocgate.config.choices import Forwarding
 from ocgate.config.setting import Setting
 
 GROUP = "Gateway mode"
-
-# An hour between two looks is the most that still finds anything; 50 ms is a fast probe's answer.
-_LONGEST_INTERVAL = 3600
-_SHORTEST_INTERVAL = 0.05
 
 # A start that waits longer for a name looks like one that hangs.
 _LONGEST_WAIT = 300
@@ -79,21 +75,21 @@ EXIT_PROBE = Setting(
 )
 EXIT_PROBE_INTERVAL = Setting(
     "EXIT_PROBE_INTERVAL",
-    values.decimal(_SHORTEST_INTERVAL, _LONGEST_INTERVAL, "seconds", outside="write 1, say"),
+    probing.INTERVAL,
     GROUP,
     "Seconds between two probes of a gateway.",
     "0.5",
 )
 EXIT_PROBE_FAILURES = Setting(
     "EXIT_PROBE_FAILURES",
-    values.integer(1, 100, "probes", outside="write 3, say"),
+    probing.in_a_row(3),
     GROUP,
     "After how many failed probes in a row a gateway counts as down and clients are rejected.",
     "5",
 )
 EXIT_PROBE_SUCCESSES = Setting(
     "EXIT_PROBE_SUCCESSES",
-    values.integer(1, 100, "probes", outside="write 2, say"),
+    probing.in_a_row(2),
     GROUP,
     "After how many answered probes in a row a gateway that was down counts as up again.",
     "1",

@@ -20,6 +20,10 @@ LONGEST_DIRECTORY = 80
 LONGEST_USER = 63
 LONGEST_PASSWORD = 127
 
+# PATH_MAX of linux/limits.h, less the final NUL.
+LONGEST_PATH = 4095
+
+FILE_ACCEPTS = "the absolute path of a file"
 DIRECTORY_ACCEPTS = f"an absolute directory of at most {LONGEST_DIRECTORY} bytes"
 URL_ACCEPTS = "https://NAME[:PORT], or only NAME[:PORT]"
 USER_ACCEPTS = f"a user name of 1 to {LONGEST_USER} bytes without ':' and control characters"
@@ -31,6 +35,14 @@ _UNSAFE_IN_PATH = re.compile(r"[\s#;\"'\\$`]")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _LONGEST_HOST = 253  # RFC 1035 section 2.3.4, without the length bytes
+
+
+def file(text: str, *, such_as: str) -> Path:
+    """An absolute path; whether there is a file is for the edge that reads it. Raises `Rejected`,
+    with the path `such_as` in its remedy."""
+    if not text.startswith("/") or not text.isprintable() or len(text.encode()) > LONGEST_PATH:
+        raise reject(text, FILE_ACCEPTS, f"write the path from the root, such as {such_as}")
+    return Path(text)
 
 
 def directory(text: str) -> Path:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ocgate.config.values import FALSE_WORDS
+
 GATEWAYS = (
     "named gateways, per-user exits and bypass pools are not in this version and running without "
     "them would send clients by another exit than the one meant for them"
 )
-
-_OFF = ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ _TABLE = (
     _steering("VPN_GATEWAYS_FILE"),
     _steering("VPN_USER_GATEWAY"),
     _steering("VPN_USER_GATEWAY_FILE"),
-    _steering("VPN_USER_GATEWAY_WATCH", *_OFF),
+    _steering("VPN_USER_GATEWAY_WATCH", *FALSE_WORDS),
     _steering("VPN_GATEWAY_USER_RULE_PRIO", "900"),
     _steering("VPN_BYPASS_POOLS_DIR", "/etc/ocserv/pools"),
     _steering("VPN_GATEWAY_BYPASS"),
     _steering("VPN_GATEWAYS_BYPASS"),
     _steering("VPN_USER_BYPASS"),
     _steering("VPN_USER_BYPASS_FILE"),
-    _steering("VPN_USER_BYPASS_WATCH", *_OFF),
+    _steering("VPN_USER_BYPASS_WATCH", *FALSE_WORDS),
     _steering("VPN_BYPASS_TARGETS"),
     _steering("VPN_BYPASS_TARGETS_FILE"),
-    _steering("VPN_BYPASS_WATCH", *_OFF),
+    _steering("VPN_BYPASS_WATCH", *FALSE_WORDS),
     _steering("VPN_BYPASS_SOURCES_FILE"),
     _steering("VPN_BYPASS_UPDATE_INTERVAL", "0"),
     _steering("VPN_BYPASS_RULE_PRIO", "800"),

@@ -7,20 +7,17 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ocgate.config import texts
 from ocgate.config.choices import HealthPath
 from ocgate.config.texts import is_host
 from ocgate.config.values import FALSE_WORDS, NOTHING, Fault, Form, Rejected, reject
 
 PATHS_ACCEPTS = "direct, default or all, or several of them joined by +"
 URLS_ACCEPTS = "http:// or https:// addresses, separated by semicolons"
-FILE_ACCEPTS = "the absolute path of a file"
 
 _PATH_SEPARATORS = re.compile(r"[\s,+]+")
 # As in the reference: a comma separates, too, and so can't stand in an address.
 _URL_SEPARATORS = re.compile(r"[\s;,]+")
-
-# PATH_MAX of linux/limits.h, less the final NUL.
-_LONGEST_PATH = 4095
 
 
 def health_paths(text: str) -> tuple[HealthPath, ...]:
@@ -78,13 +75,12 @@ def file(text: str) -> Path | None:
     """An absolute path that names no directory; None for `off`; raises `Rejected`."""
     if text.lower() in FALSE_WORDS:
         return None
-    if not text.startswith("/") or not text.isprintable() or len(text.encode()) > _LONGEST_PATH:
-        raise reject(text, FILE_ACCEPTS, "write the path from the root, /etc/ocserv/history say")
+    path = texts.file(text, such_as="/etc/ocserv/history")
     if text.endswith(("/", "/.", "/..")):
         raise reject(text, "a file, not a directory", f"write {text.rstrip('/.')}/history, say")
-    return Path(text)
+    return path
 
 
 HEALTH_PATHS = Form("list of paths", PATHS_ACCEPTS, health_paths, natives=(list,))
 URLS = Form("list of URLs", URLS_ACCEPTS, urls, natives=(list,))
-FILE = Form("file", FILE_ACCEPTS, file)
+FILE = Form("file", texts.FILE_ACCEPTS, file)

@@ -234,7 +234,7 @@ def test_refused_subnet(text: str, faults: list[tuple[str, str, str]]) -> None:
         (
             "SESSION_HISTORY_FILE",
             "history",
-            "write the path from the root, /etc/ocserv/history say",
+            "write the path from the root, such as /etc/ocserv/history",
         ),
         ("SESSION_HISTORY_FILE", "/var/log/", "write /var/log/history, say"),
         ("IPV6_SUBNET", "10.10.10.0/24", "an IPv4 network belongs into VPN_SUBNET"),
