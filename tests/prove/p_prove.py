@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
@@ -24,19 +25,32 @@ ON_WAN, ON_WAN6 = "172.28.0.2", "2001:db8:28::2"
 ON_ITS_OWN = "172.29.0.2"
 
 
-def facts() -> Facts:
-    """A container on two docker networks, both dual-stack."""
+class Ipv6(Enum):
+    """What a machine has of it."""
+
+    WORKS = "works"
+    NO_ROUTE = "no default route"
+    OFF = "disable_ipv6=1"
+
+
+def facts(ipv6: Ipv6 = Ipv6.WORKS, *, container: bool = True) -> Facts:
+    """A container on two networks, or a machine with two interfaces."""
     links = [Interface(1, "lo", 65536, up=True, addresses=(), loopback=True)]
     connected = []
     for index, (name, mtu, addresses) in enumerate(_LINKS, 2):
-        held = tuple(ip_interface(text) for text in addresses)
+        usable = [text for text in addresses if ":" not in text or ipv6 is not Ipv6.OFF]
+        held = tuple(ip_interface(text) for text in usable)
         links.append(Interface(index, name, mtu, up=True, addresses=held))
-        connected += [Connected(ip_network(text, strict=False), name) for text in addresses]
+        connected += [Connected(ip_network(text, strict=False), name) for text in usable]
+    route6 = DefaultRoute(6, 1024, 2, "eth0", ip_address("2001:db8:28::1"))
+    off = "1" if ipv6 is Ipv6.OFF else "0"
     return Facts(
         tuple(links),
         (DefaultRoute(4, 0, 2, "eth0", ip_address("172.28.0.1")),),
-        (DefaultRoute(6, 1024, 2, "eth0", ip_address("2001:db8:28::1")),),
+        (route6,) if ipv6 is Ipv6.WORKS else (),
         tuple(connected),
+        {f"net.ipv6.conf.{scope}.disable_ipv6": off for scope in ("all", "default")},
+        own_namespace=container,
     )
 
 
@@ -64,13 +78,15 @@ def prove(
     pcap: Path | None = None,
     furnish: Furnish | None = None,
     also: Callable[[], Iterable[Fault]] = tuple,
+    on: Facts | None = None,
 ) -> Proof:
     """The matrix, or a part of it, for that configuration.
 
+    on: the machine; a dual-stack container without it.
     furnish: what the upstream is.  also: further faults, asked for when the world stands.
     """
     asked = configuration.asks({"OCGATE_CONFIG_DIR": str(directory), **environ})
-    with configuration.staged(asked, facts(), pcap=pcap, furnish=furnish) as engine:
+    with configuration.staged(asked, on or facts(), pcap=pcap, furnish=furnish) as engine:
         met = configuration.has(engine.stage)
         faults = list(possible(chosen(matrix(), only), lambda need: need in met))
         return engine.prove([*faults, *also()])

@@ -17,9 +17,9 @@ from ocgate.config.gateways import Upstream as Asked
 from ocgate.config.gateways import UpstreamKind
 from ocgate.config.load import Loaded
 from ocgate.config.model import Settings
-from ocgate.control.prepared import Egress, Prepared, prepare
+from ocgate.control.prepared import Egress, Prepared, prepare, problems
 from ocgate.control.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
-from ocgate.errors import MissingRequirement
+from ocgate.errors import ConfigurationError, MissingRequirement
 from ocgate.kernel import facts as machine
 from ocgate.lab import namespace
 from ocgate.plan.exits import ExitKind
@@ -125,9 +125,13 @@ def observed(sources: Sources) -> Facts:
     return machine.observe(session_prefix=sources.synced.device)
 
 
-def ways(settings: Settings, prepared: Prepared) -> Ways:
+def ways(settings: Settings, prepared: Prepared, drawing: Twin) -> Ways:
     """Which way each family may leave, from what is asked alone; what IPv6 does without a gateway
-    (translated, routed, rejected) is the IPv6 decision's."""
+    (translated, routed, rejected) is the IPv6 decision's.
+
+    prepared: as if IPv6 egress were there, since it may come while we look.  drawing: by its
+    default routes a family is answered whose exit is this host.
+    """
     plain6 = ExitKind.BLOCK if prepared.decision.path is Ipv6Path.REJECTED else ExitKind.DIRECT
     four, six = settings.vpn_gateway, settings.vpn_gateway6
     exit4 = _KINDS[four.kind] if four else ExitKind.DIRECT
@@ -139,7 +143,17 @@ def ways(settings: Settings, prepared: Prepared) -> Ways:
     else:
         exit6 = plain6
     routed = exit6 is ExitKind.DIRECT and prepared.decision.path is Ipv6Path.ROUTED
-    return Ways(exit4, exit6, translated6=not routed)
+    return Ways(exit4, exit6, translated6=not routed, answered=_answered(exit4, exit6, drawing))
+
+
+def _answered(exit4: ExitKind, exit6: ExitKind, drawing: Twin) -> frozenset[Family]:
+    """A gateway of the twin answers always; this host where it has a way out."""
+    found: set[Family] = set()
+    exits: tuple[tuple[Family, ExitKind], ...] = ((4, exit4), (6, exit6))
+    for family, kind in exits:
+        if kind is ExitKind.GATEWAY or (kind is ExitKind.DIRECT and drawing.reaches_out(family)):
+            found.add(family)
+    return frozenset(found)
 
 
 @contextlib.contextmanager
@@ -154,16 +168,19 @@ def staged(
     """A twin of these facts with the real `ocgate run` in it, and the engine to break it.
 
     furnish: what the upstreams are, see `World`."""
+    refused = problems(prepare(asked.sources, facts, Egress(None)))
+    if refused:
+        raise ConfigurationError(refused)
     drawing = drawn(asked, facts)
     with World(drawing, furnish=furnish) as world:
         with world.gw.entered():
             seen = machine.observe(session_prefix=asked.sources.synced.device)
-        prepared = prepare(asked.sources, seen, Egress(None))
+        without = None if drawing.reaches_out(6) else "no IPv6 default route"
         subject = Gateway(
             world,
             asked.settled,
-            prepared,
-            ways(asked.settings, prepared),
+            prepare(asked.sources, seen, Egress(without)),
+            ways(asked.settings, prepare(asked.sources, seen, Egress(None)), drawing),
             asked.environ,
             resolver=str(drawing.resolver),
         )

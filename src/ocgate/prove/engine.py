@@ -310,9 +310,14 @@ class Engine:
     def _see(
         self, fault: Fault, found: dict[tuple[Kind, int], int], kinds: tuple[Kind, ...], what: str
     ) -> None:
-        """Wait until each of these kinds was seen to leak, in every family that can."""
-        families = self._leaking_families()
-        wanted = {(kind, family) for kind in kinds for family in families}
+        """Wait until each of these kinds was seen to leak, in every family that clients have."""
+        networks = {n.version for s in self.stage.twin.segments for n in s.networks}
+        wanted = {
+            (kind, family)
+            for kind in kinds
+            for family in self.stage.families()
+            if kind is not Kind.DOCKER or family in networks  # without one nobody is a neighbour
+        }
 
         def seen_all() -> bool:
             for leak, count in self._look(fault, self._number).leaked().items():
@@ -328,15 +333,9 @@ class Engine:
                 f"the proof itself is broken: without any lock no leak was seen of: {missing}"
             ) from None
 
-    def _leaking_families(self) -> set[Family]:
-        """Those that clients have, and for which the host has a way out."""
-        had = {net.version for net in self.stage.subject.nets.subnets}
-        return {r.family for s in self.stage.twin.segments for r in s.defaults if r.family in had}
-
     def _downloads(self) -> None:
         """Wait until the services push to every client, by the harness's own translation."""
-        traffic = self.stage.traffic
-        families = self._leaking_families()
+        traffic, families = self.stage.traffic, self.stage.families()
         keys = [(self._number, kind, family) for kind in _DOWN for family in families]
         before = {key: traffic.replies[key] for key in keys}
         wait_until(

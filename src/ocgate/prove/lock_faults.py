@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ocgate.prove.damage import delete_blackholes, delete_tables
 from ocgate.prove.fault import Expect, Fault, Lock, Need
 from ocgate.prove.stage import Stage
@@ -41,6 +43,7 @@ def translate(stage: Stage) -> None:
 def some_locks(stage: Stage) -> None:
     """The host forwards as before, and the harness's own table goes."""
     translate_no_more(stage)
+    stage.world.unplug(stage.twin.spare)
     for key, value in stage.forwarding.items():
         stage.gw.sysctl(key, value)
 
@@ -70,6 +73,17 @@ def no_locks(stage: Stage) -> None:
         stage.gw.sysctl(key, 1)
     for client in stage.clients.live:
         stage.gw.sysctl(f"net/ipv4/conf/{client.lease.device}/rp_filter", 0)
+    lead_out(stage)
+
+
+def lead_out(stage: Stage) -> None:
+    """A default route for those families of the clients that this host has none of, so that their
+    leaks can be seen here, too."""
+    spare = stage.twin.spare
+    lacking = {f for f in stage.families() if not stage.twin.reaches_out(f)}
+    defaults = tuple(route for route in spare.defaults if route.family in lacking)
+    if defaults:
+        stage.world.plug(replace(spare, defaults=defaults))
 
 
 POSITIVE_CONTROL = Fault(

@@ -107,8 +107,13 @@ class Stage:
             (client.me.session, family)
             for client in self.clients.live
             for family in client.me.families
-            if self.subject.ways.of(family) is not ExitKind.BLOCK
+            if family in self.subject.ways.answered
+            and self.subject.ways.of(family) is not ExitKind.BLOCK
         ]
+
+    def families(self) -> set[Family]:
+        """Those that clients have addresses of."""
+        return {4 if net.version == 4 else 6 for net in self.subject.nets.subnets}
 
     def own_addresses(self) -> list[Address]:
         """gw's now, but for the tuns': what a translated packet may show."""

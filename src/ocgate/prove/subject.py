@@ -19,12 +19,16 @@ class Ways:
     """Which way each family's clients may leave, and how.
 
     translated: False where clients keep their own addresses on the right way (routed IPv6).
+    answered:   families whose traffic is answered while nothing is broken. What is not among them
+                may leave by its exit all the same, once the host has a way out (IPV6_NAT=auto on a
+                host without IPv6, where a default route comes later).
     """
 
     exit4: ExitKind
     exit6: ExitKind
     translated4: bool = True
     translated6: bool = True
+    answered: frozenset[Family] = frozenset((4, 6))
 
     def of(self, family: Family) -> ExitKind:
         """That family's exit."""

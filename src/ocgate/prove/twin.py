@@ -92,6 +92,7 @@ class Twin:
     services: that only clients use, by family.  foreign: a public address that nobody has.
     resolver: the address of the twin's DNS server, on the ISP's side.
     spare:    a segment that gw is not on yet, for a second interface with a default of its own.
+    without_ipv6: scopes (`all`, `default`) of gw's disable_ipv6 that are set.
     """
 
     segments: tuple[Segment, ...]
@@ -101,6 +102,7 @@ class Twin:
     foreign: tuple[Address, ...]
     resolver: Address
     families: tuple[Family, ...]
+    without_ipv6: tuple[str, ...] = ()
 
     def upstream(self, family: Family) -> Upstream | None:
         """That family's, if its exit is a gateway."""
@@ -109,6 +111,13 @@ class Twin:
     def service(self, family: Family) -> Address:
         """Where clients of that family go."""
         return next(address for address in self.services if address.version == family)
+
+    def reaches_out(self, family: Family) -> bool:
+        """Whether this host has its own way to that family's internet: a default route, and an
+        address to send from."""
+        return family in self.families and any(
+            route.family == family for segment in self.segments for route in segment.defaults
+        )
 
     def own(self) -> tuple[Address, ...]:
         """gw's addresses on segments."""
@@ -134,16 +143,17 @@ def twin(facts: Facts, wanted: Sequence[Wanted], clients: Sequence[Network], dev
         )
     taken = _Taken(facts, wanted, clients)
     segments = tuple(_segment(n, link, facts, taken) for n, link in enumerate(links, 1))
-    families = _families(segments)
+    families, without = _families(segments), _without_ipv6(facts)
     internet4, internet6 = taken.network(_DOCUMENTATION4), taken.network(_DOCUMENTATION6)
     return Twin(
         segments=segments,
-        spare=_spare(len(links) + 1, taken),
+        spare=_spare(len(links) + 1, taken, ipv6=not without),
         upstreams=tuple(_upstream(want, segments, taken) for want in wanted),
         services=(internet4[10], internet6[0x10]),
         foreign=(internet4[77], internet6[0x77]),
         resolver=internet4[53],
         families=families,
+        without_ipv6=without,
     )
 
 
@@ -162,6 +172,12 @@ def _defaults(facts: Facts) -> tuple[DefaultRoute, ...]:
 def _families(segments: Iterable[Segment]) -> tuple[Family, ...]:
     versions = {address_of(text).version for segment in segments for text in segment.own}
     return tuple(family for family in (4, 6) if family in versions)
+
+
+def _without_ipv6(facts: Facts) -> tuple[str, ...]:
+    """Where the kernel of gw is to carry no IPv6."""
+    key = "net.ipv6.conf.{}.disable_ipv6"
+    return tuple(s for s in ("all", "default") if facts.sysctls.get(key.format(s), "0") != "0")
 
 
 class _Taken:
@@ -234,19 +250,19 @@ def _with_length(address: Address, own: Sequence[str]) -> str:
     return f"{address}/{address.max_prefixlen}"
 
 
-def _spare(number: int, taken: _Taken) -> Segment:
+def _spare(number: int, taken: _Taken, *, ipv6: bool) -> Segment:
+    """ipv6: whether gw can have any."""
     four, six = taken.network(_PRIVATE4), taken.network(_PRIVATE6)
+    nets = [(four, 24), (six, 64)] if ipv6 else [(four, 24)]
+    defaults = (DefaultRoute(4, 0, 0, "spare0", four[1]), DefaultRoute(6, 1, 0, "spare0", six[1]))
     return Segment(
         number,
         "spare0",
         1500,
-        own=(f"{four[10]}/24", f"{six[10]}/64"),
-        isp=(f"{four[1]}/24", f"{six[1]}/64"),
-        neighbour=(f"{four[20]}/24", f"{six[20]}/64"),
-        defaults=(
-            DefaultRoute(4, 0, 0, "spare0", four[1]),
-            DefaultRoute(6, 1, 0, "spare0", six[1]),
-        ),
+        own=tuple(f"{net[10]}/{length}" for net, length in nets),
+        isp=tuple(f"{net[1]}/{length}" for net, length in nets),
+        neighbour=tuple(f"{net[20]}/{length}" for net, length in nets),
+        defaults=defaults[: len(nets)],
     )
 
 

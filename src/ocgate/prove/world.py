@@ -108,6 +108,8 @@ class World:
             self._place(up)
             self._furnish(self, up)
         self._resolver()
+        for scope in self.twin.without_ipv6:
+            self.gw.sysctl(f"net/ipv6/conf/{scope}/disable_ipv6", 1)
         wait_until(self._links_up, 5.0, "the links of the twin")
 
     def add(self, role: str) -> Namespace:
