@@ -73,6 +73,7 @@ PURE = {
     "ocgate.exits",
     "ocgate.tunnel",
     "ocgate.compat.names",
+    "ocgate.server.coverage",
     "ocgate.server.inih",
     "ocgate.server.view",
     "ocgate.server.fields",

@@ -10,7 +10,7 @@ destination. A kernel test holds it against what packets really do.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import PurePath
@@ -20,12 +20,13 @@ from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
 from ocgate.plan.exits import Exit, ExitKind
-from ocgate.plan.facts import Address, Family, Network
+from ocgate.plan.facts import Address, Family
 from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.reasons import ALL_COUNTERS
-from ocgate.server.view import Scope, ScopeKind, full_tunnel
+from ocgate.server.coverage import networks_of, pushed
+from ocgate.server.view import Scope, ScopeKind, ServerView
 from ocgate.sessions.session import Session
 
 _LINK_LOCAL4 = ip_network("169.254.0.0/16")
@@ -142,11 +143,11 @@ class _Packet:
             return _End(
                 "outside", "the client gets no IPv6 and uses its own, outside of the tunnel"
             )
-        scope = _scope(view.scopes, self.user)
-        routes = tuple(route.value for route in scope.routes)
-        every = full_tunnel(routes, version=self.family)
-        inside = every or any(self.to in net for net in _networks(routes, self.family))
-        spared = [str(n) for n in _networks(_values(scope.no_routes), self.family) if self.to in n]
+        scope = _scope(view, self.user)
+        every = scope.coverage(self.family).full
+        inside = any(self.to in net for net in pushed(_values(scope.routes), self.family))
+        without = networks_of(_values(scope.no_routes), self.family)
+        spared = [str(net) for net in without if self.to in net]
         if inside and not spared:
             self._step(scope.source, "sent into the tunnel" + (" as all is" if every else ""))
             return None
@@ -247,24 +248,13 @@ class _Packet:
         self.steps.append(Step(at, says))
 
 
-def _scope(scopes: Sequence[Scope], user: str) -> Scope:
-    """The user's own file where it has routes, else main."""
-    for scope in scopes:
-        if scope.kind is ScopeKind.USER and PurePath(scope.name).name == user and scope.routes:
+def _scope(view: ServerView, user: str) -> Scope:
+    """The user's own file where it has lines about routes, filled up with main's, else main."""
+    for scope in view.session_scopes:
+        if scope.kind is ScopeKind.USER and PurePath(scope.name).name == user:
             return scope
-    return scopes[0]
+    return view.main
 
 
 def _values(placed: Sequence[object]) -> tuple[str, ...]:
     return tuple(str(getattr(one, "value", "")) for one in placed)
-
-
-def _networks(routes: Sequence[str], family: Family) -> Iterator[Network]:
-    """What `route` lines cover; `default` is asked elsewhere."""
-    for text in routes:
-        try:
-            net = ip_network(text, strict=False)
-        except ValueError:
-            continue
-        if net.version == family:
-            yield net

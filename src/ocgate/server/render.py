@@ -230,7 +230,10 @@ def _scope_lines(
         network = next(iter(view.networks4), None) if scope is not view.main else None
         value = choices.ipv4_network if network is None else network.value
         yield f"{view.source} names none", "ipv4-network", str(value)
-    if choices.ipv6_network is None or _names(scope, "ipv6-network"):
+    if choices.ipv6_network is None:
+        return
+    if _names(scope, "ipv6-network"):
+        yield from _sunk(scope, choices)
         return
     yield "IPv6 is advertised", "ipv6-network", str(choices.ipv6_network)
     yield "a session's own part of it", "ipv6-subnet-prefix", str(choices.ipv6_subnet_prefix)
@@ -249,6 +252,14 @@ def _needs_ipv4(scope: Scope, view: ServerView, choices: EffectiveChoices) -> bo
     if scope is view.main:
         return True
     return choices.ipv6_network is None and _names(scope, "ipv6-network")
+
+
+def _sunk(scope: Scope, choices: EffectiveChoices) -> Iterable[tuple[str, str, str]]:
+    """Where IPv6 is rejected, a full tunnel's IPv6 routes of the operator's, which are only some,
+    would leave the rest to the client's own IPv6."""
+    own = [route.value for route in scope.routes if ":" in route.value]
+    if own and "::/0" not in own and scope.full_tunnel4 and not choices.ipv6_resolvers:
+        yield "clients' own IPv6 shall not leave outside of the tunnel", "route", "::/0"
 
 
 def _ipv6_routes(scope: Scope, network: IPv6Network) -> Iterable[tuple[str, str, str]]:

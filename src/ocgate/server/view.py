@@ -9,12 +9,13 @@ per-user files override either for one session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Generic, TypeVar
 
 from ocgate.errors import Problem
+from ocgate.server.coverage import Coverage, Family, tunnel_coverage
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -115,15 +116,20 @@ class Scope:
     explicit6: tuple[Placed[IPv6Address], ...] = ()
     settings: Mapping[str, Placed[str]] = field(default_factory=dict)
 
+    def coverage(self, family: Family) -> Coverage:
+        """What of a family's internet clients send into the tunnel by these lines. A per-group or
+        per-user file has a part of them only: see `ServerView.session_scopes`."""
+        return tunnel_coverage(_values(self.routes), _values(self.no_routes), family=family)
+
     @property
     def full_tunnel4(self) -> bool:
-        """True if clients send all IPv4 into the tunnel."""
-        return full_tunnel(tuple(route.value for route in self.routes), version=4)
+        """True if clients send (nearly) all IPv4 into the tunnel."""
+        return self.coverage(4).full
 
     @property
     def full_tunnel6(self) -> bool:
-        """True if clients that get IPv6 send all of it into the tunnel."""
-        return full_tunnel(tuple(route.value for route in self.routes), version=6)
+        """True if clients that get IPv6 send (nearly) all of it into the tunnel."""
+        return self.coverage(6).full
 
     def text(self, key: str) -> str | None:
         """The scalar `key` as ocserv reads it, None where it is not set."""
@@ -217,9 +223,31 @@ class ServerView:
         return self.main.routes
 
     @property
+    def session_scopes(self) -> tuple[Scope, ...]:
+        """What sessions may be given: each section, and each per-group and per-user file with
+        lines about routes, filled up as ocserv does it."""
+        files = (scope for scope in self.others if scope.kind in (ScopeKind.GROUP, ScopeKind.USER))
+        with_lines = (file for file in files if file.routes or file.no_routes)
+        return (self.main, *self.vhosts, *(self.filled(file) for file in with_lines))
+
+    def filled(self, file: Scope) -> Scope:
+        """A per-group or per-user file with main's lists where it has none (tried on 1.1.6): a
+        `route` of its own replaces all of main's, of both families, unless append-routes adds
+        these; `no-route` and `dns` are lists of their own."""
+        main = self.main
+        appended = main.routes if main.flag("append-routes") or not file.routes else ()
+        return replace(
+            file,
+            routes=(*file.routes, *appended),
+            no_routes=file.no_routes or main.no_routes,
+            dns=file.dns or main.dns,
+            settings={**main.settings, **file.settings},
+        )
+
+    @property
     def full_tunnel(self) -> bool:
-        """True if main sends all IPv4 of clients into the tunnel."""
-        return self.main.full_tunnel4
+        """True if any session's clients send (nearly) all IPv4 into the tunnel."""
+        return any(scope.full_tunnel4 for scope in self.session_scopes)
 
     @property
     def tunnel_all_dns(self) -> bool:
@@ -258,15 +286,8 @@ class ServerView:
         return self.main.place(key)
 
 
-def full_tunnel(routes: tuple[str, ...], *, version: int) -> bool:
-    """Whether clients with these `route` lines send all traffic of IP `version` into the tunnel.
-
-    A `default` among them discards all others, of both families; else a family without a line of
-    its own has none pushed, which clients take as all of it (openconnect 9.01, vpnc-script).
-    """
-    every = {4: ("0.0.0.0/0", "0.0.0.0/0.0.0.0"), 6: ("::/0",)}[version]
-    same_family = [route for route in routes if (":" in route) == (version == 6)]
-    return "default" in routes or not same_family or any(route in every for route in same_family)
+def _values(lines: tuple[Placed[str], ...]) -> tuple[str, ...]:
+    return tuple(line.value for line in lines)
 
 
 def _gateway4(network: IPv4Network) -> IPv4Address:

@@ -11,12 +11,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from ocgate.server.coverage import Family
 from ocgate.server.inih import Document, FlawKind
 from ocgate.server.reading import LIST_KEYS, MAIN_ONLY
 from ocgate.server.view import Placed, Scope, ScopeKind, ServerView
 
 # RFC 3986, 2.3: what no client encodes.
 _IN_A_URL = re.compile(r"[A-Za-z0-9._~-]+")
+
+# Networks that a warning names; the rest it counts.
+_SHOWN = 3
+_SMALL = 0.001  # of all public addresses: below it a share would be shown as 0.0%
 
 IPAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,6 +68,7 @@ def warnings(
         *_resolvers(view, around, client_networks),
         *_collisions(around, client_networks),
         *_ipv6_outside(view, ipv6_advertised=ipv6_advertised),
+        *_left_out(view, around, ipv6_advertised=ipv6_advertised),
         *_camouflage(view),
         *_ignored_in_vhosts(document),
         *_overridden(document),
@@ -71,18 +77,21 @@ def warnings(
     return tuple(dict.fromkeys(found))
 
 
-def _sections(view: ServerView) -> list[Scope]:
-    """Main and virtual hosts: the scopes that decide a tunnel's shape on their own."""
-    return [scope for scope in view.scopes if scope.kind in (ScopeKind.MAIN, ScopeKind.VHOST)]
-
-
 def _titled(scope: Scope) -> str:
-    return f"[vhost:{scope.name}] of {scope.source}" if scope.name else scope.source
+    return f"[vhost:{scope.name}] of {scope.source}" if _is_vhost(scope) else scope.source
+
+
+def _is_vhost(scope: Scope) -> bool:
+    return scope.kind is ScopeKind.VHOST
+
+
+def _is_file(scope: Scope) -> bool:
+    return scope.kind in (ScopeKind.GROUP, ScopeKind.USER)
 
 
 def _full_tunnel_dns(view: ServerView) -> Iterator[ServerWarning]:
-    for scope in _sections(view):
-        if not scope.full_tunnel4:
+    for scope in view.session_scopes:
+        if not scope.full_tunnel4 or (_is_file(scope) and view.main.full_tunnel4):
             continue
         if not scope.dns:
             yield ServerWarning(
@@ -140,8 +149,14 @@ def _collisions(
 
 
 def _ipv6_outside(view: ServerView, *, ipv6_advertised: bool) -> Iterator[ServerWarning]:
-    for scope in _sections(view):
-        if not scope.full_tunnel4 or (ipv6_advertised and scope.full_tunnel6):
+    for scope in view.session_scopes:
+        if _is_file(scope) and not ipv6_advertised and view.main.full_tunnel4:
+            continue  # main's warning says it
+        if not scope.full_tunnel4:
+            if ipv6_advertised and _takes_ipv6_unasked(scope):
+                yield _ipv6_taken(scope)
+            continue
+        if ipv6_advertised and scope.full_tunnel6:
             continue
         narrowed = "sends only some IPv6 into the tunnel" if ipv6_advertised else "gives no IPv6"
         yield ServerWarning(
@@ -152,6 +167,53 @@ def _ipv6_outside(view: ServerView, *, ipv6_advertised: bool) -> Iterator[Server
         )
     if not ipv6_advertised:
         yield from _ipv6_of_users(view)
+
+
+def _takes_ipv6_unasked(scope: Scope) -> bool:
+    """A file that narrows IPv4 only; of a section rendering keeps a split tunnel split."""
+    return _is_file(scope) and not any(":" in route.value for route in scope.routes)
+
+
+def _ipv6_taken(scope: Scope) -> ServerWarning:
+    return ServerWarning(
+        "split-tunnel-takes-ipv6",
+        f"{_titled(scope)} is a split tunnel for IPv4 and names no IPv6 route: its clients send "
+        "all of their IPv6 into the tunnel",
+        "Add a line `route = IPV6-NETWORK`, be it the clients' own, or `route = ::/0`",
+    )
+
+
+def _left_out(
+    view: ServerView, around: Surroundings, *, ipv6_advertised: bool
+) -> Iterator[ServerWarning]:
+    """A full tunnel with holes: whoever wrote a country's networks into them means it, whoever
+    forgot a quarter does not."""
+    families: tuple[Family, ...] = (4, 6) if ipv6_advertised else (4,)
+    for scope in view.session_scopes:
+        for family in families:
+            found = scope.coverage(family)
+            holes = [net for net in found.left_out if not _is_own(net, around)]
+            told = _is_file(scope) and found == view.main.coverage(family)
+            if found.full and scope.full_tunnel4 and holes and not told:
+                yield _holes(scope, family, holes, found.share)
+
+
+def _is_own(hole: Network, around: Surroundings) -> bool:
+    """Clients send what is for the VPN server itself outside of the tunnel in any case."""
+    return hole.num_addresses == 1 and hole.network_address in around.addresses
+
+
+def _holes(scope: Scope, family: Family, holes: list[Network], share: float) -> ServerWarning:
+    more = f" and {len(holes) - _SHOWN} more" if len(holes) > _SHOWN else ""
+    left = 1 - share
+    size = f"{left:.1%}" if left >= _SMALL else f"less than {_SMALL:.1%}"
+    return ServerWarning(
+        "tunnel-leaves-out",
+        f"{_titled(scope)} is a full tunnel but for {', '.join(map(str, holes[:_SHOWN]))}{more} "
+        f"({size} of the public IPv{family} addresses): clients reach these by their own network, "
+        "outside of the tunnel",
+        "Add the missing `route` lines or take `no-route` lines out, unless it is meant",
+    )
 
 
 def _ipv6_of_users(view: ServerView) -> Iterator[ServerWarning]:

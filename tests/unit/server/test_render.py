@@ -32,7 +32,7 @@ CHOICES = {"ipv6-off": OFF, "ipv6-on": ON}
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("name", ["full", "vhosts", "ipv6"])
+@pytest.mark.parametrize("name", ["full", "vhosts", "ipv6", "halves"])
 def test_exact_text(name: str, choice: str) -> None:
     """OCGATE_UPDATE_GOLDEN=1 writes the files anew; review the diff."""
     document = parse((GOLDEN / f"{name}.in.conf").read_bytes(), "/etc/ocserv/ocserv.conf")
@@ -41,6 +41,16 @@ def test_exact_text(name: str, choice: str) -> None:
     if os.environ.get("OCGATE_UPDATE_GOLDEN"):
         expected.write_bytes(data)
     assert data.decode() == expected.read_bytes().decode()
+
+
+def test_a_sink_takes_all_ipv6_of_a_full_tunnel() -> None:
+    """Also where ocserv.conf names its own IPv6 network and some IPv6 routes; where IPv6 works,
+    these routes are the operator's choice."""
+    text = b"ipv6-network = fd00::/64\nroute = 0.0.0.0/1\nroute = 128.0.0.0/1\nroute = fd00::/8\n"
+    sink = dataclasses.replace(ON, ipv6_resolvers=False)
+    for choices, added in ((sink, True), (ON, False)):
+        lines = render(parse(text, "f"), choices).data.decode().splitlines()
+        assert ("route = ::/0" in lines) == added
 
 
 LINES = st.sampled_from(
@@ -54,6 +64,7 @@ LINES = st.sampled_from(
             "dns = fd00::53",
         ),
         *("dns = 9.9.9.9", "ipv4-dns = 1.1.1.1", "route = default", "route = 10.0.0.0/8"),
+        *("route = 0.0.0.0/1", "route = 128.0.0.0/1", "route = 2000::/3"),
         *("route = fd00::/8", "no-route = 10.1.0.0/16", "no-route = fd01::/16", "route = ::/0"),
         *('connect-script = "/a b" # c', "disconnect-script: /d", "use-occtl = false"),
         *("socket-file = /s", "pid-file = /one", "pid-file = /two", "occtl-socket-file=/o"),
