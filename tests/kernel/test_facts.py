@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from ocgate.kernel import facts
-from ocgate.plan.facts import Connected, DefaultRoute
+from ocgate.plan.facts import Connected, DefaultRoute, ForeignRule
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]
@@ -153,13 +153,36 @@ def test_sysctls_are_read_and_absent_ones_are_absent(netns: object) -> None:
 
 
 def test_only_foreign_rules_are_told(uplink: str, sh: Shell) -> None:
-    assert (facts.observe().rules4, facts.observe().rules6) == ((), ())
+    assert facts.observe().rules == ()
     sh(
         "ip rule add from 10.0.0.0/8 lookup 9; ip rule add from 10.0.0.0/8 lookup 9 proto 143;"
         "ip -6 rule add from fda9::/64 lookup 9 proto static; ip -6 rule add iif lo lookup 9"
     )
-    assert facts.observe().rules4 == (32765,)
-    assert facts.observe().rules6 == (32764, 32765)
+    assert facts.observe().rules == (
+        ForeignRule(4, 32765, "from 10.0.0.0/8 lookup 9", 9),
+        ForeignRule(6, 32764, "from all iif lo lookup 9", 9),
+        ForeignRule(6, 32765, "from fda9::/64 lookup 9", 9),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("from 172.28.0.10 lookup 77", "from 172.28.0.10/32 lookup 77"),
+        ("not fwmark 0x4000/0xff00 lookup main", "not from all fwmark 0x4000/0xff00 lookup main"),
+        ("uidrange 100-200 dport 53 lookup 9", "from all lookup 9 uidrange 100-200 dport 53-53"),
+        ("to 10.0.0.0/8 blackhole", "from all to 10.0.0.0/8 blackhole"),
+        ("tos 0x10 lookup 9", "from all lookup 9 tos 0x10"),
+        ("from all lookup local", "from all lookup local"),
+        ("goto 32766", "of action 2 goto 32766"),
+    ],
+)
+def test_a_foreign_rule_is_told_as_ip_rule_shows_it(
+    netns: object, sh: Shell, rule: str, text: str
+) -> None:
+    sh(f"ip rule add pref 900 {rule}")
+    (found,) = facts.observe().rules
+    assert str(found) == f"900: {text}"
 
 
 def test_a_namespace_of_its_own_is_told_from_the_machine_s(netns: object) -> None:

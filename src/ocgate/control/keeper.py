@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ocgate.control import placement
 from ocgate.control.effective import EffectiveConf
 from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.repairs import Repairs
 from ocgate.control.sources import Sources
-from ocgate.control.steering import rules_before
 from ocgate.control.stray_record import read_strays, write_strays
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
@@ -218,12 +218,9 @@ def _may_have_flows(way: Exit) -> bool:
 
 
 def _tell_rules_before(old: Prepared, new: Prepared) -> None:
-    before = rules_before(new.sources, new.facts)
-    if before and before != rules_before(old.sources, old.facts):
-        log.error(
-            "policy rules of another program stand before ours; what they misdirect is rejected",
-            priorities=",".join(map(str, before)),
-        )
+    said = placement.said_of(new.sources, new.facts)
+    if said and said != placement.said_of(old.sources, old.facts):
+        log.error(said)
 
 
 def _tell_moved(old: Prepared, new: Prepared) -> None:

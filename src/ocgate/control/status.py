@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__
-from ocgate.control import certificates
+from ocgate.control import certificates, placement
 from ocgate.control.cert_watch import CertWatch
 from ocgate.control.figures import blocked, counted, iso
 from ocgate.control.health_egress import Egress
@@ -25,7 +25,6 @@ from ocgate.control.status_schema import (
     SessionStatus,
     Status,
 )
-from ocgate.control.steering import rules_before
 from ocgate.errors import OcgateError
 from ocgate.kernel import process, sysctl
 from ocgate.kernel.nft import Nft
@@ -104,10 +103,8 @@ async def health(seen: Observed) -> list[str]:
 async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     found = [f"the kernel differs from the plan: {what}" for what in drift]
     prepared = seen.keeper.prepared
-    found += [
-        f"a policy rule of another program (priority {priority}) stands before ours"
-        for priority in rules_before(prepared.sources, prepared.facts)
-    ]
+    if said := placement.said_of(prepared.sources, prepared.facts):
+        found.append(said)
     if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
         found.append("ocserv does not run")
     return found

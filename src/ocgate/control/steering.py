@@ -11,11 +11,11 @@ from itertools import pairwise
 
 from ocgate.config.choices import Forwarding
 from ocgate.config.gateways import VARIABLES, Upstream, UpstreamKind
+from ocgate.control import placement
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.exits.next_hop import refusal
 from ocgate.names import NULL_TABLE
-from ocgate.plan import steering as rules
 from ocgate.plan.exits import Exit, ExitKind, Exits, Steering, Stray
 from ocgate.plan.facts import Facts, Family, Network
 from ocgate.plan.intent import Wan
@@ -58,11 +58,12 @@ def steer(
         _exit(sources, facts, 4, settings.exit4, exits, wans),
         _exit6(sources, facts, settings.exit6, exits, wans, decision),
     )
+    ways = (_held_back(ways[0], sources, facts), _held_back(ways[1], sources, facts))
     return Steering(
         exit4=ways[0],
         exit6=ways[1],
         table=settings.vpn_gateway_table,
-        priority=settings.vpn_gateway_rule_prio,
+        priority=placement.priority_now(sources, facts),
         exclusive=exclusive,
         ports=translated_ports(sources, facts, exclusive=exclusive) or (0, 0),
         strays=_strays(ways, strays),
@@ -146,15 +147,6 @@ def strict_on(facts: Facts, steering: Steering | None) -> tuple[str, ...]:
     return (device,) if max(values) == "1" else ()
 
 
-def rules_before(sources: Sources, facts: Facts) -> tuple[int, ...]:
-    """Priorities of other programs' policy rules that the kernel asks before ours, ascending: where
-    they match, clients are steered by them, and the guard rejects what they send elsewhere."""
-    if not sources.settings.gateway_mode:
-        return ()
-    last = sources.settings.vpn_gateway_rule_prio + rules.NO_TABLE
-    return tuple(sorted({p for p in (*facts.rules4, *facts.rules6) if p <= last}))
-
-
 def exposes_ipv6(sources: Sources) -> bool:
     """Whether IPv6 leaves by this host while IPv4 leaves by a gateway: wished, but worth a word."""
     settings = sources.settings
@@ -185,15 +177,18 @@ def _unfit(
 
 
 def _misplaced(sources: Sources, facts: Facts) -> Iterator[Problem]:
-    """Rules of other programs before ours would steer clients first."""
+    """Rules of other programs before ours would steer clients first; a table of theirs is not
+    ours to write."""
     settings = sources.settings
-    before = rules_before(sources, facts)
-    if before:
-        yield sources.origin("VPN_GATEWAY_RULE_PRIO").problem(
-            "VPN_GATEWAY_RULE_PRIO",
-            str(settings.vpn_gateway_rule_prio),
-            f"rules that come before those of other programs (one of these stands at {before[0]})",
-            f"set it to {before[0] - 2} or less, or move that rule: `ip rule` shows it",
+    yield from placement.problems(sources, facts)
+    using = tuple(rule for rule in facts.rules if rule.table == settings.vpn_gateway_table)
+    behind = tuple(rule for rule in using if rule not in placement.rules_before(sources, facts))
+    if behind:
+        yield sources.origin("VPN_GATEWAY_TABLE").problem(
+            "VPN_GATEWAY_TABLE",
+            str(settings.vpn_gateway_table),
+            f"a table that no other program uses; the {placement.named(behind)} looks it up",
+            "set it to the number of a table that nobody uses: `ip rule` shows those in use",
         )
     if settings.vpn_gateway_table == NULL_TABLE:
         yield sources.origin("VPN_GATEWAY_TABLE").problem(
@@ -231,6 +226,12 @@ def _exit(
     own = facts.addresses(link.device, family)
     lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
     return Exit(family, ExitKind.GATEWAY, link.device, state.address, state.down or lacking, own)
+
+
+def _held_back(way: Exit, sources: Sources, facts: Facts) -> Exit:
+    """Closed where another program's policy rule would be asked first, whatever we do."""
+    why = placement.without_room(sources, facts, way.family)
+    return replace(way, closed=way.closed or why) if why else way
 
 
 def _exit6(

@@ -21,7 +21,7 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
 from ocgate.plan.model import Plan
-from ocgate.tunnel import killswitch
+from ocgate.tunnel import killswitch, routing
 from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent
 
 # An exit has no tunnels of clients, whose events are left out: no device is named so.
@@ -48,6 +48,9 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
     defaults = (*facts.routes4, *facts.routes6)
     uplinks = dict.fromkeys(r.device for r in defaults if r.device != base.device)
     local = dict.fromkeys(c.network for c in facts.connected if c.device != base.device)
+    rule_prio = routing.first_priority(facts.rules)
+    if rule_prio is None:  # another program's rule would be asked before ours, whatever we do
+        wanted = CLOSED
     return replace(
         base,
         uplinks=tuple(uplinks),
@@ -56,6 +59,7 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
         carried=wanted.carried,
         bootstrap=wanted.bootstrap,
         ipv6="net.ipv6.conf.all.disable_ipv6" in facts.sysctls,
+        rule_prio=rule_prio or base.rule_prio,
     )
 
 
@@ -81,6 +85,7 @@ class Keeper:
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
         self.repairs = Repairs(log, clock)
         self.ipv6_obstacle = ""
+        self.foreign_rules = ""  # what is told of other programs' policy rules before ours
 
     async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
         """Make the kernel hold this; raises OcgateError where it refuses. What was held before then
@@ -122,6 +127,10 @@ class Keeper:
 
     async def _planned(self) -> Plan:
         facts = await asyncio.to_thread(observe)
+        said = routing.said_of(facts.rules)
+        if said and said != self.foreign_rules:
+            log.error(said)
+        self.foreign_rules = said
         intent = intent_now(self._base, self._wanted, facts)
         why = await asyncio.to_thread(ipv6.obstacle, intent, run_dir=self._run_dir)
         if why and why != self.ipv6_obstacle:

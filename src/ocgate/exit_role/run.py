@@ -34,7 +34,7 @@ from ocgate.kernel.apply import apply, read_table
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_TABLE_EXIT
 from ocgate.plan.facts import Facts
-from ocgate.tunnel import killswitch
+from ocgate.tunnel import killswitch, routing
 from ocgate.tunnel.model import ExitIntent
 
 
@@ -74,6 +74,10 @@ def _write_run_dir(directory: Path, sources: Sources) -> None:
 def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts) -> None:
     """Apply and verify; on failure what stood before is left standing."""
     log = logs.stage("init-killswitch")
+    if said := routing.said_of(facts.rules):
+        if routing.first_priority(facts.rules) is None:
+            raise MissingRequirement(said, hint="an exit's rules must be the first to be asked")
+        log.warning(said)
     intent = intent_now(intent_of(sources.settings, kind), CLOSED, facts)
     renewed = to_be_renewed(intent, facts) if sources.settings.exit_mac is Mac.NEW else ()
     plan = killswitch.plan(intent)

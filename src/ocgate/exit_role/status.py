@@ -70,6 +70,7 @@ async def health(seen: Observed) -> list[str]:
 
 def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     found = [f"the kernel differs from the plan: {what}" for what in drift]
+    found += [seen.keeper.foreign_rules] if seen.keeper.foreign_rules else []
     machine = seen.runner.machine
     if not machine.stands:
         why = f": {machine.why}" if machine.why else ""

@@ -18,6 +18,7 @@ from ocgate.plan.facts import (
     DefaultRoute,
     Facts,
     Family,
+    ForeignRule,
     Interface,
     InterfaceAddress,
 )
@@ -57,7 +58,7 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         names = {index: link.name for index, link in links.items()}
         addresses = _addresses(door, names)
         routes = [(f, message) for f in _FAMILIES for message in _main_routes(door, f)]
-        rules = {family: _foreign_rules(door, family) for family in _FAMILIES}
+        rules = [rule for family in _FAMILIES for rule in _foreign_rules(door, family)]
     defaults = [hop for family, message in routes for hop in _default(family, message, names)]
     keys = (
         *sysctls,
@@ -75,8 +76,7 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         routes6=tuple(route for route in defaults if route.family == 6),
         connected=tuple(net for _, message in routes for net in _connected(message, names)),
         sysctls=MappingProxyType({key: value for key, value in found if value is not None}),
-        rules4=rules[4],
-        rules6=rules[6],
+        rules=tuple(rules),
         own_namespace=sysctl.read(_FIRST_NAMESPACE_ONLY) is None,
     )
 
@@ -175,9 +175,10 @@ def _connected(message: Message, names: dict[int, str]) -> Iterator[Connected]:
         yield Connected(network, names[index])
 
 
-def _foreign_rules(door: Netlink, family: Family) -> tuple[int, ...]:
+def _foreign_rules(door: Netlink, family: Family) -> Iterator[ForeignRule]:
     header = rtnetlink.FIB_RULE_HDR.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0)
     found = rtnetlink.dump_family(door, rtnetlink.GETRULE, family, header)
-    ours = (_KERNEL, ROUTE_PROTOCOL)
-    foreign = (m for m in found if rtnetlink.rule_protocol(m) not in ours)
-    return tuple(sorted(rtnetlink.rule_priority(m) for m in foreign))
+    for message in found:
+        if rtnetlink.rule_protocol(message) not in (_KERNEL, ROUTE_PROTOCOL):
+            text, table = rtnetlink.rule_text(message), rtnetlink.rule_table(message)
+            yield ForeignRule(family, rtnetlink.rule_priority(message), text, table)

@@ -55,8 +55,10 @@ RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK = 1, 2, 3, 6, 10
+FRA_GOTO, FRA_TUN_ID, FRA_SUPPRESS_IFGROUP = 4, 12, 13
 FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_OIFNAME = 14, 15, 16, 17
-FRA_PROTOCOL, FRA_IP_PROTO, FRA_SPORT_RANGE = 21, 22, 23
+FRA_L3MDEV, FRA_UID_RANGE = 19, 20
+FRA_PROTOCOL, FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 21, 22, 23, 24
 FIB_RULE_INVERT = 0x2
 NO_SUPPRESSION = 0xFFFF_FFFF
 
@@ -77,6 +79,7 @@ _RULE_TYPE = {
 }
 _RULE_ACTION = {value: action for action, value in _RULE_TYPE.items()}
 _PORTS = struct.Struct("=HH")
+_UIDS = struct.Struct("=II")
 
 NameOf = Callable[[int], str]
 
@@ -189,6 +192,7 @@ def encode_rule(rule: Rule) -> bytes:
         (FRA_FWMASK, rule.mask),
         (FRA_TABLE, rule.table),
         (FRA_SUPPRESS_PREFIXLEN, rule.suppress_prefixlength),
+        (FRA_SUPPRESS_IFGROUP, rule.suppress_ifgroup),
     ):
         if value is not None:
             parts.append(number(kind, value))
@@ -201,11 +205,51 @@ def encode_rule(rule: Rule) -> bytes:
 
 def decode_rule(message: Message) -> Rule | None:
     """The value of a dumped rule, or None if it is of a shape that we never make."""
+    priority = rule_priority(message)
+    return _rule(message, priority) if 0 < priority < 32766 else None
+
+
+def rule_text(message: Message) -> str:
+    """A dumped rule of anybody's, as `ip rule` shows it without its priority. What our own rules
+    never ask (port, user, tunnel) is told behind the rest."""
+    found = attributes(message.payload, FIB_RULE_HDR.size)
+    tos, kind = FIB_RULE_HDR.unpack_from(message.payload)[3], rule_action(message)
+    more = [f"tos {tos:#x}"] if tos else []
+    if FRA_UID_RANGE in found:
+        more.append("uidrange {}-{}".format(*_UIDS.unpack(found[FRA_UID_RANGE])))
+    if FRA_DPORT_RANGE in found:
+        more.append("dport {}-{}".format(*_PORTS.unpack(found[FRA_DPORT_RANGE])))
+    if FRA_TUN_ID in found:
+        more.append(f"tun_id {int.from_bytes(found[FRA_TUN_ID], 'big')}")
+    if FRA_GOTO in found:
+        more.append(f"goto {as_number(found[FRA_GOTO])}")
+    if found.get(FRA_L3MDEV, b"\0")[0]:
+        more.append("lookup [l3mdev-table]")
+    # Its priority is no part of the text; 1 is one that a value may have.
+    plain = _rule(message, 1) if kind in _RULE_ACTION else None
+    words = plain.text if plain is not None else f"of action {kind}"
+    return " ".join([words, *more])
+
+
+def rule_table(message: Message) -> int | None:
+    """What a dumped rule looks up; None where it does something else."""
+    if rule_action(message) != _RULE_TYPE[RuleAction.LOOKUP]:
+        return None
+    found = attributes(message.payload, FIB_RULE_HDR.size)
+    in_header: int = FIB_RULE_HDR.unpack_from(message.payload)[4]
+    return as_number(found[FRA_TABLE]) if FRA_TABLE in found else in_header
+
+
+def rule_action(message: Message) -> int:
+    """linux/fib_rules.h, FR_ACT_*."""
+    return int(FIB_RULE_HDR.unpack_from(message.payload)[5])
+
+
+def _rule(message: Message, priority: int) -> Rule | None:
     family = family_of(message)
     _, to_length, from_length, _, table, kind, flags = FIB_RULE_HDR.unpack_from(message.payload)
     found = attributes(message.payload, FIB_RULE_HDR.size)
-    priority = as_number(found[FRA_PRIORITY]) if FRA_PRIORITY in found else 0
-    if family is None or kind not in _RULE_ACTION or not 0 < priority < 32766:
+    if family is None or kind not in _RULE_ACTION:
         return None
 
     def value(attr: int) -> int | None:
@@ -213,7 +257,7 @@ def decode_rule(message: Message) -> Rule | None:
 
     action = _RULE_ACTION[kind]
     lookup = action is RuleAction.LOOKUP
-    suppressed = value(FRA_SUPPRESS_PREFIXLEN)
+    suppressed, group = value(FRA_SUPPRESS_PREFIXLEN), value(FRA_SUPPRESS_IFGROUP)
     mark, mask = value(FRA_FWMARK), value(FRA_FWMASK)
     return Rule(
         family=family,
@@ -230,6 +274,7 @@ def decode_rule(message: Message) -> Rule | None:
         ipproto=value(FRA_IP_PROTO),
         sport=_ports(found[FRA_SPORT_RANGE]) if FRA_SPORT_RANGE in found else None,
         suppress_prefixlength=None if suppressed in (None, NO_SUPPRESSION) else suppressed,
+        suppress_ifgroup=None if group in (None, NO_SUPPRESSION) else group,
     )
 
 

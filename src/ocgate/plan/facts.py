@@ -83,14 +83,45 @@ class Connected:
 
 
 @dataclass(frozen=True)
+class ForeignRule:
+    """A policy rule of another program.
+
+    text:  as `ip rule` shows it, priority left out.
+    table: that it looks up, None for any other action.
+    """
+
+    family: Family
+    priority: int
+    text: str
+    table: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.priority}: {self.text}"
+
+
+TABLE_LOCAL = 255  # RT_TABLE_LOCAL, linux/rtnetlink.h
+
+
+def rules_until(rules: Iterable[ForeignRule], first: int, last: int) -> tuple[ForeignRule, ...]:
+    """Those that the kernel asks before or between rules of ours at `first` to `last`, in its
+    order. One before them that looks up `local`, as the kernel's own at 0 does and as it is made
+    anew by programs that move it, leads to nobody but this host, and is no obstacle."""
+    found = (
+        rule
+        for rule in rules
+        if rule.priority <= last and not (rule.table == TABLE_LOCAL and rule.priority < first)
+    )
+    return tuple(sorted(found, key=lambda rule: (rule.priority, rule.family, rule.text)))
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that planning may know about this network namespace.
 
     routes4, routes6: default routes of table main, in the kernel's order.
     connected:        on-link networks of table main, both families, ours not among them.
     sysctls:          key in sysctl(8)'s dotted form -> value; a key the kernel lacks is absent.
-    rules4, rules6:   priorities of policy rules that are neither the kernel's own nor ours,
-                      ascending.
+    rules:            policy rules that are neither the kernel's own nor ours.
     own_namespace:    a network namespace other than the machine's first: a container's.
     """
 
@@ -99,8 +130,7 @@ class Facts:
     routes6: tuple[DefaultRoute, ...] = ()
     connected: tuple[Connected, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    rules4: tuple[int, ...] = ()
-    rules6: tuple[int, ...] = ()
+    rules: tuple[ForeignRule, ...] = ()
     own_namespace: bool = False
 
     def interface(self, name: str) -> Interface | None:

@@ -108,6 +108,7 @@ class Rule:
     table:     for LOOKUP only.
     suppress_prefixlength: LOOKUP only; a result whose prefix is this long or shorter is ignored,
                so 0 hides that table's default route.
+    suppress_ifgroup: LOOKUP only; a result by a device of this group is ignored.
     """
 
     family: Family
@@ -124,13 +125,15 @@ class Rule:
     ipproto: int | None = None
     sport: tuple[int, int] | None = None
     suppress_prefixlength: int | None = None
+    suppress_ifgroup: int | None = None
 
     def __post_init__(self) -> None:
         _within("priority", self.priority, 1, 32765)
         if (self.table is not None) != (self.action is RuleAction.LOOKUP):
             raise ValueError(f"rule {self.priority}: a table goes with lookup, and only there")
-        if self.suppress_prefixlength is not None and self.table is None:
-            raise ValueError(f"rule {self.priority}: suppress_prefixlength needs lookup")
+        suppressed = (self.suppress_prefixlength, self.suppress_ifgroup)
+        if suppressed != (None, None) and self.table is None:
+            raise ValueError(f"rule {self.priority}: to suppress a result needs lookup")
         for network in (self.source, self.destination):
             if network is not None and network.version != self.family:
                 raise ValueError(f"rule {self.priority}: {network} is of the other family")
@@ -154,6 +157,8 @@ class Rule:
         words += [_table(self.table)] if self.table is not None else []
         if self.suppress_prefixlength is not None:
             words += ["suppress_prefixlength", str(self.suppress_prefixlength)]
+        if self.suppress_ifgroup is not None:
+            words += ["suppress_ifgroup", str(self.suppress_ifgroup)]
         return " ".join(words)
 
     def __str__(self) -> str:

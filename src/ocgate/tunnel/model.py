@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from ocgate.names import TUNNEL_RULE_PRIO
 from ocgate.plan.facts import Address, Family, InterfaceAddress, Network, collapsed
 
 Protocol = Literal["udp", "tcp"]
@@ -120,6 +121,7 @@ class ExitIntent:
     carried:      None while the tunnel is not up: then clients are rejected.
     ipv6:         False where the kernel was started without (ipv6.disable=1): then there is nothing
                   to rule. One that merely has it turned off takes rules and routes as any other.
+    rule_prio:    of the first policy rule.
     """
 
     device: str
@@ -133,6 +135,7 @@ class ExitIntent:
     dns: GatewayDns = GatewayDns.REDIRECT
     bootstrap: Bootstrap | None = None
     ipv6: bool = True
+    rule_prio: int = TUNNEL_RULE_PRIO
 
     def inside(self, family: Family) -> list[Network]:
         """Networks of one family that may use the tunnel, as nft takes them in a set."""

@@ -1,7 +1,8 @@
 """Routes and policy rules of the exit role: lock 2, which holds with the whole ruleset flushed.
 
 Pure; `tunnel.killswitch`'s. In the order in which the kernel asks them, D being the tunnel's device
-and T names.TUNNEL_TABLE, from names.TUNNEL_RULE_PRIO on, both families:
+and T names.TUNNEL_TABLE, from names.TUNNEL_RULE_PRIO on, both families (or from before other
+programs' rules on, which would be asked first):
 
     from D to NETWORK      main                     answers to local networks behind a router
     from D                 main, no default         answers to the docker networks
@@ -25,16 +26,16 @@ makes, by hand or by another program, must not become a way out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
 from ocgate.names import BLACKHOLE_METRIC, TUNNEL_RULE_PRIO, TUNNEL_TABLE
-from ocgate.plan.facts import Address, Family, Network, collapsed
+from ocgate.plan.facts import Address, Family, ForeignRule, Network, collapsed, rules_until
 from ocgate.plan.routing import TABLE_MAIN, Route, RouteKind, Rule, RuleAction
 from ocgate.tunnel.model import ExitIntent
 
-# Offsets from TUNNEL_RULE_PRIO; the drawing above tells them.
+# Offsets from the intent's rule_prio; the drawing above tells them.
 ANSWERS_BEYOND, ANSWERS, FROM_TUNNEL, FORWARDED = range(4)
 DIRECT, DIRECT_HELD, ON_LINK, OWN, OWN_HELD, LAST = range(4, 10)
 
@@ -66,27 +67,55 @@ def rules(intent: ExitIntent) -> tuple[Rule, ...]:
     return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
 
 
+def rules_before(rules: Iterable[ForeignRule]) -> tuple[ForeignRule, ...]:
+    """Policy rules of other programs that would be asked before the last of ours at their usual
+    place, in their order."""
+    return rules_until(rules, TUNNEL_RULE_PRIO, TUNNEL_RULE_PRIO + LAST)
+
+
+def first_priority(rules: Iterable[ForeignRule]) -> int | None:
+    """TUNNEL_RULE_PRIO, or less where only that has all of ours before these of other programs;
+    None where there is no room before them."""
+    before = rules_before(rules)
+    first = before[0].priority - LAST - 1 if before else TUNNEL_RULE_PRIO
+    return first if first >= 1 else None
+
+
+def said_of(rules: Iterable[ForeignRule]) -> str:
+    """What start, log and status tell of such rules, '' where none is in the way."""
+    before = rules_before(rules)
+    if not before:
+        return ""
+    base = first_priority(before)
+    meanwhile = f"ours were moved and begin at {base}"
+    if base is None:
+        meanwhile = "there is no room for ours before it, so the kill switch stays closed: move it "
+        meanwhile += f"to a priority above {TUNNEL_RULE_PRIO + LAST}"
+    ip = "ip rule" if before[0].family == 4 else "ip -6 rule"
+    return f"`{ip}` shows another program's rule `{before[0]}` before or among ours; {meanwhile}"
+
+
 def _families(intent: ExitIntent) -> tuple[Family, ...]:
     return (4, 6) if intent.ipv6 else (4,)
 
 
 def _of(intent: ExitIntent, family: Family) -> Iterator[Rule]:
-    answers = Rule(family, _at(ANSWERS), table=TABLE_MAIN, iif=intent.device)
+    answers = Rule(family, _at(intent, ANSWERS), table=TABLE_MAIN, iif=intent.device)
     for net in intent.direct(family):
-        yield replace(answers, priority=_at(ANSWERS_BEYOND), destination=net)
+        yield replace(answers, priority=_at(intent, ANSWERS_BEYOND), destination=net)
     yield _local(answers)
-    yield _held(answers, FROM_TUNNEL, RuleAction.BLACKHOLE)
-    yield Rule(family, _at(FORWARDED), table=TUNNEL_TABLE, iif="lo", inverted=True)
-    own = Rule(family, _at(OWN), table=TUNNEL_TABLE, iif="lo")
+    yield _held(intent, answers, FROM_TUNNEL, RuleAction.BLACKHOLE)
+    yield Rule(family, _at(intent, FORWARDED), table=TUNNEL_TABLE, iif="lo", inverted=True)
+    own = Rule(family, _at(intent, OWN), table=TUNNEL_TABLE, iif="lo")
     for net in _direct(intent, family):
-        to = replace(own, priority=_at(DIRECT), table=TABLE_MAIN, destination=net)
+        to = replace(own, priority=_at(intent, DIRECT), table=TABLE_MAIN, destination=net)
         yield to
-        yield _held(to, DIRECT_HELD, RuleAction.UNREACHABLE)
-    yield _local(replace(own, priority=_at(ON_LINK), table=TABLE_MAIN))
+        yield _held(intent, to, DIRECT_HELD, RuleAction.UNREACHABLE)
+    yield _local(replace(own, priority=_at(intent, ON_LINK), table=TABLE_MAIN))
     if intent.carries(family):
         yield own
-    yield _held(own, OWN_HELD, RuleAction.UNREACHABLE)
-    yield Rule(family, _at(LAST), RuleAction.BLACKHOLE)
+    yield _held(intent, own, OWN_HELD, RuleAction.UNREACHABLE)
+    yield Rule(family, _at(intent, LAST), RuleAction.BLACKHOLE)
 
 
 def _direct(intent: ExitIntent, family: Family) -> list[Network]:
@@ -103,10 +132,10 @@ def _local(rule: Rule) -> Rule:
     return replace(rule, suppress_prefixlength=LONGEST_DEFAULT)
 
 
-def _held(rule: Rule, offset: int, action: RuleAction) -> Rule:
+def _held(intent: ExitIntent, rule: Rule, offset: int, action: RuleAction) -> Rule:
     """What holds the same packets when the table of `rule` has no answer."""
-    return replace(rule, priority=_at(offset), action=action, table=None)
+    return replace(rule, priority=_at(intent, offset), action=action, table=None)
 
 
-def _at(offset: int) -> int:
-    return TUNNEL_RULE_PRIO + offset
+def _at(intent: ExitIntent, offset: int) -> int:
+    return intent.rule_prio + offset

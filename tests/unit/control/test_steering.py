@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
+from ocgate.control import placement
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.steering import exposes_ipv6, translated_ports
 from ocgate.control.stray_record import STRAYS, read_strays, write_strays
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState, Stray
-from ocgate.plan.facts import DefaultRoute, Facts
+from ocgate.plan.facts import DefaultRoute, Facts, ForeignRule
 from ocgate.plan.ipv6 import Ipv6Path
 
 ETH0 = interface(2, "eth0", "172.28.0.10/24", "2001:db8:28::10/64")
@@ -157,11 +158,72 @@ def test_at_a_start_it_is_refused_and_the_variable_named(address: str) -> None:
     assert "172.28.0.0/24 (eth0)" in found[0].remedy
 
 
-def test_a_rule_of_another_program_before_ours_is_refused() -> None:
-    made = prepared(found=replace(FACTS, rules4=(500, 5000)))
-    (problem,) = problems(made)
+def foreign(priority: int, text: str = "from 172.28.0.10 lookup 77", table: int = 77) -> Facts:
+    """FACTS with a policy rule of another program, and one far behind ours."""
+    late = ForeignRule(4, 5000, "from 10.0.0.0/8 lookup 9", 9)
+    return replace(FACTS, rules=(ForeignRule(4, priority, text, table), late))
+
+
+@pytest.mark.parametrize("priority", [500, 996, 1000, 1001, 1002, 1005, 1101])
+def test_a_rule_of_another_program_before_or_among_ours_is_refused(priority: int) -> None:
+    """The whole block must be free and before it: with the value that is advised it is."""
+    (problem,) = problems(prepared(found=foreign(priority)))
     assert (problem.key, problem.got) == ("VPN_GATEWAY_RULE_PRIO", "1000")
-    assert "498 or less" in problem.remedy
+    assert f"`{priority}: from 172.28.0.10 lookup 77`" in problem.expected
+    advised = priority - 102
+    assert problem.remedy.startswith(f"set it to {advised} or less")
+    better = prepared(found=foreign(priority), VPN_GATEWAY_RULE_PRIO=str(advised))
+    assert not problems(better)
+    assert max(rule.priority for rule in better.plan.rules) == priority - 1
+    assert problems(prepared(found=foreign(priority), VPN_GATEWAY_RULE_PRIO=str(advised + 1)))
+
+
+@pytest.mark.parametrize("priority", [0, 5, 111])
+def test_a_rule_without_room_before_it_is_named_to_be_moved(priority: int) -> None:
+    (problem,) = problems(prepared(found=foreign(priority), VPN_GATEWAY_RULE_PRIO="10"))
+    assert f"move the policy rule `{priority}: from 172.28.0.10 lookup 77`" in problem.remedy
+    assert "set it to" not in problem.remedy
+
+
+def test_the_least_advice_is_taken() -> None:
+    (problem,) = problems(prepared(found=foreign(112)))
+    assert problem.remedy.startswith("set it to 10 or less (10 is the least)")
+    assert not problems(prepared(found=foreign(112), VPN_GATEWAY_RULE_PRIO="10"))
+
+
+@pytest.mark.parametrize("priority", [1102, 5210, 32765])
+def test_a_rule_behind_ours_is_nobody_s_business(priority: int) -> None:
+    assert not problems(prepared(found=foreign(priority)))
+
+
+def test_a_look_up_of_local_is_no_obstacle_before_ours_and_one_among_them() -> None:
+    """Programs that move the kernel's own rule make it anew; it leads to this host alone."""
+    for priority in (0, 100, 995):
+        assert not problems(prepared(found=foreign(priority, "from all lookup local", 255)))
+    assert problems(prepared(found=foreign(998, "from all lookup local", 255)))
+
+
+def test_while_it_runs_the_block_moves_before_a_rule_of_another_program() -> None:
+    made = prepared(found=foreign(1003))
+    assert {rule.priority for rule in made.plan.rules if rule.family == 4} <= set(range(897, 1003))
+    assert exit4(made).usable
+    said = placement.said_of(made.sources, made.facts)
+    assert "`1003: from 172.28.0.10 lookup 77`" in said
+    assert "set VPN_GATEWAY_RULE_PRIO to 901 or less" in said
+
+
+def test_without_room_the_family_of_that_rule_is_closed_with_the_reason() -> None:
+    both = {"VPN_GATEWAY6": GATEWAY6, "exits": known(six=GATEWAY6)}
+    made = prepared(found=foreign(5), **both)  # type: ignore[arg-type]
+    assert "`5: from 172.28.0.10 lookup 77`" in exit4(made).closed
+    assert exit6(made).usable
+    assert "no room" in placement.said_of(made.sources, made.facts)
+
+
+def test_a_table_that_another_program_s_rule_looks_up_is_refused() -> None:
+    (problem,) = problems(prepared(found=foreign(5000, table=100)))
+    assert (problem.key, problem.got) == ("VPN_GATEWAY_TABLE", "100")
+    assert "`5000: from 172.28.0.10 lookup 77`" in problem.expected
 
 
 def test_the_null_table_is_refused() -> None:

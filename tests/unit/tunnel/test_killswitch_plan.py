@@ -13,7 +13,7 @@ import pytest
 
 from ocgate.names import BLACKHOLE_METRIC, TUNNEL_RULE_PRIO, TUNNEL_TABLE, TUNNEL_UID
 from ocgate.plan import nft
-from ocgate.plan.facts import Network
+from ocgate.plan.facts import ForeignRule, Network
 from ocgate.plan.model import Plan
 from ocgate.plan.routing import TABLE_MAIN, RouteKind, Rule, RuleAction, render
 from ocgate.tunnel import routing
@@ -252,6 +252,23 @@ def test_rules_stand_where_they_are_documented() -> None:
     assert priorities == sorted(priorities)
     assert priorities[0] > TUNNEL_RULE_PRIO + routing.ANSWERS_BEYOND
     assert priorities[-1] == TUNNEL_RULE_PRIO + routing.LAST
+
+
+@pytest.mark.parametrize(("foreign", "first"), [(1010, 1000), (1009, 999), (900, 890), (11, 1)])
+def test_rules_stand_before_those_of_other_programs(foreign: int, first: int) -> None:
+    """A rule that is asked before the last of ours would steer what the exit holds."""
+    there = [ForeignRule(4, foreign, "from 172.28.0.10/32 lookup 77", 77)]
+    assert routing.first_priority(there) == first
+    moved = [r.priority for r in plan(replace(UP, rule_prio=first)).rules]
+    assert (min(moved) >= first, max(moved) < foreign) == (True, True)
+
+
+def test_without_room_before_another_program_s_rule_it_is_named() -> None:
+    there = [ForeignRule(4, 10, "from all lookup 77", 77)]
+    assert routing.first_priority(there) is None
+    assert "`10: from all lookup 77`" in routing.said_of(there)
+    local = [ForeignRule(4, 0, "from all lookup local", 255)]
+    assert routing.said_of(local) == ""
 
 
 # --- the device and what else it needs -----------------------------------------------------------
