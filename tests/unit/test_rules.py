@@ -30,21 +30,31 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
     "exits": ({"errors", "names", "plan"}, "what is known of gateways; control puts it in force"),
     "tunnel": ({"errors", "names", "plan"}, "the exit's kinds and plan are values; edges run them"),
-    "supervision": ({"errors", "names"}, "how s6 is used; whose services they are is a role's"),
+    "own_files": (set(), "every writer of the run dir uses this; it depends on nothing"),
+    "supervision": (
+        {"errors", "names", "own_files"},
+        "how s6 is used; whose services they are is a role's",
+    ),
     "server": (
-        {"errors", "names", "supervision"},
+        {"errors", "names", "own_files", "supervision"},
         "ocserv is one edge; it meets the kernel in control only",
     ),
-    "kernel": ({"errors", "names", "plan"}, "the kernel applies plans; it knows no ocserv"),
+    "kernel": (
+        {"errors", "names", "own_files", "plan"},
+        "the kernel applies plans; it knows no ocserv",
+    ),
     "lab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
     "control": (
-        {"config", "errors", "exits", "kernel", "names", "plan", "server", "sessions"},
+        {
+            *{"config", "errors", "exits", "kernel", "names", "own_files", "plan", "server"},
+            "sessions",
+        },
         "the wiring serves any face, and never runs on lab code",
     ),
     "exit_role": (
         {
-            *{"config", "control", "errors", "exits", "kernel", "names", "plan", "sessions"},
-            *{"supervision", "tunnel"},
+            *{"config", "control", "errors", "exits", "kernel", "names", "own_files", "plan"},
+            *{"sessions", "supervision", "tunnel"},
         },
         "the exit's wiring; of control it takes log, doorway and files, never the server's",
     ),
@@ -251,3 +261,38 @@ def product_files() -> Iterator[Path]:
             if path.suffix in {".py", ".sh", ".bash", ".pl", ".c"}:
                 yield path
     yield from (ROOT / "ocgate", ROOT / "test", ROOT / "setup" / "fresh-machine")
+
+
+# Who writes files, other than by `own_files`, and why that is safe where it does. In the run dir
+# root's writer must not follow a link or open a file that somebody else put there.
+WRITERS = {
+    "ocgate.own_files": "this is the writer",
+    "ocgate.server.publish": "new files only, in a directory of its own beside",
+    "ocgate.server.passwd_file": "the operator's file, found by its name, and locked",
+    "ocgate.control.history_file": "appends, and follows no link but root's",
+    "ocgate.control.preview": "in a temporary directory of its own",
+    "ocgate.tunnel.provider_list": "mkstemp and a rename, in the operator's cache",
+    "ocgate.exit_role.listing": "a temporary file of its own",
+    "ocgate.kernel.sysctl": "/proc/sys",
+    "ocgate.kernel.mac": "/sys",
+}
+WRITES = {"write_text", "write_bytes", "touch", "mkstemp", "NamedTemporaryFile", "symlink_to"}
+
+
+def is_writing(node: ast.AST) -> bool:
+    """A call that makes or writes a file: by name, by os.open's O_CREAT, or by open's mode."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "O_CREAT"
+    if not isinstance(node, ast.Call):
+        return False
+    called = called_name(node)
+    modes = [a.value for a in node.args if isinstance(a, ast.Constant) and called == "open"]
+    return called in WRITES or any(isinstance(m, str) and set(m) & set("wax+") for m in modes)
+
+
+@each_module
+def test_files_are_written_by_the_one_writer(module: str) -> None:
+    if room_of(module) in ("lab", "prove", "cli") or module in WRITERS:
+        return
+    wrong = [node.lineno for node in ast.walk(TREES[module]) if is_writing(node)]  # type: ignore[attr-defined]
+    assert not wrong, f"{MODULES[module]}: lines {wrong}: write files of ours by own_files.write"

@@ -34,7 +34,6 @@ from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
-from ocgate.control.run_dir import write
 from ocgate.control.sources import (
     Sources,
     read_egress,
@@ -48,6 +47,7 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Topic, Watch
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET
+from ocgate.own_files import write
 from ocgate.plan.exits import Exits
 from ocgate.plan.facts import Facts
 from ocgate.server import services

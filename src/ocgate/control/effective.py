@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
-from ocgate.control.run_dir import write
 from ocgate.control.sources import Sources
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.names import (
@@ -25,6 +24,7 @@ from ocgate.names import (
     OCSERV_PID,
     OCSERV_SOCKET,
 )
+from ocgate.own_files import write
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import hooks, key_copies, services
 from ocgate.server.dryrun import dry_run

@@ -16,8 +16,8 @@ from typing import Any
 
 from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.model import Settings
-from ocgate.control.run_dir import write
 from ocgate.exits.health import UNKNOWN, Health, State
+from ocgate.own_files import write
 from ocgate.plan.exits import Exits, ExitState
 from ocgate.plan.facts import Address, Family
 

@@ -80,6 +80,8 @@ def _without_waiting(path: str, flags: int) -> int:
 def _opened(path: Path) -> tuple[int, int]:
     """Its descriptor and size; the file is made if there is none. O_NONBLOCK: a FIFO would wait."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    if not _is_own_link(path):
+        flags |= os.O_NOFOLLOW
     descriptor = os.open(path, flags, 0o600)
     found = os.fstat(descriptor)
     strange = not stat.S_ISREG(found.st_mode)
@@ -88,6 +90,15 @@ def _opened(path: Path) -> tuple[int, int]:
         words = "is no regular file" if strange else "holds something else than a session history"
         raise OSError(errno.EINVAL, words, str(path))
     return descriptor, found.st_size
+
+
+def _is_own_link(path: Path) -> bool:
+    """A link of the operator's is followed; one that somebody else put there is not."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISLNK(found.st_mode) and found.st_uid in (0, os.geteuid())
 
 
 def _each(chars: bytes) -> frozenset[bytes]:

@@ -7,6 +7,7 @@ the sessions too, but mangles names that are not ASCII (shared/ocserv.md), and t
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
+from ocgate import own_files
 from ocgate.names import SESSIONS
 from ocgate.sessions.session import Session
 
@@ -23,27 +25,32 @@ class Journal:
 
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir / SESSIONS
-        self._dir.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):  # no space: then nobody is let in, and status says why
+            own_files.make_directory(self._dir, 0o700)
 
     def write(self, session: Session) -> None:
-        """Remember it; atomic."""
-        path = self._path(session)
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(session), default=str), encoding="ascii")
-        new.replace(path)
+        """Remember it; atomic. Raises OSError, and then nothing of it is there."""
+        own_files.write(
+            self._path(session), json.dumps(asdict(session), default=str).encode("ascii")
+        )
 
     def remove(self, session: Session) -> None:
         """Forget it; no error if it was not there."""
         self._path(session).unlink(missing_ok=True)
 
     def read(self) -> Iterator[Session]:
-        """All sessions remembered, dead or alive; unreadable files are removed."""
-        for path in sorted(self._dir.iterdir()):
-            session = _read(path)
-            if session is not None:
-                yield session
-            else:
-                path.unlink(missing_ok=True)
+        """All sessions remembered, dead or alive; files that can't be understood are removed."""
+        try:
+            found = sorted(self._dir.iterdir())
+        except OSError:
+            return
+        for path in found:
+            with contextlib.suppress(OSError):  # what can't be read now may be read by the next one
+                session = None if own_files.is_staged(path) else _read(path)
+                if session is None:
+                    path.unlink()
+                else:
+                    yield session
 
     def _path(self, session: Session) -> Path:
         return self._dir / f"{session.worker}-{session.started}.json"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocgate.control import run_dir
 from ocgate.control.effective import rendered
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
@@ -57,6 +58,7 @@ def check(environ: Mapping[str, str]) -> CheckReport:
             return CheckReport(notices=(*settled.notices, said))
         if verdict.problems:
             return CheckReport(problems=verdict.problems)
+        run_dir.require(settled.settings.run_dir, settled.origin(run_dir.KEY))
         sources = read(settled)
         prepared = prepared_now(sources)
         _ask_ocserv(prepared)

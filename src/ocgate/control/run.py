@@ -48,6 +48,8 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
     settled = loaded(environ)
     logs.configure(settled.settings.log_format, settled.settings.log_level)
     log = logs.stage("init-config")
+    origin = settled.origin(run_dir.KEY)
+    run_dir.require(settled.settings.run_dir, origin)
     _require_machine(settled.settings)
     made = initialise_if_empty(settled.settings)
     if made is not None:
@@ -72,7 +74,7 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
 def _write_run_dir(directory: Path, prepared: Prepared) -> None:
     """Everything that control, ocserv and its hooks will find there. Refuses to take over the run
     dir of an ocgate that is running."""
-    run_dir.make(directory)
+    run_dir.make(directory, prepared.sources.origin(run_dir.KEY))
     ocserv = _program("ocserv")
     services.write(
         directory,

@@ -1,4 +1,4 @@
-"""The run dir: made with the right modes, written atomically.
+"""The run dir: checked to be root's alone, and made with the right modes.
 
 Everything in it is ours and replaced at each start. 0755, because `ocserv` workers look for their
 sockets there after they dropped root; what is secret in it has its own mode.
@@ -7,20 +7,62 @@ sockets there after they dropped root; what is secret in it has its own mode.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from ocgate import own_files
+from ocgate.config.origin import Origin
+from ocgate.errors import ConfigurationError, OcgateError, Problem
+from ocgate.own_files import write
 
-def make(run_dir: Path) -> None:
-    """Create it and what must exist in it; no error where it stands."""
-    for part in ("", "hooks"):
-        (run_dir / part).mkdir(mode=0o755, parents=True, exist_ok=True)
+__all__ = ["make", "problems", "require", "write"]
+
+KEY = "OCGATE_RUN_DIR"
+
+_EXPECTED = "a directory that only root can write to, in directories of which that is true, too"
 
 
-def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace the file's content as a whole; a reader sees the old or the new."""
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-    new.replace(path)
+def problems(run_dir: Path, origin: Origin) -> Iterator[Problem]:
+    """Why it can't be used: root runs programs from it. origin: where it was set."""
+    why = own_files.intruder(run_dir) or _stranger_in(run_dir)
+    if why:
+        remedy = f"Use /run/ocgate, or make it root's: chown root: {run_dir}; chmod 755 {run_dir}"
+        expected = f"{_EXPECTED} ({why})"
+        yield Problem(origin.source, origin.line, KEY, str(run_dir), expected, remedy)
+
+
+def require(run_dir: Path, origin: Origin) -> None:
+    """Raises ConfigurationError where `problems` finds any."""
+    found = tuple(problems(run_dir, origin))
+    if found:
+        raise ConfigurationError(found)
+
+
+def make(run_dir: Path, origin: Origin) -> None:
+    """Create it and what must exist in it; no error where it stands. Raises ConfigurationError
+    where it is not root's alone, also by then: somebody may have been first to make it."""
+    require(run_dir, origin)
+    try:
+        missing = [part for part in (run_dir, *run_dir.parents) if not part.exists()]
+        for part in (*reversed(missing), run_dir, run_dir / "hooks"):
+            own_files.make_directory(part, 0o755)
+    except OSError as error:
+        require(run_dir, origin)
+        raise OcgateError(
+            f"making {error.filename or run_dir}: {error.strerror or error}",
+            hint="Free some space there, or set OCGATE_RUN_DIR to another directory",
+        ) from error
+    require(run_dir, origin)
+
+
+def _stranger_in(run_dir: Path) -> str:
+    """A directory in it of somebody else, from when the run dir was his: programs are run from
+    there."""
+    for name in ("hooks", "services"):
+        try:
+            owner = (run_dir / name).lstat().st_uid
+        except OSError:
+            continue
+        if owner not in (0, os.geteuid()):
+            return f"{run_dir / name} belongs to uid {owner}"
+    return ""

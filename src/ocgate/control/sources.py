@@ -21,8 +21,8 @@ from ocgate.config.load import DEFAULT, Loaded, load
 from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
 from ocgate.control import log as logs
-from ocgate.control.run_dir import write
 from ocgate.errors import ConfigurationError, OcgateError, Problem
+from ocgate.own_files import write
 from ocgate.server import files
 from ocgate.server.checks import check
 from ocgate.server.file_checks import check_files

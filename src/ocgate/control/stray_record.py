@@ -10,7 +10,7 @@ import json
 from ipaddress import ip_address
 from pathlib import Path
 
-from ocgate.control.run_dir import write
+from ocgate.own_files import write
 from ocgate.plan.exits import Stray
 
 STRAYS = "strays.json"

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocgate import names, supervision
-from ocgate.control.run_dir import write
+from ocgate import names, own_files, supervision
 from ocgate.errors import OcgateError
 from ocgate.kernel import process
+from ocgate.own_files import write
 from ocgate.tunnel.model import Launch
 
 # s6 kills it after 2 s; its finish script takes milliseconds.
@@ -98,11 +98,12 @@ class Client:
         put a link in the way of root's hand."""
         shutil.rmtree(self.directory, ignore_errors=True)
         paths = {self.directory / name: content for name, content in contents.items()}
-        parents = {self.directory, *(path.parent for path in paths)}
+        parents = {self.directory, *(p for path in paths for p in path.parents)}
+        parents = {p for p in parents if p.is_relative_to(self.directory)}
         if any(".." in path.parts or self.directory not in path.parents for path in paths):
             raise OcgateError(f"a file of the tunnel's client lies outside of {self.directory}")
         for parent in sorted(parents):
-            parent.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+            own_files.make_directory(parent, _PRIVATE_DIRECTORY)  # sorted: the outer one first
         for path, content in paths.items():
             write(path, content)
         for owned in (*paths, *sorted(parents, reverse=True)):

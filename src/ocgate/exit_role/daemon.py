@@ -21,7 +21,6 @@ from pathlib import Path
 from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
-from ocgate.control.run_dir import write
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
 from ocgate.exit_role.client import Client
@@ -39,6 +38,7 @@ from ocgate.exits.health import Thresholds
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Topic, Watch
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET, TUNNEL_UID
+from ocgate.own_files import write
 from ocgate.sessions.protocol import refused_reply
 
 # As the server's control: what no event tells is looked for once a minute, and a repair that did

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ocgate import names
-from ocgate.control.run_dir import write
+from ocgate.own_files import write
 
 # The client runs it without privilege; there is nothing in it that anybody may not read.
 _EXECUTABLE = 0o755

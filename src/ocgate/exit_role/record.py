@@ -13,10 +13,10 @@ from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
-from ocgate.control.run_dir import write
 from ocgate.exit_role.client import Running
 from ocgate.exit_role.machine import Machine, Phase
 from ocgate.names import EXIT_RECORD
+from ocgate.own_files import write
 from ocgate.tunnel.model import Carried, Endpoint, Remote
 
 # Fields of Machine that JSON holds as they are.

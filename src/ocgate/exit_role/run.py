@@ -18,6 +18,8 @@ from typing import NoReturn
 
 from ocgate import supervision
 from ocgate.config.exit_choices import Mac
+from ocgate.config.load import DEFAULT
+from ocgate.config.origin import ENVIRONMENT, Origin
 from ocgate.control import log as logs
 from ocgate.control import run_dir
 from ocgate.errors import MissingRequirement
@@ -45,6 +47,8 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     settings = sources.settings
     logs.configure(settings.log_format, settings.log_level)
     log = logs.stage("init-config")
+    origin = Origin(ENVIRONMENT) if run_dir.KEY in environ else DEFAULT
+    run_dir.require(settings.run_dir, origin)
     facts = require_namespace(sources)
     sources = with_wireguard(sources)
     kind = kind_of(sources)
@@ -52,7 +56,7 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     for notice in (*sources.notices, *kind.notices):
         log.warning(notice)
     directory = settings.run_dir
-    _write_run_dir(directory, sources)
+    _write_run_dir(directory, sources, origin)
     log.info("configuration checked", kind=kind.name, servers=len(kind.remotes()) or "to be listed",
              run_dir=str(directory))  # fmt: skip
     _init_killswitch(directory, sources, kind, facts)
@@ -61,10 +65,10 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     supervision.exec_supervisor(directory)
 
 
-def _write_run_dir(directory: Path, sources: Sources) -> None:
+def _write_run_dir(directory: Path, sources: Sources, origin: Origin) -> None:
     """Everything that control, the client and its hook will find there. Refuses to take over the
     run dir of an ocgate that is running."""
-    run_dir.make(directory)
+    run_dir.make(directory, origin)
     services.write(directory, python=sys.executable, log_format=sources.settings.log_format)
     forget_record(directory)
     hooks.install(directory)

@@ -21,9 +21,9 @@ from ocgate.config.exit_model import ExitSettings
 from ocgate.config.exit_names import EXIT, EXIT_NAMES
 from ocgate.config.load import read_secrets
 from ocgate.control import log as logs
-from ocgate.control.run_dir import write
 from ocgate.errors import OcgateError
 from ocgate.names import EXIT_SNAPSHOT
+from ocgate.own_files import write
 from ocgate.tunnel import openvpn
 from ocgate.tunnel.openvpn_files import content, read_text
 

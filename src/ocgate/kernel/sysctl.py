@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ocgate import own_files
 from ocgate.errors import MissingRequirement, OcgateError, VerificationFailed
 from ocgate.names import SYSCTLS_BEFORE
 from ocgate.plan.sysctls import Sysctl, path_of
@@ -127,14 +127,18 @@ def _record(run_dir: Path, found: dict[str, _Entry]) -> None:
         key: _Entry(standing[key].before if key in standing else entry.before, entry.ours)
         for key, entry in found.items()
     }
+    if merged == standing:  # put right for the second time: a full run dir is no obstacle
+        return
     text = json.dumps({key: asdict(entry) for key, entry in merged.items()}, indent=1) + "\n"
     path = run_dir / SYSCTLS_BEFORE
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # the sysctl itself survives our crash, so the record must, too
-    fresh.replace(path)
+    try:  # durable: the sysctl itself survives our crash, so the record must, too
+        own_files.write(path, text.encode(), mode=0o644, durable=True)
+    except OSError as problem:
+        raise OcgateError(
+            f"{', '.join(found)}: not set, because what was there before can't be noted in {path}: "
+            f"{problem.strerror}",
+            hint="Free some space in the run dir",
+        ) from problem
 
 
 def _recorded(run_dir: Path) -> dict[str, _Entry]:

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ocgate import own_files
 from ocgate.errors import ConfigurationError, OcgateError
-from ocgate.names import KEYS, KEYS_NEW
+from ocgate.names import EFFECTIVE_CONF, KEYS, KEYS_NEW
 from ocgate.server import files
 from ocgate.server.file_checks import FileFact, FileFacts, check_keys
 from ocgate.server.inih import Document
@@ -53,9 +54,9 @@ def stage(run_dir: Path, keys: KeyFiles) -> None:
     directory = run_dir / KEYS_NEW
     try:
         unstage(run_dir)
-        directory.mkdir(mode=0o700)
+        own_files.make_directory(directory, 0o700)
         for name, content in keys.by_name.items():
-            _write(directory / name, content)
+            own_files.write(directory / name, content)
     except OSError as error:
         raise OcgateError(
             f"writing {directory}: {error.strerror or error}", hint="Free some space in the run dir"
@@ -71,13 +72,14 @@ def put(run_dir: Path) -> None:
     """Make what was staged what ocserv reads next; each file in one step, those that are the same
     already not at all: ocserv would take them for new.
 
-    Their time is a second ahead, so that it is later than ocserv's last look whenever that was.
+    Their time is a second ahead, so that it is later than ocserv's last look whenever that was,
+    also where the machine's clock has been set back since.
     """
     staged, directory = run_dir / KEYS_NEW, run_dir / KEYS
     if not staged.is_dir():
         return
-    directory.mkdir(mode=0o700, exist_ok=True)
-    later = int(time.time()) + 1
+    own_files.make_directory(directory, 0o700)
+    later = _later_than_ocserv(directory)
     for path in sorted(staged.iterdir()):
         final = directory / path.name
         if _content(final) == path.read_bytes():
@@ -106,14 +108,23 @@ def remove(run_dir: Path) -> None:
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
+def _later_than_ocserv(directory: Path) -> int:
+    """Whole seconds since the epoch. ocserv's last look was before now, or, by a clock that has
+    been set back since, when we wrote the copies that it has or its configuration."""
+    there = (*directory.iterdir(), directory.parent / EFFECTIVE_CONF)
+    written = [max(s.st_mtime, s.st_ctime) for path in there if (s := _status(path))]
+    return int(max(time.time(), *written, 0)) + 1
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ocgate import names
+from ocgate import names, own_files
 from ocgate.errors import MissingRequirement, OcgateError
 
 CONTROL = "control"  # the one service that every role has
@@ -88,7 +87,7 @@ def write(run_dir: Path, role: Role, *, python: str, log_format: str) -> None:
     shutil.rmtree(services, ignore_errors=True)
     values = _values(run_dir, role, python, log_format)
     for path, text, executable in _files(role, values):
-        _write_file(services / path, text, executable=executable)
+        _write_file(services, path, text, executable=executable)
 
 
 def script(package: str, name: str, values: Mapping[str, str]) -> str:
@@ -164,10 +163,11 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
     return text
 
 
-def _write_file(path: Path, text: str, *, executable: bool) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    path.chmod(stat.S_IRWXU if executable else stat.S_IRUSR | stat.S_IWUSR)
+def _write_file(services: Path, name: str, text: str, *, executable: bool) -> None:
+    path = services / name
+    for parent in reversed([*path.relative_to(services).parents]):
+        own_files.make_directory(services / parent, 0o700)
+    own_files.write(path, text.encode(), mode=0o700 if executable else 0o600)
 
 
 def _end_leftovers(services: Path) -> None:

@@ -9,14 +9,13 @@ It is rendered rather than configured by environment, because ocserv passes its 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from ocgate import names
+from ocgate import names, own_files
 from ocgate.errors import OcgateError
 
 # What ocserv calls the settings before the first [vhost:…] section, in the hooks' VHOST
@@ -57,10 +56,13 @@ def install(run_dir: Path, *, chain: Iterable[ChainedScript], auth_timeout: int)
     """
     lines = "".join(_chain_line(script) for script in chain)
     program = _render(run_dir, max(SCRIPT_LIMIT_LEAST, auth_timeout - AUTH_TIMEOUT_MARGIN))
-    (run_dir / names.HOOK_CHAIN).parent.mkdir(mode=0o700, exist_ok=True)
-    _replace(run_dir / names.HOOK_CHAIN, lines, _PRIVATE)  # first: a hook without it refuses
-    _replace(run_dir / names.HOOK_CONNECT, program, _EXECUTABLE)
-    _replace(run_dir / names.HOOK_DISCONNECT, program, _EXECUTABLE)
+    own_files.make_directory((run_dir / names.HOOK_CHAIN).parent, 0o700)
+    for name, text, mode in (  # the chain first: a hook without it refuses
+        (names.HOOK_CHAIN, lines, _PRIVATE),
+        (names.HOOK_CONNECT, program, _EXECUTABLE),
+        (names.HOOK_DISCONNECT, program, _EXECUTABLE),
+    ):
+        own_files.write(run_dir / name, text.encode("utf-8", "surrogateescape"), mode=mode)
 
 
 def _chain_line(script: ChainedScript) -> str:
@@ -77,13 +79,3 @@ def _render(run_dir: Path, script_limit: int) -> str:
     quoted = str(run_dir.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     template = files(__package__).joinpath("hook.pl").read_text("utf-8")
     return template.replace("@SCRIPT_LIMIT@", str(script_limit)).replace("@RUN_DIR@", quoted)
-
-
-def _replace(path: Path, text: str, mode: int) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # whatever the umask
-        file.write(text.encode("utf-8", "surrogateescape"))
-    fresh.rename(path)
