@@ -43,6 +43,9 @@ _MSS = values.integer(536, 65535, "bytes", outside="write 1400, say, or leave MS
 # re-check any more. 30 s: few packets, and clients fall back within a page's patience.
 _PROBE_INTERVAL = values.integer(1, 86400, "seconds", outside="write 30, say")
 
+# Beyond a million flows no kernel of ordinary size has room (nf_conntrack_max: 262144).
+_FLOWS = values.integer(0, 1_000_000, "flows", outside="write 4096, say, or 0 for no limit")
+
 NETWORK, IPV6, PLACES, FIRST_START = "Client network", "IPv6", "Directories", "First start"
 
 
@@ -94,6 +97,21 @@ class Settings(BaseModel):
             "directions. It only ever lowers.",
             "1360",
             unset="clamped to each interface's MTU",
+        ),
+    ] = None
+    session_flows: Annotated[
+        int | None,
+        Setting(
+            "OCGATE_SESSION_FLOWS",
+            _FLOWS,
+            NETWORK,
+            "How many flows (connections, conversations by UDP) one session may have at the same "
+            "time, so that no client fills the connection tracking or takes the translated ports "
+            "of all others. Also how many it may begin at once, and 1/32 of it in every second "
+            "after that. Towards one address and port a session gets a share of the ports. What is "
+            "beyond is rejected and counted; the other sessions notice nothing. `0`: no limit.",
+            "8192",
+            unset="4096, but not more than a quarter of nf_conntrack_max",
         ),
     ] = None
 

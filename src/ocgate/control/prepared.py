@@ -133,7 +133,22 @@ def derive(
         pushed=_in_order({r.value for r in view.dns}) if steered else (),
         local=_local_networks(facts) if steered else (),
         strict_on=steering.strict_on(facts, steered),
+        session_flows=_session_flows(sources, facts),
     )
+
+
+# More than a household behind a router with file sharing comes to (2,000 to 3,000).
+_USUAL_FLOWS = 4096
+_CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
+
+
+def _session_flows(sources: Sources, facts: Facts) -> int:
+    """OCGATE_SESSION_FLOWS, or a default that leaves others room in a small machine's table."""
+    asked = sources.settings.session_flows
+    if asked is not None:
+        return asked
+    most = facts.sysctls.get(_CONNTRACK_MAX, "")
+    return max(1, min(_USUAL_FLOWS, int(most) // 4)) if most.isdigit() else _USUAL_FLOWS
 
 
 def problems(prepared: Prepared) -> tuple[Problem, ...]:

@@ -17,12 +17,19 @@ from typing import Any
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import conntrack, forwarding, null_device, routes, sysctl, tun
 from ocgate.kernel.nft import Nft
-from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_EXIT, NFT_TABLE_GATEWAY
+from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_EXIT, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS
 from ocgate.plan import nft as text
-from ocgate.plan.fingerprint import Fingerprint, fingerprint, mismatch, stale_chains, stale_counters
+from ocgate.plan.fingerprint import (
+    Fingerprint,
+    fingerprint,
+    mismatch,
+    stale_chains,
+    stale_counters,
+    stale_sets,
+)
 from ocgate.plan.model import Plan, Table
 
-SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY)
+SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS)
 OWN_TABLES = (*SERVER_TABLES, NFT_TABLE_EXIT)
 
 
@@ -57,7 +64,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     """What in the kernel differs from what was applied, in words; empty when nothing does."""
     found: list[str] = []
     for table in applied.plan.tables:
-        held = read_table(nft, table.name)
+        held = _read(nft, table)
         if held is None:
             found.append(f"table {table.name} is gone")
             continue
@@ -105,6 +112,11 @@ def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
     return _listed(nft, "table", name)
 
 
+def _read(nft: Nft, table: Table) -> dict[str, Any] | None:
+    """As `read_table`, elements of maps alone: what the kernel fills sets with has no end."""
+    return _listed(nft, "table", table.name, terse=not table.maps)
+
+
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:
     """Counter name -> (packets, bytes) of our tables together; empty where there are none."""
     found: dict[str, tuple[int, int]] = {}
@@ -118,12 +130,12 @@ def counters(nft: Nft) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _listed(nft: Nft, what: str, table: str) -> dict[str, Any] | None:
+def _listed(nft: Nft, what: str, table: str, *, terse: bool = False) -> dict[str, Any] | None:
     """What the kernel holds of our table; None if it is not there, or goes while we ask."""
     if table not in _own_tables(nft):
         return None
     try:
-        return nft.list_json(f"list {what} {NFT_FAMILY} {table}")
+        return nft.list_json(f"list {what} {NFT_FAMILY} {table}", terse=terse)
     except KernelRefused:
         if table in _own_tables(nft):
             raise
@@ -147,7 +159,7 @@ def _replace(nft: Nft, tables: Sequence[Table], elements: text.Elements) -> None
 
 
 def _kept(nft: Nft, table: Table, elements: text.Elements) -> str:
-    held = read_table(nft, table.name)
+    held = _read(nft, table)
     wanted = elements if table.maps else {}
     if held is None:
         return text.replacement(table) + text.sync_elements(table.name, {}, wanted)
@@ -156,6 +168,7 @@ def _kept(nft: Nft, table: Table, elements: text.Elements) -> str:
         table,
         stale_chains=stale_chains(table, held),
         stale_counters=stale_counters(table, held),
+        stale_sets=stale_sets(table, held),
     )
     return kept + sync
 
@@ -175,7 +188,7 @@ def _remove_others(nft: Nft, plan: Plan) -> None:
 
 
 def _verified(nft: Nft, table: Table) -> Fingerprint:
-    held = read_table(nft, table.name)
+    held = _read(nft, table)
     found = "it is not there" if held is None else mismatch(table, held)
     if held is None or found:
         raise VerificationFailed(

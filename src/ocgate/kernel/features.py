@@ -70,6 +70,12 @@ FEATURES = (
     _feature(
         "limit", "CONFIG_NFT_LIMIT", r"\blimit rate", _rule("filtering", "limit rate 1/second")
     ),
+    _feature(
+        "ct count (OCGATE_SESSION_FLOWS=0 does without)",
+        "CONFIG_NFT_CONNLIMIT",
+        r"\bct count\b",
+        _rule("filtering", "ct count over 1 drop"),
+    ),
     _feature("log", "CONFIG_NFT_LOG", r"\blog\b", _rule("filtering", 'log prefix "ocgate"')),
     _feature(
         "rt nexthop",

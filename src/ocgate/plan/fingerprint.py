@@ -37,7 +37,12 @@ def mismatch(table: Table, held: dict[str, Any]) -> str:
         found = _chain_mismatch(chain, chains.get(chain.name), rules)
         if found:
             return f"chain {chain.name}: {found}"
-    for kind, names in (("map", [m.name for m in table.maps]), ("counter", list(table.counters))):
+    named = {
+        "map": [m.name for m in table.maps],
+        "counter": list(table.counters),
+        "set": [s.name for s in table.sets],
+    }
+    for kind, names in named.items():
         gone = sorted(set(names) - {item["name"] for item in _objects(held, kind)})
         if gone:
             return f"{kind} {gone[0]} is gone"
@@ -53,6 +58,12 @@ def stale_chains(table: Table, held: dict[str, Any]) -> list[str]:
 def stale_counters(table: Table, held: dict[str, Any]) -> list[str]:
     """Counters in the kernel's table that the plan does not have."""
     return [c["name"] for c in _objects(held, "counter") if c["name"] not in table.counters]
+
+
+def stale_sets(table: Table, held: dict[str, Any]) -> list[str]:
+    """Sets in the kernel's table that the plan does not have."""
+    wanted = {s.name for s in table.sets}
+    return [s["name"] for s in _objects(held, "set") if s["name"] not in wanted]
 
 
 def _chain_mismatch(chain: Chain, held: dict[str, Any] | None, rules: list[dict[str, Any]]) -> str:

@@ -47,6 +47,7 @@ class Intent:
     pushed:     resolvers that clients are told to use
     local:      on-link networks of this host, closed to clients whose exit is a gateway
     strict_on:  interfaces of the gateway whose reverse path filter is strict
+    session_flows: how many flows one session may have; 0: as many as it likes
     """
 
     device: str
@@ -65,6 +66,7 @@ class Intent:
     pushed: tuple[IPAddress, ...] = ()
     local: tuple[Network, ...] = ()
     strict_on: tuple[str, ...] = ()
+    session_flows: int = 0
 
     def subnets(self, family: Family) -> tuple[Network, ...]:
         """Client subnets of one family."""

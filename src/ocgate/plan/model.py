@@ -57,6 +57,23 @@ class NftMap:
 
 
 @dataclass(frozen=True)
+class NftSet:
+    """A set that the kernel itself fills as packets come; replacing the rules leaves it alone.
+
+    most:  elements it may hold. timeout: of one that no packet asks for, or '' for none.
+    """
+
+    name: str
+    typeof: str
+    most: int
+    timeout: str = ""
+
+    def __str__(self) -> str:
+        kept = f"dynamic,timeout; timeout {self.timeout}" if self.timeout else "dynamic"
+        return f"{self.name} {{ typeof {self.typeof}; size {self.most}; flags {kept}; }}"
+
+
+@dataclass(frozen=True)
 class Table:
     """One nftables table of ours, family inet; replaced whole, in one transaction."""
 
@@ -64,6 +81,7 @@ class Table:
     chains: tuple[Chain, ...]
     maps: tuple[NftMap, ...] = ()
     counters: tuple[str, ...] = ()
+    sets: tuple[NftSet, ...] = ()
 
 
 @dataclass(frozen=True)

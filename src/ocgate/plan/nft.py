@@ -28,6 +28,7 @@ def listing(table: Table) -> str:
         lines.append(f"\tcounter {counter} {{ }}")
     for nft_map in table.maps:
         lines.append(f"\tmap {nft_map.name} {{ typeof {nft_map.typeof} : {nft_map.data}; }}")
+    lines += [f"\tset {s}" for s in table.sets]
     for chain in table.chains:
         lines += ["", f"\tchain {chain.name} {{"]
         lines += [f"\t\t{chain.hook}"] if chain.hook else []
@@ -37,16 +38,21 @@ def listing(table: Table) -> str:
 
 
 def replacement(
-    table: Table, *, stale_chains: Iterable[str] = (), stale_counters: Iterable[str] = ()
+    table: Table,
+    *,
+    stale_chains: Iterable[str] = (),
+    stale_counters: Iterable[str] = (),
+    stale_sets: Iterable[str] = (),
 ) -> str:
-    """Commands that make the kernel's table equal to this one, its maps' elements untouched.
+    """Commands that make the kernel's table equal to this one, elements untouched.
 
-    stale_chains, stale_counters: found in the kernel's table, and this one does not have them.
+    stale_*: found in the kernel's table, and this one does not have them.
     """
     at = f"{NFT_FAMILY} {table.name}"
     lines = [f"add table {at}"]
     lines += [f"add counter {at} {counter}" for counter in table.counters]
     lines += [f"add map {at} {m.name} {{ typeof {m.typeof} : {m.data}; }}" for m in table.maps]
+    lines += [f"add set {at} {s}" for s in table.sets]
     lines += [_declaration(at, chain) for chain in table.chains]
     lines += [f"flush chain {at} {chain.name}" for chain in table.chains]
     gone = sorted(set(stale_chains) - {chain.name for chain in table.chains})
@@ -55,6 +61,7 @@ def replacement(
         lines += [f"add rule {at} {chain.name} {rule}" for rule in chain.rules]
     lines += [f"delete chain {at} {name}" for name in gone]
     lines += [f"delete counter {at} {name}" for name in stale_counters]
+    lines += [f"delete set {at} {name}" for name in stale_sets]
     return "\n".join(lines) + "\n"
 
 

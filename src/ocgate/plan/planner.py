@@ -1,7 +1,8 @@
 """The planner: an `Intent` in, a `Plan` out. Pure; the heart of ocgate, meant to be read.
 
 The way of a client's packet, and which chain meets it (table `inet ocserv`; in gateway mode the
-table `inet ocserv_gw` of `guard` stands before it and the rules of `steering` choose the route):
+table `inet ocserv_gw` of `guard` stands before it and the rules of `steering` choose the route;
+the first packet of each flow is asked by `limits`, too):
 
     client -> tun vpnsN
         prerouting (raw)      is this source this session's on this device?  no: dropped, counted
@@ -34,6 +35,7 @@ from ocgate.plan.facts import Network
 from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.limits import limits
 from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
 from ocgate.plan.needed_sysctls import needed
 from ocgate.plan.reasons import (
@@ -58,20 +60,24 @@ def plan(intent: Intent) -> Plan:
     """The kernel state for `intent`; total: there is a plan for every intent."""
     if intent.steering is None:
         return Plan(
-            tables=(_table(intent),),
+            tables=(_table(intent), *_limits(intent)),
             routes=tuple(_blackholes(intent)),
             rules=(),
             sysctls=tuple(needed(intent)),
         )
     return Plan(
         # The guard first: no order of transactions shall ever forward what it has not seen.
-        tables=(guard(intent, intent.steering), _table(intent)),
+        tables=(guard(intent, intent.steering), _table(intent), *_limits(intent)),
         routes=(*_blackholes(intent), *steering.routes(intent.steering)),
         rules=steering.rules(intent.steering, _subnets(intent)),
         sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),
     )
+
+
+def _limits(intent: Intent) -> tuple[Table, ...]:
+    return (limits(intent),) if intent.session_flows else ()
 
 
 def _table(intent: Intent) -> Table:

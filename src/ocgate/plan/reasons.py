@@ -37,7 +37,14 @@ GUARD_COUNTERS = {
 }
 """The same for the guard of gateway mode, table `inet ocserv_gw`."""
 
-ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | GUARD_COUNTERS
+LIMIT_COUNTERS = {
+    "flow_limit": "from a client that has as many flows as OCGATE_SESSION_FLOWS allows",
+    "flow_rate": "from a client that begins flows faster than it could keep that many",
+    "destination_limit": "from a client that has its share of the ports to one destination",
+}
+"""The same for the limits of a session's flows, table `inet ocserv_limits`."""
+
+ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | GUARD_COUNTERS | LIMIT_COUNTERS
 
 # Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
 # browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6
