@@ -13,6 +13,11 @@ from ocgate.plan.facts import Facts
 from ocgate.server.initialise import Created, HostFacts, create, needed
 
 HOSTS = Path("/etc/hosts")
+FIRST_PROCESS = Path("/proc/1/comm")
+
+# Of a whole machine: systemd; sysvinit, OpenRC and busybox. What containers of one program begin
+# with has other names (docker-init, tini, catatonit, pause).
+_INITS = ("systemd", "init")
 
 
 def initialise_if_empty(settings: Settings) -> Created | None:
@@ -36,7 +41,16 @@ def host_facts(facts: Facts) -> HostFacts:
         addresses=tuple(a.ip for link in facts.interfaces for a in link.addresses),
         preferred=usable[0] if usable else None,
         ipv6=ipv6_obstacle(facts) is None,
+        machine=facts.own_namespace and _first_process() in _INITS,
     )
+
+
+def _first_process() -> str:
+    """Name of process 1 as the kernel has it; '' where that can't be read."""
+    try:
+        return FIRST_PROCESS.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _fqdn(hostname: str) -> str:

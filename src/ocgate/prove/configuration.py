@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ocgate.config.choices import Forwarding
 from ocgate.config.gateways import Upstream as Asked
 from ocgate.config.gateways import UpstreamKind
 from ocgate.config.load import Loaded
 from ocgate.config.model import Settings
 from ocgate.control.prepared import Egress, Prepared, prepare, problems
 from ocgate.control.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
+from ocgate.control.steering import is_exclusive
 from ocgate.errors import ConfigurationError, MissingRequirement
 from ocgate.kernel import facts as machine
 from ocgate.lab import namespace
@@ -87,6 +89,15 @@ def asks(environ: Mapping[str, str]) -> Asks:
     quick = {**environ, **QUICK, **APART}
     settled = loaded(quick)
     return Asks(quick, settled, read(settled))
+
+
+def as_on(asked: Asks, facts: Facts) -> Asks:
+    """The same, forwarding as `auto` means it on that machine: the twin's namespaces are no
+    machine's first."""
+    if not asked.settings.gateway_mode:
+        return asked
+    mode = Forwarding.EXCLUSIVE if is_exclusive(asked.sources, facts) else Forwarding.SHARED
+    return asks({**asked.environ, "OCGATE_FORWARDING": mode.value})
 
 
 def require_machine() -> None:
@@ -168,6 +179,7 @@ def staged(
     """A twin of these facts with the real `ocgate run` in it, and the engine to break it.
 
     furnish: what the upstreams are, see `World`."""
+    asked = as_on(asked, facts)
     refused = problems(prepare(asked.sources, facts, Egress(None)))
     if refused:
         raise ConfigurationError(refused)

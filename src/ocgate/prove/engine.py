@@ -304,6 +304,8 @@ class Engine:
             if not stage.subject.repairs:
                 stage.subject.restore()
         self._ground()
+        # Pushed to the flows that the harness has translated: the host's word on them is no leak.
+        stage.internet.forget()
         self._look(fault, self._number)
         return {f"{kind.word} IPv{family}": count for (kind, family), count in found.items()}
 

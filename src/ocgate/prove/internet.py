@@ -73,6 +73,10 @@ class Internet:
         """Whether a download is in flight."""
         return bool(self._pushes)
 
+    def forget(self) -> None:
+        """Push no download any more that was asked for until now."""
+        self._pushes.clear()
+
     def close(self) -> None:
         """Stop answering; twice is fine."""
         self._closing.set()
@@ -170,7 +174,7 @@ class Internet:
         now = time.monotonic()
         for flow, push in tuple(self._pushes.items()):
             if now > push.until:
-                del self._pushes[flow]
+                self._pushes.pop(flow, None)  # `forget` runs in another thread
             elif now >= push.due:
                 push.due = max(push.due + PUSH_INTERVAL, now - PUSH_INTERVAL)
                 self._send(push)

@@ -70,10 +70,39 @@ def ocserv_conf(choices: Choices) -> str:
     )
 
 
-def ocgate_toml(*, nat: bool = True, sink: bool = True) -> str:
-    """The commented ocgate.toml. nat, sink: whether those lines are active; they are not where
-    they would contradict what the environment says, or ask for IPv6 that this kernel lacks."""
-    return _OCGATE_TOML.format(nat="" if nat else "#", sink="" if sink else "#")
+@dataclass(frozen=True)
+class Lines:
+    """What differs from one fresh ocgate.toml to the next.
+
+    nat, sink: whether those lines are active; they are not where they would contradict what the
+               environment says, or ask for IPv6 that this kernel lacks.
+    gateway:   by what clients leave, as VPN_GATEWAY says it.
+    gateway6:  the same for VPN_GATEWAY6; None: the line is a comment.
+    shared:    whether this is a machine that looks like a container: others may forward on it.
+    """
+
+    nat: bool = True
+    sink: bool = True
+    gateway: str = "direct"
+    gateway6: str | None = None
+    shared: bool = False
+
+
+def ocgate_toml(lines: Lines) -> str:
+    """The commented ocgate.toml."""
+    return _OCGATE_TOML.format(
+        nat=_active(lines.nat),
+        sink=_active(lines.sink),
+        gateway=lines.gateway,
+        six=_active(lines.gateway6 is not None),
+        gateway6=lines.gateway6 or "block",
+        shared=_active(lines.shared),
+    )
+
+
+def _active(on: bool) -> str:
+    """What stands before a line."""
+    return "" if on else "#"
 
 
 _OCSERV_CONF = """\
@@ -228,6 +257,23 @@ _OCGATE_TOML = """\
 # ocgate.toml, written once by `ocgate init`. It is yours: ocgate never edits it.
 # The same settings can be given as environment variables (`ipv6_nat` is IPV6_NAT), which win.
 # All of them, with defaults and ranges: `ocgate run --help`.
+
+# By what the clients' packets leave this server.
+#   "direct"     by this host, held by all three layers of the guard (nftables, policy routing,
+#                blackhole routes), each of which is enough alone
+#   "172.28.0.3" through an upstream VPN on an attached network, or by its name, and by nothing else
+#   "block"      nobody gets out
+# A gateway that VPN_GATEWAY named at the first start stands here, so that without the variable
+# clients do not leave by this host unnoticed. Without any value they leave by this host with two
+# layers only: there is no policy routing.
+vpn_gateway = "{gateway}"
+# The same for IPv6. Unset: as ipv6_nat says while vpn_gateway is "direct", else rejected.
+{six}vpn_gateway6 = "{gateway6}"
+
+# "shared": others forward through this machine as well (docker, another VPN), and are left alone.
+# "exclusive": nothing but clients is forwarded, whatever source it claims. Unset: exclusive in a
+# network namespace of its own (a container), shared on a machine.
+{shared}ocgate_forwarding = "shared"
 
 # IPv6 for clients by NAT66. "auto": only while a probe shows that this host reaches the IPv6
 # internet; it is probed again while running. 0: never. 1: always.

@@ -72,6 +72,8 @@ class HostFacts:
     hostname, fqdn: as the system has them, '' if unknown.
     addresses:      of its interfaces, both families; loopback and link-local ones are ignored.
     ipv6:           whether tunnels of this machine can carry IPv6.
+    machine:        whether it is a whole machine in a network namespace of its own (LXC, nspawn),
+                    where others may forward, too.
     preferred:      the address that clients probably reach: the default route's interface's.
     """
 
@@ -80,6 +82,7 @@ class HostFacts:
     addresses: tuple[Address, ...] = ()
     preferred: Address | None = None
     ipv6: bool = True
+    machine: bool = False
 
 
 class Secret(Protocol):
@@ -101,6 +104,10 @@ class Wishes(Protocol):
     def ipv6_forward(self) -> bool: ...
     @property
     def ipv6_nat(self) -> str: ...
+    @property
+    def vpn_gateway(self) -> object | None: ...
+    @property
+    def vpn_gateway6(self) -> object | None: ...
     @property
     def url(self) -> str | None: ...
     @property
@@ -147,9 +154,10 @@ def create(settings: Wishes, facts: HostFacts) -> Created:
     user = users.entry(settings.user, (), hash_password(password))
     files = _files(settings, facts, identity, user)
     aside = {name: _free_name(directory, name) for name in verdict.packaged}
+    notes = _notes(settings)  # before our own ocgate.toml is there
     publish(directory, files, aside=aside)
     shown = None if chosen else password
-    card = Card(url_of(settings.url, facts), settings.user, shown, identity.pin, _notes(settings))
+    card = Card(url_of(settings.url, facts), settings.user, shown, identity.pin, notes)
     made = tuple(directory / file.name for file in files)
     return Created(card, made, tuple(directory / name for name in aside.values()))
 
@@ -275,18 +283,35 @@ def _files(
 
 def _settings(settings: Wishes, facts: HostFacts) -> str:
     """ocgate.toml, without lines that the environment's values would contradict."""
-    return initial_conf.ocgate_toml(
+    six = settings.vpn_gateway6
+    lines = initial_conf.Lines(
         nat=facts.ipv6 and settings.ipv6_forward,
         sink=facts.ipv6 and settings.ipv6_nat != "1",
+        gateway=str(settings.vpn_gateway or "direct"),
+        gateway6=None if six is None else str(six),
+        shared=facts.machine,
     )
+    return initial_conf.ocgate_toml(lines)
 
 
 def _notes(settings: Wishes) -> tuple[str, ...]:
-    if settings.url:
+    return (*_layers_note(settings), *(_URL_NOTE if not settings.url else ()))
+
+
+_URL_NOTE = (
+    "The URL is this machine's own address. Behind NAT or docker clients use the public one;",
+    "OCGATE_URL=https://your.name would have put it here and into the certificate.",
+)
+
+
+def _layers_note(settings: Wishes) -> tuple[str, ...]:
+    """Where the operator's own ocgate.toml leaves a layer of the guard out."""
+    theirs = (settings.config_dir / SETTINGS).exists()
+    if not theirs or settings.vpn_gateway is not None or settings.vpn_gateway6 is not None:
         return ()
     return (
-        "The URL is this machine's own address. Behind NAT or docker clients use the public one;",
-        "OCGATE_URL=https://your.name would have put it here and into the certificate.",
+        f"Your {SETTINGS} says no vpn_gateway, so two of the guard's three layers stand:",
+        'vpn_gateway = "direct" there adds policy routing, which holds while nftables is flushed.',
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from ocgate.config import Ipv6Nat, Settings, load
+from ocgate.config.choices import Forwarding
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.server import initial_conf, initialise, packaged, publish, users
 from ocgate.server.initialise import HostFacts, State
@@ -184,6 +185,69 @@ def test_generated_settings_are_ours(directory: Path) -> None:
     settings = load({"OCGATE_CONFIG_DIR": str(directory)}).settings
     assert settings.ipv6_nat is Ipv6Nat.AUTO
     assert settings.ipv6_sink
+    assert settings.gateway_mode  # all three layers of the guard
+    assert str(settings.exit4) == "direct"
+    assert settings.exit6 is None
+    assert settings.forwarding is Forwarding.AUTO
+
+
+@needs_ocserv
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"VPN_GATEWAY": "nordvpn"}, ("nordvpn", "block")),
+        ({"VPN_GATEWAY": "172.28.0.2", "VPN_GATEWAY6": "direct"}, ("172.28.0.2", "direct")),
+        ({"VPN_GATEWAY6": "fd00:28::2"}, ("direct", "fd00:28::2")),
+        ({"VPN_GATEWAY": "block"}, ("block", "block")),
+    ],
+)
+def test_a_gateway_of_the_first_start_stays_without_its_variable(
+    directory: Path, given: dict[str, str], kept: tuple[str, str]
+) -> None:
+    """Who drops VPN_GATEWAY later does not send clients by this host unnoticed; who sets another
+    one gets that."""
+    where = {"OCGATE_CONFIG_DIR": str(directory)}
+    asked = load({**where, **given}).settings
+    initialise.create(asked, FACTS)
+    for environ in (where, {**where, **given}):
+        settings = load(environ).settings
+        assert (str(settings.exit4), str(settings.exit6)) == kept
+    assert str(load({**where, "VPN_GATEWAY": "nordvpn.example"}).settings.exit4) == (
+        "nordvpn.example"
+    )
+
+
+@needs_ocserv
+def test_two_layers_are_told_where_the_operators_settings_leave_the_third_out(
+    directory: Path,
+) -> None:
+    """An ocgate.toml that was there first is not edited, so the card says what is missing."""
+    directory.mkdir()
+    (directory / "ocgate.toml").write_text("mss = 1360\n")
+    said = " ".join(make(directory).card.notes)
+    assert "two of the guard's three layers" in said
+    assert 'vpn_gateway = "direct"' in said
+
+
+@needs_ocserv
+def test_nothing_is_told_where_all_three_stand(directory: Path) -> None:
+    """Of a directory that was empty, and of settings that name an exit."""
+    assert "layers" not in " ".join(make(directory).card.notes)
+    for path in directory.iterdir():
+        path.unlink()
+    (directory / "ocgate.toml").write_text('vpn_gateway = "direct"\n')
+    settings = load({"OCGATE_CONFIG_DIR": str(directory)}).settings
+    assert "layers" not in " ".join(initialise.create(settings, FACTS).card.notes)
+
+
+@needs_ocserv
+def test_a_machine_in_a_namespace_of_its_own_leaves_others_forwarding(directory: Path) -> None:
+    """LXC and the like look like a container, and docker may forward there."""
+    initialise.create(
+        load({"OCGATE_CONFIG_DIR": str(directory)}).settings, replace(FACTS, machine=True)
+    )
+    settings = load({"OCGATE_CONFIG_DIR": str(directory)}).settings
+    assert settings.forwarding is Forwarding.SHARED
 
 
 @needs_ocserv
