@@ -11,6 +11,7 @@ NFT_FAMILY = "inet"
 NFT_TABLE = "ocserv"  # NAT and forwarding
 NFT_TABLE_GATEWAY = "ocserv_gw"  # guard of gateway mode; swept even where it isn't used
 NFT_TABLE_LIMITS = "ocserv_limits"  # flows of each session
+NFT_TABLE_CLOSING = "ocserv_closing"  # while a stop waits for late packets; seconds
 NFT_TABLE_EXIT = "ocgate_exit"  # kill switch of the exit role, which has no other table
 
 # Routing. Everything of ours carries this protocol number, so that a sweep finds what a crashed

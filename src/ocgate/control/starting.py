@@ -12,6 +12,7 @@ from ocgate.control.exit_start import resolved_now
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.sources import Sources
 from ocgate.control.steering import exposes_ipv6
+from ocgate.control.stray_record import read_strays
 from ocgate.errors import ConfigurationError
 from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
@@ -30,7 +31,8 @@ def prepared_now(sources: Sources) -> Prepared:
     """Prepared for this machine as it is now, egress probed where it decides; raises
     ConfigurationError where it can't work here."""
     facts = observe(session_prefix=sources.synced.device)
-    made = prepare(sources, facts, measured_egress(sources), resolved_now(sources, facts))
+    exits, strays = resolved_now(sources, facts), read_strays(sources.settings.run_dir)
+    made = prepare(sources, facts, measured_egress(sources), exits, strays=strays)
     found = problems(made)
     if found:
         raise ConfigurationError(found)

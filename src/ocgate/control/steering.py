@@ -49,13 +49,19 @@ def steer(
     *,
     strays: tuple[Stray, ...] = (),
 ) -> Steering | None:
-    """None: the standalone server. strays: until now."""
+    """None: the standalone server. strays: until now.
+
+    A standalone server that was in gateway mode before a reload is steered as by the exit `direct`:
+    for the rest of this run the guard keeps this host from answering what comes late for flows of
+    the gateway.
+    """
     settings = sources.settings
-    if not settings.gateway_mode:
+    if not settings.gateway_mode and not strays:
         return None
     exclusive = is_exclusive(sources, facts)
+    exit4 = settings.exit4 if settings.gateway_mode else Upstream(UpstreamKind.DIRECT)
     ways = (
-        _exit(sources, facts, 4, settings.exit4, exits, wans),
+        _exit(sources, facts, 4, exit4, exits, wans),
         _exit6(sources, facts, settings.exit6, exits, wans, decision),
     )
     ways = (_held_back(ways[0], sources, facts), _held_back(ways[1], sources, facts))

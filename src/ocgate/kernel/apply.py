@@ -17,7 +17,14 @@ from typing import Any
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import conntrack, forwarding, null_device, routes, sysctl, tun
 from ocgate.kernel.nft import Nft
-from ocgate.names import NFT_FAMILY, NFT_TABLE, NFT_TABLE_EXIT, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS
+from ocgate.names import (
+    NFT_FAMILY,
+    NFT_TABLE,
+    NFT_TABLE_CLOSING,
+    NFT_TABLE_EXIT,
+    NFT_TABLE_GATEWAY,
+    NFT_TABLE_LIMITS,
+)
 from ocgate.plan import nft as text
 from ocgate.plan.fingerprint import (
     Fingerprint,
@@ -29,7 +36,7 @@ from ocgate.plan.fingerprint import (
 )
 from ocgate.plan.model import Plan, Table
 
-SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS)
+SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS, NFT_TABLE_CLOSING)
 OWN_TABLES = (*SERVER_TABLES, NFT_TABLE_EXIT)
 
 
@@ -81,15 +88,24 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     return tuple(found)
 
 
-def remove(nft: Nft, *, run_dir: Path, subnets: tuple[IPv4Network | IPv6Network, ...]) -> None:
+def remove(
+    nft: Nft,
+    *,
+    run_dir: Path,
+    subnets: tuple[IPv4Network | IPv6Network, ...],
+    late: Callable[[], object] = lambda: None,
+) -> None:
     """Take the server role's state out of the kernel, guards last; what is gone already is no
     error. There is no such thing for the exit role: what it leaves is its closed plan.
+
+    late: waits, behind the guard, for packets of the flows that are cut here.
 
     A step that fails does not keep the later ones from being done; its error is raised at the end.
     """
     steps: tuple[Callable[[], object], ...] = (
         lambda: sysctl.restore(run_dir=run_dir),
         lambda: conntrack.delete_of_networks(subnets),
+        late,
         routes.sweep,
         null_device.sweep,
         lambda: nft.run(text.removal(SERVER_TABLES)),

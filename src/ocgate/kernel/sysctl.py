@@ -85,6 +85,11 @@ def require(wanted: Sysctl) -> None:
         raise _forbidden([wanted])
 
 
+def write(key: str, value: str) -> bool:
+    """Set one for a moment; False where it is not ours to set, or not there."""
+    return _write(key, value)
+
+
 def restore(*, run_dir: Path) -> list[str]:
     """Put recorded values back and forget the record; the keys that were put back.
 

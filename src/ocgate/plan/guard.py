@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from ocgate.names import MARK_MASK, NFT_TABLE_GATEWAY
+from ocgate.names import MARK_GATEWAY, MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Address, Network, collapsed
 from ocgate.plan.intent import Intent
@@ -153,7 +153,8 @@ def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
     for way in gateways:
         if way.gateway is not None:
             yield NftRule(next_hop(way), "the gateway, and nobody else")
-    for mark in sorted({way.mark for way in gateways}):
+    # Also where no exit is a gateway: a probe may be under way to one that a reload took out.
+    for mark in sorted({MARK_GATEWAY, *(way.mark for way in gateways)}):
         yield NftRule(
             f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} {count('wrong_exit')} drop",
             "this host's own packets for a gateway",

@@ -15,13 +15,14 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do # 1 s
   supervised && break
   sleep 0.05
 done
-# s6 sends SIGKILL after ./timeout-kill; the waits are longer by a second and never end the stop.
+# The last step is started at once and works when its input ends: what it imports is there then, and
+# what stands meanwhile stands shorter. s6 sends SIGKILL after ./timeout-kill; the waits for it are
+# longer by a second and never end the stop. The limit is longer than all of it ever takes (two
+# services, 0.5 s, 3 s of waiting for late packets): cut off it would leave kernel state, which leaks
+# nothing.
 for service in $order; do
-  s6-svc -wd -T 4000 -d "$service"
-done
-
-# Longer than it ever takes (0.5 s): cut off it would leave kernel state, which leaks nothing.
-timeout 5 @PYTHON@ -P -m @TEARDOWN@ @RUN_DIR@ ||
+  s6-svc -wd -T 4000 -d "$service" >&2
+done | timeout 14 @PYTHON@ -P -m @TEARDOWN@ @RUN_DIR@ when-input-ends ||
   echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
 
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.

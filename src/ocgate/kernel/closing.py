@@ -1,0 +1,75 @@
+"""Wait for late packets at a stop, while the guard still stands; see `plan.closing`.
+
+Edge of the room `kernel`; the wiring imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from ocgate.errors import KernelRefused, OcgateError
+from ocgate.kernel import sysctl
+from ocgate.kernel.nft import Nft
+from ocgate.names import NFT_FAMILY, NFT_TABLE_CLOSING, NFT_TABLE_GATEWAY
+from ocgate.plan.closing import LATE, REFLECT, Closing, text
+
+POLL = 0.05  # seconds; a look costs 0.2 ms
+
+
+def wait(
+    nft: Nft,
+    wanted: Closing,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Until nothing comes any more, as `wanted.wait` says; how many packets came. Without the guard's table (it
+    was removed before) there is nothing to hold anything: returns at once."""
+    if not nft.exists("table", f"{NFT_FAMILY} {NFT_TABLE_GATEWAY}"):
+        return 0
+    with _reflected():
+        nft.run(text(wanted))
+        return _watched(nft, wanted, clock, sleep)
+
+
+def _watched(
+    nft: Nft, wanted: Closing, clock: Callable[[], float], sleep: Callable[[float], None]
+) -> int:
+    wait, seen = wanted.wait, 0
+    began = last = now = clock()
+    while now - began < wait.most and (now - began < wait.least or now - last < wait.quiet):
+        sleep(POLL)
+        now, came = clock(), _late(nft)
+        if came != seen:
+            seen, last = came, now
+    return seen
+
+
+def _late(nft: Nft) -> int:
+    try:
+        listed = nft.list_json(f"list counter {NFT_FAMILY} {NFT_TABLE_CLOSING} {LATE}")
+    except KernelRefused:  # somebody flushed the ruleset: there is nothing to count with
+        return 0
+    return sum(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)
+
+
+@contextlib.contextmanager
+def _reflected() -> Iterator[None]:
+    """The kernel's answers carry the mark of what they answer; where that may not be set, they have
+    none, and the guard and the rules keep them here."""
+    before = {key: sysctl.read(key) for key in REFLECT}
+    changed = {key: held for key, held in before.items() if held == "0" and _set(key, "1")}
+    try:
+        yield
+    finally:
+        for key, held in changed.items():
+            _set(key, held)
+
+
+def _set(key: str, value: str) -> bool:
+    try:
+        return sysctl.write(key, value)
+    except OcgateError:
+        return False

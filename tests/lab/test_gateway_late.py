@@ -1,0 +1,204 @@
+"""What comes late for flows of an exit, at a stop and at a reload out of gateway mode: answered by
+that exit or by nobody, never by this host's own way.
+
+client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
+                                  ^               |
+                                  +---------------+ SYN/ACKs of probes, held back, see `Late`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import select
+import socket
+import threading
+import time
+from types import TracebackType
+
+import pytest
+from t5_chain import Chain, LabFactory, chain
+
+from ocgate.lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
+from ocgate.lab.capture import now
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.packet import ACK, RST, SYN, Packet, build_tcp, match, parse
+from ocgate.lab.streams import TcpDownload, UdpDownload
+from ocgate.lab.topology import SERVICE, SERVICE6, Options
+from ocgate.lab.wait import wait_until
+
+pytestmark = pytest.mark.lab
+
+HELD_SECONDS = 0.9  # a probe waits a second for its answer
+PORTS = (10240, 32767)  # of translated flows and of probes
+BOTH = {"VPN_GATEWAY": str(UPSTREAM), "VPN_GATEWAY6": str(UPSTREAM6)}
+
+_HELD_BACK = """
+table inet held_back {
+    chain forward {
+        type filter hook forward priority -20;
+        iifname "tun0" tcp sport 443 tcp flags & (syn | ack) == syn | ack drop
+    }
+}
+"""
+
+
+class Late:
+    """An upstream that holds the answers to probes back, and delivers each HELD_SECONDS after its
+    SYN. A context manager; `delivered` are the ports of gw that got one, with the times."""
+
+    def __init__(self, upstream: Namespace) -> None:
+        self.delivered: list[tuple[float, int, bytes]] = []
+        self._upstream = upstream
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        with upstream.entered():
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self._socket.bind(("eth0", 3))
+
+    def __enter__(self) -> Late:
+        self._upstream.nft(_HELD_BACK)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._socket.close()
+        self._upstream.run(["nft", "delete", "table", "inet", "held_back"], check=False)
+
+    def deliver(self, frame: bytes, port: int) -> None:
+        """An answer on the wire to gw."""
+        self._socket.send(frame)
+        self.delivered.append((time.time(), port, frame))
+
+    def _work(self) -> None:
+        due: list[tuple[float, int, bytes]] = []
+        while not self._closing.is_set():
+            if select.select([self._socket], [], [], 0.01)[0]:
+                with contextlib.suppress(OSError):
+                    frame, origin = self._socket.recvfrom(2048)
+                    if origin[2] != socket.PACKET_OUTGOING and (made := _answer(frame)):
+                        heapq.heappush(due, (time.monotonic() + HELD_SECONDS, *made))
+            while due and due[0][0] <= time.monotonic():
+                _, port, answer = heapq.heappop(due)
+                self.deliver(answer, port)
+
+
+def _answer(frame: bytes) -> tuple[int, bytes] | None:
+    """The SYN/ACK to a probe's SYN, as a frame to where it came from, and the probe's port."""
+    ethertype = int.from_bytes(frame[12:14], "big")
+    raw = frame[14:]
+    seen = parse(Packet(0.0, "", outgoing=False, ethertype=ethertype, raw=raw))
+    if seen.protocol != "tcp" or seen.dport != 443 or seen.flags != SYN:
+        return None
+    assert seen.src and seen.dst and seen.sport
+    at = 20 if seen.src.version == 4 else 40
+    sequence = int.from_bytes(raw[at + 4 : at + 8], "big")
+    answer = build_tcp(
+        seen.dst, seen.src, 443, seen.sport, flags=SYN | ACK, seq=1, ack=sequence + 1
+    )
+    return seen.sport, frame[6:12] + frame[:6] + frame[12:14] + answer
+
+
+def said_by_host(packet: Packet) -> bool:
+    """Is this gw's own word to one of the services: a reset, or an ICMP error?"""
+    error = packet.protocol == "icmp" and packet.kind is not None and packet.kind[0] == 3
+    error6 = packet.protocol == "icmp6" and packet.kind is not None and packet.kind[0] == 1
+    # From other ports it is a probe of this host's own egress, which goes by the ISP as it should.
+    translated = packet.sport is not None and PORTS[0] <= packet.sport <= PORTS[1]
+    reset = packet.protocol == "tcp" and bool(packet.flags & RST) and translated
+    return (reset or error or error6) and packet.dst in (SERVICE, SERVICE6)
+
+
+def assert_not_said(g: Chain, since: float) -> None:
+    """Nothing of the kind went to the ISP."""
+    for capture in (g.docker, g.uplink):
+        capture.assert_none(
+            lambda p: said_by_host(p) and p.src != PROVIDER and g.by_isp(p),
+            "an answer of this host's own to a flow of the exit",
+            since=since,
+        )
+
+
+def prove_answers_are_seen(g: Chain, late: Late, frame: bytes) -> None:
+    """Positive control, when nothing of ours is left: the same late packet is answered by the
+    ISP, and both captures call it what it is."""
+    started = now()
+    late.deliver(frame, 0)
+    for capture in (g.docker, g.uplink):
+        seen = capture.wait_for(said_by_host, 5.0, since=started)
+        assert g.by_isp(seen)
+
+
+def test_a_stop_answers_late_packets_by_their_exit_or_not_at_all(lab: LabFactory) -> None:
+    """Probes of both families are under way and a client downloads while everything is stopped:
+    what the exit still sends is answered by it, and nothing by the ISP."""
+    g = chain(lab, Options(upstream=True), toml=BOTH)
+    g.wait_up()
+    g.wait_up(6)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    since = now()
+    with TcpDownload(client.netns, SERVICE, size=40_000_000, rate=2_000_000) as download:
+        wait_until(lambda: download.bytes_received > 100_000, 5.0, "the download")
+        with Late(g.upstream.netns) as late:
+            for version in (4, 6):
+                wait_until(
+                    lambda v=version: any(_version(f) == v for _, _, f in late.delivered),  # type: ignore[misc]
+                    5.0,
+                    f"late answers of IPv{version}",
+                )
+            seconds = g.gateway.stop()
+            print(f"measured stop: {seconds:.2f} s")
+            stopped = now()
+            # None that an exit would call up can come later than that.
+            wait_until(lambda: now() > stopped + HELD_SECONDS, 5.0, "the last of them")
+            assert_not_said(g, since)
+            g.assert_nothing_by_isp(since)
+            answered = g.exit.packets(said_by_host, since=since)
+            assert any(p.protocol == "tcp" for p in answered), "nobody told the exit"
+            assert g.gateway.left_behind() == []
+            for version in (4, 6):
+                frame = next(f for _, _, f in late.delivered if _version(f) == version)
+                prove_answers_are_seen(g, late, frame)
+
+
+def _version(frame: bytes) -> int:
+    return frame[14] >> 4
+
+
+def test_a_reload_to_the_standalone_server_leaves_late_packets_unanswered(lab: LabFactory) -> None:
+    """VPN_GATEWAY is taken out by a reload while probes are under way and a client only receives:
+    this host has no word for what comes late, for as long as this run lasts."""
+    g = chain(lab, Options(upstream=True), toml=BOTH)
+    g.wait_up()
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    since = now()
+    with (
+        UdpDownload(client.netns, SERVICE, rate=500, count=100_000) as download,
+        Late(g.upstream.netns) as late,
+    ):
+        download.wait_for(100)
+        g.reload(IPV6_NAT="auto")
+        reloaded = now()
+        flow = match(marker=download.marker)
+        wait_until(lambda: g.wan.count(flow, since=reloaded) > 500, 10.0, "late packets")
+        wait_until(lambda: now() > reloaded + HELD_SECONDS, 5.0, "the last of the probes")
+        g.gateway.kill()
+        g.wait_control()
+        again = now()
+        wait_until(lambda: g.wan.count(flow, since=again) > 500, 10.0, "late packets")
+        assert_not_said(g, since)
+        g.gateway.crash()
+        for table in ("ocserv", "ocserv_gw"):
+            g.gateway.netns.run(["nft", "delete", "table", "inet", table], check=False)
+        for family in ("-4", "-6"):
+            g.gateway.netns.run(["ip", family, "rule", "flush", "protocol", "143"], check=False)
+        prove_answers_are_seen(g, late, late.delivered[0][2])
