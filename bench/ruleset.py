@@ -34,6 +34,7 @@ def intent(wan: str) -> Intent:
         wan4=Wan(wan, 1500),
         wan6=None,
         ipv6=Ipv6Path.REJECTED,
+        ports=(10240, 32767),
     )
 
 

@@ -45,6 +45,7 @@ INTENT = Intent(
     wan4=Wan("wan0", 1500),
     wan6=Wan("wan0", 1500),
     ipv6=Ipv6Path.NAT66,
+    ports=(10240, 32767),
 )
 PLAN = plan(INTENT)
 ELEMENTS = {

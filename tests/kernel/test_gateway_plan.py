@@ -55,6 +55,7 @@ INTENT = Intent(
     wan4=Wan("wan0", 1500),
     wan6=Wan("wan0", 1500),
     ipv6=Ipv6Path.NAT66,
+    ports=(10240, 32767),
     steering=STEERING,
     pushed=(ip_address("192.0.2.3"),),
     local=(IPv4Network("192.0.2.0/24"), IPv6Network("2001:db8::/64")),

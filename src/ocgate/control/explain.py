@@ -228,7 +228,9 @@ class _Packet:
         self._step("table main", f"the route of this host; only {self.exit.device} is let out by")
         self._step(f"{NFT_TABLE} forward_from_client", f"out by {self.exit.device}: accepted")
         routed = self.family == 6 and self.intent.ipv6 is Ipv6Path.ROUTED
-        self._step(f"{NFT_TABLE} nat", "not translated (routed IPv6)" if routed else "masqueraded")
+        first, last = self.intent.ports
+        masqueraded = f"masqueraded, to ports {first}-{last}"
+        self._step(f"{NFT_TABLE} nat", "not translated (routed IPv6)" if routed else masqueraded)
         why = f"{VARIABLES[self.family]} is direct" if steering else "no gateway is set"
         return _End("direct", f"it leaves by this host, because {why}", self._by())
 

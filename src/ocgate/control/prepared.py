@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ocgate.config.gateways import UpstreamKind
-from ocgate.control import steering
+from ocgate.control import flow_ports, steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.plan.exits import NO_GATEWAYS, Exits, Stray
@@ -114,7 +114,8 @@ def derive(
     gateways = _gateways(sources)
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
     wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
-    steered = steering.steer(sources, facts, exits, decision, wans, strays=strays)
+    flows = flow_ports.choose(sources, facts)
+    steered = steering.steer(sources, facts, exits, decision, wans, flows.ports, strays=strays)
     return Intent(
         device=agreed.device,
         subnets4=agreed.subnets4,
@@ -128,6 +129,8 @@ def derive(
         wan4=wans.get(4),
         wan6=wans.get(6),
         ipv6=decision.path,
+        ports=flows.ports,
+        reserved=flows.reserved,
         accept_ra_on=_keeps_ra(facts),
         steering=steered,
         pushed=_in_order({r.value for r in view.dns}) if steered else (),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 
-from ocgate.config.choices import Forwarding
 from ocgate.config.gateways import VARIABLES, Upstream, UpstreamKind
 from ocgate.control import placement
+from ocgate.control.flow_ports import Ports, is_exclusive
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.exits.next_hop import refusal
@@ -21,23 +20,9 @@ from ocgate.plan.facts import Facts, Family, Network
 from ocgate.plan.intent import Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
 
-# The kernel's default (net/ipv4/af_inet.c), for a kernel that tells none.
-LOCAL_PORTS = (32768, 60999)
-
-# A rule's range of ports must end before 65535 (net/core/fib_rules.c, fib_rule_port_range_valid).
-HIGHEST_PORT = 65534
-
-# Below are the services that a container may have beside ocserv: what is new to a translated port
-# is dropped.
-FIRST_PORT = 10240
-
 # Former addresses that are kept: each costs two to four rules. A host's address changes now and
 # then, a late packet comes within minutes.
 MOST_STRAYS = 8
-
-# A flow that can't be translated is dropped: fewer ports than these would be met by one busy
-# server (each port serves one flow to one destination address and port).
-FEWEST_PORTS = 1024
 
 
 def steer(
@@ -46,10 +31,11 @@ def steer(
     exits: Exits,
     decision: Ipv6Decision,
     wans: dict[Family, Wan],
+    ports: Ports,
     *,
     strays: tuple[Stray, ...] = (),
 ) -> Steering | None:
-    """None: the standalone server. strays: until now.
+    """None: the standalone server. ports: of clients' flows. strays: until now.
 
     A standalone server that was in gateway mode before a reload is steered as by the exit `direct`:
     for the rest of this run the guard keeps this host from answering what comes late for flows of
@@ -58,7 +44,6 @@ def steer(
     settings = sources.settings
     if not settings.gateway_mode and not strays:
         return None
-    exclusive = is_exclusive(sources, facts)
     exit4 = settings.exit4 if settings.gateway_mode else Upstream(UpstreamKind.DIRECT)
     ways = (
         _exit(sources, facts, 4, exit4, exits, wans),
@@ -70,8 +55,8 @@ def steer(
         exit6=ways[1],
         table=settings.vpn_gateway_table,
         priority=placement.priority_now(sources, facts),
-        exclusive=exclusive,
-        ports=translated_ports(sources, facts, exclusive=exclusive) or (0, 0),
+        exclusive=is_exclusive(sources, facts),
+        ports=ports,
         strays=_strays(ways, strays),
     )
 
@@ -81,28 +66,6 @@ def _strays(ways: Iterable[Exit], former: tuple[Stray, ...]) -> tuple[Stray, ...
     now = [Stray(way.device, own) for way in ways if way.device for own in way.own]
     before = [stray for stray in former if stray not in now]
     return (*before[-MOST_STRAYS:], *now)
-
-
-def is_exclusive(sources: Sources, facts: Facts) -> bool:
-    """Whether nothing but clients is forwarded in this network namespace."""
-    chosen = sources.settings.forwarding
-    return chosen is Forwarding.EXCLUSIVE or (chosen is Forwarding.AUTO and facts.own_namespace)
-
-
-def translated_ports(sources: Sources, facts: Facts, *, exclusive: bool) -> tuple[int, int] | None:
-    """Ports that no socket of this host sends from; None where there are too few.
-
-    In a namespace of ours the larger room below the kernel's own ports, less the listener's: 22,528
-    flows to one destination. Elsewhere somebody's service may listen there, and above the kernel's
-    own nobody does: 4,535.
-    """
-    low, high = _local_ports(facts)
-    listener = (sources.view.tcp_port, sources.view.udp_port)
-    taken = {port for port in listener if FIRST_PORT <= port < low}
-    below = _largest_gap(FIRST_PORT, low - 1, taken) if exclusive else (1, 0)
-    above = (high + 1, HIGHEST_PORT)
-    best = max((below, above), key=lambda room: room[1] - room[0])
-    return best if best[1] - best[0] + 1 >= FEWEST_PORTS else None
 
 
 def ipv6_by_gateway(wish: Ipv6Wish, sources: Sources, exits: Exits) -> Ipv6Decision | None:
@@ -134,13 +97,6 @@ def problems(sources: Sources, facts: Facts, exits: Exits) -> Iterator[Problem]:
         if upstream is not None and upstream.kind is UpstreamKind.GATEWAY:
             yield from _unfit(sources, facts, family, upstream, exits)
     yield from _misplaced(sources, facts)
-    if translated_ports(sources, facts, exclusive=is_exclusive(sources, facts)) is None:
-        low, high = _local_ports(facts)
-        yield Problem(
-            "/proc/sys/net/ipv4/ip_local_port_range", 1, "net.ipv4.ip_local_port_range",
-            f"{low} {high}", f"a range that leaves {FEWEST_PORTS} ports to clients' flows",
-            f"set it to `{LOCAL_PORTS[0]} {LOCAL_PORTS[1]}`",
-        )  # fmt: skip
 
 
 def strict_on(facts: Facts, steering: Steering | None) -> tuple[str, ...]:
@@ -252,17 +208,6 @@ def _exit6(
     way = _exit(sources, facts, 6, upstream or Upstream(UpstreamKind.DIRECT), exits, wans)
     closed = decision.why if decision.path is Ipv6Path.REJECTED else ""
     return Exit(6, way.kind, way.device, way.gateway, way.closed or closed, way.own)
-
-
-def _local_ports(facts: Facts) -> tuple[int, int]:
-    words = facts.sysctls.get("net.ipv4.ip_local_port_range", "").split()
-    return (int(words[0]), int(words[1])) if len(words) == 2 else LOCAL_PORTS
-
-
-def _largest_gap(first: int, last: int, taken: set[int]) -> tuple[int, int]:
-    edges = [first - 1, *sorted(taken), last + 1]
-    gaps = [(a + 1, b - 1) for a, b in pairwise(edges)]
-    return max(gaps, key=lambda gap: gap[1] - gap[0])
 
 
 def _networks(facts: Facts, family: Family) -> str:

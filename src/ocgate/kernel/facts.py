@@ -36,6 +36,7 @@ SYSCTLS = (
     "net.ipv6.conf.default.disable_ipv6",  # what a new tunnel starts with
     "net.netfilter.nf_conntrack_max",
     "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
 )
 
 # Of each interface: a strict reverse path filter drops a gateway's answers.

@@ -225,11 +225,20 @@ def build_icmp(
     return _build_ip(source, ip_address(dst), number, body, checksum_at=2)
 
 
+def build_other(src: str | Address, dst: str | Address, number: int, body: bytes) -> bytes:
+    """An IPv4 or IPv6 packet of protocol `number` with that payload, whatever it means."""
+    return _with_header(ip_address(src), ip_address(dst), number, body)
+
+
 def _build_ip(src: Address, dst: Address, number: int, body: bytes, *, checksum_at: int) -> bytes:
     # ICMP of IPv4 is the only one without a pseudo header.
     pseudo = src.packed + dst.packed + struct.pack("!II", len(body), number)
     total = checksum((b"" if number == ICMP else pseudo) + body) or 0xFFFF
     body = body[:checksum_at] + struct.pack("!H", total) + body[checksum_at + 2 :]
+    return _with_header(src, dst, number, body)
+
+
+def _with_header(src: Address, dst: Address, number: int, body: bytes) -> bytes:
     if src.version == 6:
         return struct.pack("!IHBB", 6 << 28, len(body), number, 64) + src.packed + dst.packed + body
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, number, 0)

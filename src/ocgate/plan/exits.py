@@ -93,8 +93,8 @@ class Steering:
     table:     VPN_GATEWAY_TABLE, the table of the default gateway.
     priority:  VPN_GATEWAY_RULE_PRIO, of `from SUBNET lookup TABLE`; others stand around it.
     exclusive: nothing but clients is forwarded in this network namespace.
-    ports:     first and last port that clients' flows are translated to: no socket of this host
-               sends from these, so an answer that the host itself gives from one is a stray.
+    ports:     `Intent.ports`: no socket of this host sends from these, so an answer that the host
+               itself gives from one is a stray.
     strays:    where such answers would come from. An interface that is down, a gateway that moved:
                late packets still arrive, so what was one stays one while this process lives.
     """

@@ -44,11 +44,11 @@ def guard(intent: Intent, steering: Steering) -> Table:
     chains = (
         Chain("forward", tuple(forward), Hook("filter", "forward", BEFORE_FILTER)),
         Chain("guard", tuple(_guard(intent, ways))),
-        Chain("input", tuple(_input(steering)), Hook("filter", "input", BEFORE_FILTER)),
+        Chain("input", tuple(_input(intent, steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
         Chain(
             "output_held",
-            (*_marked(gateways), *_unmarked(steering)),
+            (*_marked(gateways), *_unmarked(intent, steering)),
             Hook("filter", "output", BEFORE_FILTER),
         ),
     )
@@ -68,8 +68,9 @@ def _former(steering: Steering) -> Iterator[NftRule]:
 
 def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
     yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
+    gateway = any(way.kind is ExitKind.GATEWAY for way in ways)
     for way in ways:
-        if way.kind is ExitKind.GATEWAY:
+        if way.kind is not ExitKind.BLOCK and gateway:
             yield from _local(intent, way)
     for way in ways:
         if way.usable:
@@ -78,7 +79,8 @@ def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
 
 
 def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
-    """Networks of this host are no way out, but for a pushed resolver that is the gateway."""
+    """Networks of this host are no way out, but for a pushed resolver that is the gateway. Nor are
+    they of a family that leaves by this host beside a gateway of the other: the same neighbours."""
     ip, mark = _ip(way), f"meta mark 0x{way.mark:08x}"
     if way.usable and way.gateway in intent.pushed:
         for proto in ("udp", "tcp"):
@@ -117,19 +119,20 @@ def next_hop(way: Exit) -> str:
     return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
 
 
-def _input(steering: Steering) -> Iterator[NftRule]:
+def _input(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     """What comes back for a flow that was forgotten would be answered by this host, towards the
     destinations of a client, by the way that the host itself has. By interface only on a shared
-    host, where something of others may listen on a high port."""
-    first, last = steering.ports
+    host, where something of others may listen on a high port. Ports before names: most packets of
+    the listener fail these. What comes by a tunnel is a client's, and refused further on."""
+    first, last = intent.ports
     if steering.exclusive:
-        matches = ['iifname != "lo"']
+        where = [f'iifname != "lo" iifname != "{intent.device}*"']
     else:
-        matches = [f'iifname "{name}"' for name in sorted({s.device for s in steering.strays})]
-    for match in matches:
+        where = [f'iifname "{name}"' for name in sorted({s.device for s in steering.strays})]
+    for match in where:
         for proto in ("tcp", "udp"):
             yield NftRule(
-                f"{match} {proto} dport {first}-{last} "
+                f"{proto} dport {first}-{last} {match} "
                 f"ct state {{ invalid, new, untracked }} {count('stray')} drop",
                 "of no flow any more",
             )
@@ -137,11 +140,12 @@ def _input(steering: Steering) -> Iterator[NftRule]:
 
 def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
     """ICMP errors about clients' flows ("packet too big" for a server) go by the exit that the flow
-    goes by: a new mark makes the kernel route a packet of this host anew."""
+    goes by: a new mark makes the kernel route a packet of this host anew. What refuses a client's
+    packet, RST or ICMP, is related to its flow as well, and has its way: the client's tunnel."""
     for way in gateways:
         for net in intent.subnets(way.family):
             yield NftRule(
-                f"ct state related ct original {_ip(way)} saddr {net} "
+                f'ct state related ct original {_ip(way)} saddr {net} oifname != "{intent.device}*" '
                 f"meta mark set 0x{way.mark:08x}",
                 "ICMP errors about a client's flow",
             )
@@ -161,19 +165,21 @@ def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
         )
 
 
-def _unmarked(steering: Steering) -> Iterator[NftRule]:
+def _unmarked(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     """From the ports of clients' flows and of probes nobody sends without a mark but the kernel, to
-    what comes after a socket's end. Of a shared host as the rules do, by address."""
-    first, last = steering.ports
+    what comes after a socket's end; and into tunnels, where a RST that refuses a client's packet
+    has the port that it was for. Of a shared host as the rules do, by address."""
+    first, last = intent.ports
     if steering.exclusive:
-        matches = ['oifname != "lo"']
+        where = [f'oifname != "lo" oifname != "{intent.device}*"']
     else:
-        matches = [f"{_ip_of(s.address)} saddr {s.address}" for s in steering.strays]
-    for match in matches:
+        own = dict.fromkeys(s.address for s in steering.strays)
+        where = [f'{_ip_of(a)} saddr {a} oifname != "{intent.device}*"' for a in own]
+    for match in where:
         for proto in ("tcp", "udp"):
             yield NftRule(
-                f"{match} {proto} sport {first}-{last} meta mark & 0x{MARK_MASK:08x} == 0x00000000 "
-                f"{count('stray')} drop",
+                f"{proto} sport {first}-{last} meta mark & 0x{MARK_MASK:08x} == 0x00000000 "
+                f"{match} {count('stray')} drop",
                 "no answer to what is forgotten",
             )
 

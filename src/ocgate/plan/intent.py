@@ -42,6 +42,9 @@ class Intent:
     mss:        hard cap in bytes, or None to clamp to each interface's MTU
     wan4/wan6:  way out of each family; None: there is none now, clients are rejected
     ipv6:       what happens to IPv6 packets of sessions
+    ports:      first and last port that clients' flows are translated to: no socket of this host
+                listens on these or sends from them
+    reserved:   net.ipv4.ip_local_reserved_ports as it must be for that; '': as it is
     accept_ra_on: interfaces whose IPv6 default route comes from router advertisements
     steering:   gateway mode; None: the standalone server, whose exit is wan4 and wan6
     pushed:     resolvers that clients are told to use
@@ -61,6 +64,8 @@ class Intent:
     wan4: Wan | None
     wan6: Wan | None
     ipv6: Ipv6Path
+    ports: tuple[int, int]
+    reserved: str = ""
     accept_ra_on: tuple[str, ...] = ()
     steering: Steering | None = None
     pushed: tuple[IPAddress, ...] = ()

@@ -14,6 +14,9 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
     """In the order in which they are to be set."""
     yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
     yield REJECTS4_UNLIMITED
+    if intent.reserved:
+        why = "no socket of this host gets a port of clients' flows"
+        yield Sysctl("net.ipv4.ip_local_reserved_ports", intent.reserved, why)
     yield from (rp_filter_loose(name) for name in intent.strict_on)
     if intent.ipv6 is Ipv6Path.REJECTED:
         if intent.subnets6:

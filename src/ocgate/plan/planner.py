@@ -53,6 +53,13 @@ FILTER = 0
 SRCNAT = 100
 LAST = 300  # behind every NAT, ours or another's
 
+# ICMP that begins a flow. An answer to it is of another type, so that what somebody asks of this
+# host is never taken for one, whatever id the client has chosen.
+_ASKS: dict[int, str] = {
+    4: "icmp type { echo-request, timestamp-request }",
+    6: "icmpv6 type echo-request",
+}
+
 FLAG_TCP_SYN = "tcp flags syn / syn,rst"
 
 
@@ -300,19 +307,24 @@ def _nat(intent: Intent) -> Chain:
 
 def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
     """By a port at random: one that is kept where it is free passes, when flows were cut, to
-    whoever uses the same one next, and with it what a server still sends to the flow before."""
+    whoever uses the same one next, and with it what a server still sends to the flow before.
+
+    And by ports of clients' flows alone. Without a range the kernel draws for a client's port below
+    512 one below 512 (net/netfilter/nf_nat_core.c), the listener's 443 among them, and the client
+    owns what its destination then sends to the listener. What has no ports can't be kept apart so:
+    it would own the same of this host's tunnels (GRE, ESP, 6in4); nor has what not every kernel
+    translates by port (DCCP, UDP-Lite). Dropped here, where only a flow's first packet comes by.
+    """
+    if way.family == 6 and way.kind is ExitKind.DIRECT and intent.ipv6 is not Ipv6Path.NAT66:
+        return
     match = f'oifname "{way.device}" {_ip(net)} saddr {net}'
-    if way.kind is ExitKind.GATEWAY and intent.steering is not None:
-        first, last = intent.steering.ports
-        yield NftRule(
-            f"{match} meta l4proto {{ tcp, udp }} masquerade to :{first}-{last} fully-random",
-            "exit gateway, by ports that no socket of this host sends from",
-        )
-        yield NftRule(f"{match} masquerade fully-random", "exit gateway")
-    elif way.family == 4:
-        yield NftRule(f"{match} masquerade fully-random", "exit direct")
-    elif intent.ipv6 is Ipv6Path.NAT66:
-        yield NftRule(f"{match} masquerade fully-random", "exit direct, NAT66")
+    first, last = intent.ports
+    yield NftRule(
+        f"{match} meta l4proto {{ tcp, udp, sctp }} masquerade to :{first}-{last} fully-random",
+        f"exit {way.kind.value}, by ports that no socket of this host has",
+    )
+    yield NftRule(f"{match} {_ASKS[way.family]} masquerade fully-random", "told apart by their ids")
+    yield NftRule(f"{match} {count('portless')} drop", COUNTERS["portless"])
 
 
 def _last(intent: Intent) -> Chain:

@@ -22,6 +22,7 @@ COUNTERS = {
     "no_exit": "from a client by a way that its exit does not allow",
     "unsolicited": "to a client, of no flow that it began",
     "ended_session": "to the client subnet, with no such session",
+    "portless": "from a client by a protocol whose flows can't be told from this host's by a port",
     "not_translated": "leaving with a client's source by anything but a tunnel",
 }
 """Each counted reason for a drop or reject, and what it counts; one named counter each."""

@@ -14,7 +14,7 @@ from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
 from ocgate.control import placement
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
-from ocgate.control.steering import exposes_ipv6, translated_ports
+from ocgate.control.steering import exposes_ipv6
 from ocgate.control.stray_record import STRAYS, read_strays, write_strays
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState, Stray
 from ocgate.plan.facts import DefaultRoute, Facts, ForeignRule
@@ -246,29 +246,6 @@ def test_forwarding_is_exclusive_in_a_container(
     made = prepared(found=replace(FACTS, own_namespace=own), OCGATE_FORWARDING=setting)
     assert made.intent.steering is not None
     assert made.intent.steering.exclusive is exclusive
-
-
-@pytest.mark.parametrize(
-    ("kernel", "listener", "exclusive", "ports"),
-    [
-        ("32768\t60999", 443, True, (10240, 32767)),
-        ("32768 60999", 443, False, (61000, 65534)),
-        ("32768 60999", 30000, True, (10240, 29999)),
-        ("32768 60999", 10443, True, (10444, 32767)),
-        ("1024 65535", 443, True, None),
-        ("1024 60999", 443, True, (61000, 65534)),
-        ("", 443, True, (10240, 32767)),
-    ],
-)
-def test_flows_get_ports_that_no_socket_of_this_host_sends_from(
-    kernel: str, listener: int, exclusive: bool, ports: tuple[int, int] | None
-) -> None:
-    conf = CONF.replace("-port = 443", f"-port = {listener}")
-    found = replace(FACTS, sysctls={**IPV6_ON, "net.ipv4.ip_local_port_range": kernel})
-    assert translated_ports(sources(conf), found, exclusive=exclusive) == ports
-    if ports is None:
-        made = prepared(found=found, conf=conf)
-        assert [p.key for p in problems(made)] == ["net.ipv4.ip_local_port_range"]
 
 
 @pytest.mark.parametrize(

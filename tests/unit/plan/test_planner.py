@@ -32,6 +32,7 @@ STANDALONE = Intent(
     wan4=Wan("eth0", 1500),
     wan6=Wan("eth0", 1500),
     ipv6=Ipv6Path.REJECTED,
+    ports=(10240, 32767),
 )
 EXIT4 = Exit(
     4, ExitKind.GATEWAY, "eth0", ip_address("172.28.0.3"), own=(ip_address("172.28.0.10"),)

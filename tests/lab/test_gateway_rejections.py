@@ -1,0 +1,175 @@
+"""What gateway mode refuses, as the client hears it: at once, by RST or ICMP, in both families.
+
+client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
+client2                                                       see ocgate.lab.upstream, t5_chain
+
+What the gateway itself says to a client about a flow of the client's is related to that flow. It goes
+into the tunnel, not to the exit, and no counter blames the client for it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from t3_ground import counters
+from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider
+
+from ocgate.lab.addresses import UPSTREAM, UPSTREAM6
+from ocgate.lab.client import Client
+from ocgate.lab.ocserv import VPN_NET, VPN_NET6
+from ocgate.lab.topology import SERVICE, SERVICE6, Options
+from ocgate.lab.traffic import Answer, Verdict, ask_tcp, ask_udp, ping, read_error, udp_socket
+from ocgate.names import NFT_TABLE_GATEWAY
+
+pytestmark = pytest.mark.lab
+
+Address = IPv4Address | IPv6Address
+
+AT_ONCE = 0.3  # what a person doesn't notice
+METADATA = IPv4Address("169.254.169.254")
+ADMIN_PROHIBITED = {4: (3, 13), 6: (1, 1)}
+TIME_EXCEEDED = {4: (11, 0), 6: (3, 0)}
+TOO_BIG = {4: (3, 4), 6: (2, 0)}
+
+# A closed port below, and one among those that clients' flows are translated to: a RST comes from
+# the port that the client asked.
+PORTS = (7, 20000)
+
+SIX = {"VPN_GATEWAY6": str(UPSTREAM6)}
+DIRECT6 = {"VPN_GATEWAY6": "direct"}
+
+
+def blamed(g: Chain) -> dict[str, int]:
+    """The guard's counters that name no destination: of what should not have been sent at all."""
+    found = counters(g.gateway, f"inet {NFT_TABLE_GATEWAY}")
+    return {reason: found[reason] for reason in ("wrong_exit", "stray")}
+
+
+def not_refused(client: Client, to: Iterable[Address]) -> Iterator[str]:
+    """By TCP a RST, by UDP and ping the ICMP error of a policy, each at once; what is otherwise."""
+    for address in to:
+        icmp = ADMIN_PROHIBITED[address.version]
+        answers: dict[str, tuple[Answer, Verdict]] = {}
+        for port in PORTS:
+            tcp, udp = ask_tcp(client.netns, address, port), ask_udp(client.netns, address, port)
+            answers |= {f"tcp {port}": (tcp, Verdict.REFUSED), f"udp {port}": (udp, Verdict.REJECTED)}
+        answers["ping"] = (ping(client.netns, address), Verdict.REJECTED)
+        for what, (answer, wanted) in answers.items():
+            right = answer.verdict is wanted and answer.kind in (None, icmp)
+            if not right or answer.seconds > AT_ONCE:
+                yield f"{what} to {address}: {answer}"
+
+
+def closed_to_clients(g: Chain, other: Client, *, six: bool) -> list[Address]:
+    """Metadata, another client, gw's own address, docker host, neighbour, the upstream itself."""
+    own, own6 = g.lab.gw.address, g.lab.gw.address6
+    assert own6 is not None
+    assert other.address is not None
+    host, host6 = g.lab.router.second, g.lab.router.second6
+    assert host is not None
+    assert host6 is not None
+    found: list[Address] = [METADATA, other.address, own, host, g.lab.neighbours[0].address, UPSTREAM]
+    if six:
+        neighbour6 = g.lab.neighbours[0].address6
+        assert other.address6 is not None
+        assert neighbour6 is not None
+        found += [other.address6, own6, host6, neighbour6, UPSTREAM6]
+    return found
+
+
+OPTIONS = Options(clients=2, neighbours=1, upstream=True)
+
+
+@pytest.mark.parametrize("environ", [SIX, DIRECT6], ids=["IPv6 by a gateway", "IPv6 direct"])
+def test_what_is_closed_to_clients_is_refused_at_once(
+    lab: LabFactory, environ: Mapping[str, str]
+) -> None:
+    """In both families, whichever way IPv6 leaves; and the server's address in the tunnel."""
+    g = chain(lab, OPTIONS, environ=environ)
+    client, other = g.connect(0), g.connect(1, "bob")
+    assert leaves_by_the_provider(client)
+    before = blamed(g)
+    assert list(not_refused(client, closed_to_clients(g, other, six=True))) == []
+    assert gateway_itself_not_refused(client) == []
+    assert blamed(g) == before
+    assert counters(g.gateway, f"inet {NFT_TABLE_GATEWAY}")["local_destination"] > 0
+
+
+def gateway_itself_not_refused(client: Client) -> list[str]:
+    """The server's own address in the tunnel answers a ping, and refuses all else."""
+    wrong = []
+    for address in (VPN_NET[1], VPN_NET6[1]):
+        for port in PORTS:
+            tcp, udp = ask_tcp(client.netns, address, port), ask_udp(client.netns, address, port)
+            right = (tcp.verdict, udp.verdict) == (Verdict.REFUSED, Verdict.REJECTED)
+            if not right or max(tcp.seconds, udp.seconds) > AT_ONCE:
+                wrong.append(f"{address} {port}: {tcp}, {udp}")
+        if not ping(client.netns, address):
+            wrong.append(f"{address}: no ping")
+    return wrong
+
+
+@pytest.mark.parametrize("kind", ["down", "block"])
+def test_all_is_refused_at_once_while_an_exit_is_closed(lab: LabFactory, kind: str) -> None:
+    """An exit that is down, and `block`: each port, those of translated flows among them."""
+    environ = SIX if kind == "down" else {"VPN_GATEWAY": "block", "VPN_GATEWAY6": "block"}
+    g = chain(lab, environ=environ)
+    if kind == "down":
+        g.upstream.drop_tunnel()
+        g.wait_down(4)
+        g.wait_down(6)
+    client = g.connect(0)
+    before = blamed(g)
+    assert list(not_refused(client, [SERVICE, SERVICE6])) == []
+    assert blamed(g) == before
+
+
+# --- errors about a flow that is allowed ---------------------------------------------------------
+
+
+def hears(client: Client, to: Address, size: int, *, hops: int | None = None) -> list[tuple[int, int]]:
+    """The ICMP errors of three datagrams that may not be fragmented, in at most a second each."""
+    heard = []
+    for _ in range(3):
+        with udp_socket(client.netns, to, 9, None) as sock:
+            level, limit, discover = (0, 2, 10) if to.version == 4 else (41, 16, 23)
+            sock.setsockopt(level, discover, 3)  # IP_PMTUDISC_PROBE: DF, whatever was heard before
+            if hops is not None:
+                sock.setsockopt(level, limit, hops)
+            sock.send(bytes(size))
+            sock.settimeout(1.0)
+            try:
+                sock.recv(1)
+            except OSError:
+                error = read_error(sock)
+                heard += [error[0]] if error else []
+    return heard
+
+
+def narrow(g: Chain, where: str) -> None:
+    """A path of MTU 1280: gw's own link to the upstream, or beyond the upstream."""
+    if where == "own link":
+        g.lab.gw.netns.ip("link set eth0 mtu 1280")
+    else:
+        g.upstream.netns.ip("link set tun0 mtu 1280")
+
+
+@pytest.mark.parametrize("where", ["own link", "beyond"])
+@pytest.mark.parametrize("environ", [SIX, DIRECT6], ids=["IPv6 by a gateway", "IPv6 direct"])
+def test_a_client_learns_what_becomes_of_its_packets(
+    lab: LabFactory, environ: Mapping[str, str], where: str
+) -> None:
+    """Hop limit 1: time exceeded. A datagram too large for the path: fragmentation needed, packet
+    too big. Each of three, in both families, by whichever router it is."""
+    g = chain(lab, environ=environ)
+    client = g.connect(0)
+    before = blamed(g)
+    for to in (SERVICE, SERVICE6):
+        assert hears(client, to, 8, hops=1) == [TIME_EXCEEDED[to.version]] * 3
+    narrow(g, where)
+    for to in (SERVICE, SERVICE6) if environ is SIX or where == "own link" else (SERVICE,):
+        assert hears(client, to, 1290) == [TOO_BIG[to.version]] * 3
+    assert blamed(g) == before
