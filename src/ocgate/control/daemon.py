@@ -45,6 +45,7 @@ from ocgate.control.sources import (
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
+from ocgate.kernel.tunnel_group import TunnelGroup
 from ocgate.kernel.watch import Topic, Watch
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET
 from ocgate.own_files import write
@@ -127,6 +128,7 @@ class Control:
                     self.history.run(),
                     self.certificates.run(),
                     self._unprompted(),
+                    self._regroup(),
                 )
             ]
             await stop.wait()
@@ -171,6 +173,14 @@ class Control:
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
             await self.gatekeeper.sweep()
             await self._look()
+
+    async def _regroup(self) -> None:
+        """Tunnels of sessions that a former version admitted, which knew no group."""
+        devices = [session.device for session in self.table]
+        try:
+            await asyncio.to_thread(TunnelGroup().join, devices)
+        except OcgateError as error:
+            log.error("tunnels can't be put into their group", why=str(error))
 
     async def _look(self, *, by: str = "") -> None:
         try:

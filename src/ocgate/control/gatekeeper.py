@@ -23,6 +23,7 @@ from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError, Problem
 from ocgate.kernel import process, sysctl
+from ocgate.kernel.tunnel_group import TunnelGroup
 from ocgate.plan.facts import Network
 from ocgate.plan.sysctls import rp_filter_strict
 from ocgate.sessions import elements
@@ -254,6 +255,7 @@ class Gatekeeper:
         await self._flows.pass_to(session)
         if self._domain().strict:
             sysctl.require(rp_filter_strict(session.device))
+        self._group.join((session.device,))
         drop = [key for old in displaced for key in elements.keys(old)]
         await self._writer.change(put=elements.keys(session), drop=drop)
         for old in displaced:

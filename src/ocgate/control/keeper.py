@@ -164,6 +164,8 @@ class Keeper:
                 apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
+        if self._applied.removed:
+            log.warning("taken out of client subnets", found="; ".join(self._applied.removed))
         self._prepared = prepared
         self._keep_strays(prepared)
 

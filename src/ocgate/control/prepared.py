@@ -16,7 +16,7 @@ from ocgate.control import flow_ports, steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.plan.exits import NO_GATEWAYS, Exits, Stray
-from ocgate.plan.facts import Address, Facts, Family, Network
+from ocgate.plan.facts import Address, Facts, Family, Network, lies_within
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
 from ocgate.plan.model import Plan
@@ -115,6 +115,7 @@ def derive(
     resolvers = {r.value for r in view.dns if facts.is_local(r.value) or r.value in gateways}
     wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
     flows = flow_ports.choose(sources, facts)
+    subnets: tuple[Network, ...] = (*agreed.subnets4, *agreed.subnets6)
     steered = steering.steer(sources, facts, exits, decision, wans, flows.ports, strays=strays)
     return Intent(
         device=agreed.device,
@@ -132,9 +133,10 @@ def derive(
         ports=flows.ports,
         reserved=flows.reserved,
         accept_ra_on=_keeps_ra(facts),
+        written_on=tuple(name for name in _keeps_ra(facts) if _is_written(facts, name)),
         steering=steered,
         pushed=_in_order({r.value for r in view.dns}) if steered else (),
-        local=_local_networks(facts) if steered else (),
+        local=_local_networks(facts, subnets) if steered else (),
         strict_on=steering.strict_on(facts, steered),
         session_flows=_session_flows(sources, facts),
     )
@@ -245,18 +247,30 @@ def _wan(sources: Sources, facts: Facts, family: Family) -> Wan | None:
     return Wan(name, link.mtu if link else None)
 
 
-def _local_networks(facts: Facts) -> tuple[Network, ...]:
+def _local_networks(facts: Facts, subnets: Iterable[Network]) -> tuple[Network, ...]:
+    """Without routes into a client subnet, which are taken out and no network of this host's."""
+    known = tuple(subnets)
     nets = {link.network for link in facts.connected if not link.network.is_link_local}
-    return tuple(sorted(nets, key=lambda net: (net.version, net)))
+    own = (net for net in nets if not lies_within(net, known))
+    return tuple(sorted(own, key=lambda net: (net.version, net)))
 
 
 def _keeps_ra(facts: Facts) -> tuple[str, ...]:
     """Interfaces whose IPv6 default route comes from router advertisements that forwarding would
-    make the kernel ignore."""
+    make the kernel ignore. Not where it was written: then nobody's advertisement is heeded."""
     route = facts.default_route(6)
-    if route is None or facts.sysctls.get(_accept_ra(route.device)) in (None, "0"):
+    if route is None or not route.advertised or facts.sysctls.get(_accept_ra(route.device)) in (None, "0"):
         return ()
     return (route.device,)
+
+
+def _is_written(facts: Facts, device: str) -> bool:
+    """Whether this host's IPv6 addresses on a device were written and do not end by themselves. Of
+    one that is lent (autoconfiguration, DHCPv6) network or lifetime come with advertised prefixes,
+    and without them it would be gone when its lifetime ends."""
+    link = facts.interface(device)
+    lent = link.lent if link else ()
+    return not any(a.version == 6 and not a.ip.is_link_local for a in lent)
 
 
 def _accept_ra(device: str) -> str:

@@ -15,7 +15,7 @@ from ocgate.control.prepared import Prepared
 from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
 from ocgate.control.starting import prepared_now, warned
 from ocgate.errors import ConfigurationError, OcgateError, Problem
-from ocgate.kernel import null_device, routes, sysctl
+from ocgate.kernel import intruders, null_device, routes, sysctl
 from ocgate.kernel.apply import read_table
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY
@@ -123,6 +123,7 @@ def difference(plan: Plan) -> str:
         marks = difflib.unified_diff(held, wanted, "kernel", "plan", lineterm="", n=0)
         lines += [line for line in marks if not line.startswith(("---", "+++", "@@"))]
     differing = routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
+    differing += intruders.differing(plan.clients) if plan.clients is not None else []
     lines += [f"+{what}" for what in (*null_device.missing(plan.devices), *differing)]
     lines += [f"+{what}" for what in sysctl.differing(plan.sysctls)]
     return "\n".join(lines)

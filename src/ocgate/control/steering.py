@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from ipaddress import ip_network
 
 from ocgate.config.gateways import VARIABLES, Upstream, UpstreamKind
 from ocgate.control import placement
@@ -16,7 +17,7 @@ from ocgate.errors import Problem
 from ocgate.exits.next_hop import refusal
 from ocgate.names import NULL_TABLE
 from ocgate.plan.exits import Exit, ExitKind, Exits, Steering, Stray
-from ocgate.plan.facts import Facts, Family, Network
+from ocgate.plan.facts import Address, Facts, Family, Network, lies_within
 from ocgate.plan.intent import Wan
 from ocgate.plan.ipv6 import Ipv6Decision, Ipv6Path, Ipv6Wish, decide
 
@@ -183,11 +184,20 @@ def _exit(
     if why or link is None:
         # Its interface may only be down: this host still answers to its addresses there.
         device = facts.device_towards(state.address)
-        own = facts.addresses(device, family) if device else ()
+        own = _own(facts, device, family, _subnets(sources)) if device else ()
         return Exit(family, ExitKind.GATEWAY, device, closed=why, own=own)
-    own = facts.addresses(link.device, family)
+    own = _own(facts, link.device, family, _subnets(sources))
     lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
     return Exit(family, ExitKind.GATEWAY, link.device, state.address, state.down or lacking, own)
+
+
+def _own(
+    facts: Facts, device: str, family: Family, subnets: tuple[Network, ...]
+) -> tuple[Address, ...]:
+    """This host's addresses on a device, without what an advertisement made up in a client subnet:
+    it is taken away, and must not look like a move."""
+    held = facts.addresses(device, family)
+    return tuple(a for a in held if not lies_within(ip_network(a), subnets))
 
 
 def _held_back(way: Exit, sources: Sources, facts: Facts) -> Exit:

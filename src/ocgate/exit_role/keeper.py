@@ -60,7 +60,22 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
         bootstrap=wanted.bootstrap,
         ipv6="net.ipv6.conf.all.disable_ipv6" in facts.sysctls,
         rule_prio=rule_prio or base.rule_prio,
+        advertised_on=_advertised_on(facts, base.device),
     )
+
+
+def _advertised_on(facts: Facts, tunnel: str) -> tuple[str, ...]:
+    """Where advertisements are heeded and a default route came by one: where it was written, or
+    another program heeds them, nobody's advertisement is to be heeded by the kernel."""
+    key = "net.ipv6.conf.{}.accept_ra"
+    found = {
+        route.device
+        for route in facts.routes6
+        if route.advertised
+        and route.device != tunnel
+        and facts.sysctls.get(key.format(route.device.replace(".", "/")), "0") != "0"
+    }
+    return tuple(sorted(found))
 
 
 class Keeper:

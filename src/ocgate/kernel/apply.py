@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
-from ocgate.kernel import conntrack, forwarding, null_device, routes, sysctl, tun
+from ocgate.kernel import conntrack, forwarding, intruders, null_device, routes, sysctl, tun
 from ocgate.kernel.nft import Nft
 from ocgate.names import (
     NFT_FAMILY,
@@ -42,10 +42,12 @@ OWN_TABLES = (*SERVER_TABLES, NFT_TABLE_EXIT)
 
 @dataclass(frozen=True)
 class Applied:
-    """What the kernel held when it was read back: later reads are compared with this."""
+    """What the kernel held when it was read back: later reads are compared with this. removed: what
+    others had put into client subnets, in words."""
 
     plan: Plan
     fingerprints: Mapping[str, Fingerprint]
+    removed: tuple[str, ...] = ()
 
 
 def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Applied:
@@ -58,13 +60,14 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
         tun.ensure(plan.tunnel)
     routes.ensure(plan.routes, plan.rules)
     routes.sweep(plan.routes, plan.rules, tables=plan.routing_tables)
+    removed = intruders.remove(plan.clients) if plan.clients is not None else []
     null_device.sweep(plan.devices)
     if plan.tunnel is not None:
         tun.sweep(plan.tunnel)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     if plan.forwards:
         forwarding.ensure()
-    return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables})
+    return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables}, tuple(removed))
 
 
 def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...]:
@@ -83,6 +86,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
+    found += intruders.differing(plan.clients) if plan.clients is not None else []
     found += sysctl.differing(plan.sysctls)
     found += forwarding.differing() if plan.forwards else []
     return tuple(found)

@@ -7,6 +7,7 @@ on its own. Edges of the room `kernel` and the wiring may import it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from types import MappingProxyType
 
@@ -57,7 +58,7 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
     with Netlink(netlink.ROUTE, strict=True) as door:
         links = dict(_links(door, session_prefix))
         names = {index: link.name for index, link in links.items()}
-        addresses = _addresses(door, names)
+        addresses, lent = _addresses(door, names)
         routes = [(f, message) for f in _FAMILIES for message in _main_routes(door, f)]
         rules = [rule for family in _FAMILIES for rule in _foreign_rules(door, family)]
     defaults = [hop for family, message in routes for hop in _default(family, message, names)]
@@ -69,9 +70,12 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
     found = ((key, sysctl.read(key)) for key in keys)
     return Facts(
         interfaces=tuple(
-            Interface(link.index, link.name, link.mtu, link.up, tuple(own), link.loopback)
+            replace(
+                link,
+                addresses=tuple(addresses.get(link.index, ())),
+                lent=tuple(lent.get(link.index, ())),
+            )
             for link in links.values()
-            for own in [addresses.get(link.index, [])]
         ),
         routes4=tuple(route for route in defaults if route.family == 4),
         routes6=tuple(route for route in defaults if route.family == 6),
@@ -108,9 +112,13 @@ def _links(door: Netlink, session_prefix: str | None) -> Iterator[tuple[int, Int
         )
 
 
-def _addresses(door: Netlink, names: dict[int, str]) -> dict[int, list[InterfaceAddress]]:
-    """By ifindex, those that packets can be sent from."""
-    found: dict[int, list[InterfaceAddress]] = {}
+_ByIndex = dict[int, list[InterfaceAddress]]
+
+
+def _addresses(door: Netlink, names: dict[int, str]) -> tuple[_ByIndex, _ByIndex]:
+    """By ifindex, those that packets can be sent from, and which of them are lent."""
+    found: _ByIndex = {}
+    lent: _ByIndex = {}
     for message in door.dump(rtnetlink.GETADDR, rtnetlink.IFADDRMSG.pack(0, 0, 0, 0, 0)):
         family, length, _, _, index = rtnetlink.IFADDRMSG.unpack_from(message.payload)
         if index not in names or family not in (rtnetlink.af(4), rtnetlink.af(6)):
@@ -121,12 +129,19 @@ def _addresses(door: Netlink, names: dict[int, str]) -> dict[int, list[Interface
         # Of a point-to-point device IFA_ADDRESS is the peer; IFA_LOCAL is ours where it is given.
         own = held.get(rtnetlink.IFA_LOCAL, held.get(rtnetlink.IFA_ADDRESS))
         if own is not None:
-            found.setdefault(index, []).append(ip_interface((bytes(own), length)))
-    return found
+            address = ip_interface((bytes(own), length))
+            found.setdefault(index, []).append(address)
+            if not _flags(held) & rtnetlink.IFA_F_PERMANENT:
+                lent.setdefault(index, []).append(address)
+    return found, lent
+
+
+def _flags(held: dict[int, memoryview]) -> int:
+    return as_number(held[rtnetlink.IFA_FLAGS]) if rtnetlink.IFA_FLAGS in held else 0
 
 
 def _unusable(held: dict[int, memoryview]) -> bool:
-    flags = as_number(held[rtnetlink.IFA_FLAGS]) if rtnetlink.IFA_FLAGS in held else 0
+    flags = _flags(held)
     if flags & rtnetlink.IFA_F_DADFAILED:
         return True
     # An optimistic address is tentative and yet usable (RFC 4429).
@@ -148,8 +163,10 @@ def _is_main_unicast(message: Message) -> bool:
 
 def _default(family: Family, message: Message, names: dict[int, str]) -> Iterator[DefaultRoute]:
     """The next hops of a default route; of any other route none."""
-    if rtnetlink.RTMSG.unpack_from(message.payload)[1]:
+    _, length, _, _, _, protocol, _, _, _ = rtnetlink.RTMSG.unpack_from(message.payload)
+    if length:
         return
+    advertised = protocol == rtnetlink.RTPROT_RA
     found = attributes(message.payload, rtnetlink.RTMSG.size)
     metric = as_number(found[rtnetlink.RTA_PRIORITY]) if rtnetlink.RTA_PRIORITY in found else 0
     for index, hop in rtnetlink.next_hops(found):
@@ -160,7 +177,7 @@ def _default(family: Family, message: Message, names: dict[int, str]) -> Iterato
         via = hop.get(rtnetlink.RTA_VIA)
         gateway = rtnetlink.address(packed) if packed is not None else None
         gateway = rtnetlink.address(via[2:]) if via is not None else gateway
-        yield DefaultRoute(family, metric, index, names[index], gateway)
+        yield DefaultRoute(family, metric, index, names[index], gateway, advertised)
 
 
 def _connected(message: Message, names: dict[int, str]) -> Iterator[Connected]:

@@ -28,7 +28,7 @@ from ocgate.names import ROUTE_PROTOCOL
 from ocgate.plan.facts import Address, Family, Network
 from ocgate.plan.routing import Route, RouteKind, Rule, RuleAction
 
-NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
@@ -41,15 +41,17 @@ RTMSG = struct.Struct(
 )  # family, dst len, src len, tos, table, proto, scope, type, flags
 FIB_RULE_HDR = struct.Struct("=BBBBBxxBI")  # family, dst len, src len, tos, table, action, flags
 
-IFLA_IFNAME, IFLA_MTU, IFLA_EXT_MASK = 3, 4, 29
+IFLA_IFNAME, IFLA_MTU, IFLA_GROUP, IFLA_EXT_MASK = 3, 4, 27, 29
 SKIP_STATS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: a third of a link's bytes
 IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_DADFAILED, IFA_F_TENTATIVE, IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
+IFA_F_PERMANENT = 0x80
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY = 1, 4, 5, 6
 RTA_MULTIPATH, RTA_TABLE, RTA_VIA = 9, 15, 18
 RTN_UNICAST = 1
+RTPROT_RA = 9
 RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253

@@ -68,7 +68,8 @@ def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     absent = [wanted for wanted, value in lacking if value is None]
     if absent:
         raise _absent(absent)
-    _record(run_dir, {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking})
+    found = {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking}
+    _record(run_dir, {**_coupled(found), **found})
     refused = [wanted for wanted, _ in lacking if not _write(wanted.key, wanted.value)]
     if any(wanted.required for wanted in refused):
         raise _forbidden([wanted for wanted in refused if wanted.required])
@@ -105,6 +106,21 @@ def restore(*, run_dir: Path) -> list[str]:
     ]
     (run_dir / SYSCTLS_BEFORE).unlink(missing_ok=True)
     return restored
+
+
+# What the kernel itself sets when forwarding is put back to 0: whoever had refused redirects would
+# accept them from then on (net/ipv4/devinet.c, inet_forward_change).
+_FORWARDING = "net.ipv4.ip_forward"
+_RESET = tuple(f"net.ipv4.conf.{which}.accept_redirects" for which in ("all", "default"))
+
+
+def _coupled(found: dict[str, _Entry]) -> dict[str, _Entry]:
+    """Entries that stand before forwarding's, so that they are put back after it: what they are,
+    and what the kernel makes of them."""
+    if _FORWARDING not in found or found[_FORWARDING].before != "0":
+        return {}
+    values = ((key, read(key)) for key in _RESET if key not in found)
+    return {key: _Entry(before=value, ours="1") for key, value in values if value == "0"}
 
 
 def _matters(wanted: Sysctl, value: str | None) -> bool:

@@ -34,6 +34,16 @@ def collapsed(networks: Iterable[Network]) -> list[Network]:
     return [*collapse_addresses(four), *collapse_addresses(six)]
 
 
+def lies_within(network: Network, subnets: Iterable[Network]) -> bool:
+    """Whether one of these holds all of it."""
+    return any(
+        network.version == net.version
+        and network.prefixlen >= net.prefixlen
+        and network.network_address in net
+        for net in subnets
+    )
+
+
 @dataclass(frozen=True)
 class Interface:
     """One network device of this namespace.
@@ -44,6 +54,8 @@ class Interface:
     loopback:  IFF_LOOPBACK.
     addresses: with their prefix length, both families, in the kernel's order; tentative and
                failed (duplicate) IPv6 addresses are left out, since nothing can be sent from them.
+    lent:      those of them that end by themselves unless they are renewed: given by router
+               advertisements or by DHCP.
     """
 
     index: int
@@ -52,6 +64,7 @@ class Interface:
     up: bool
     addresses: tuple[InterfaceAddress, ...] = ()
     loopback: bool = False
+    lent: tuple[InterfaceAddress, ...] = ()
 
     def own(self, family: Family) -> tuple[InterfaceAddress, ...]:
         """Its addresses of one family, link-local ones included."""
@@ -65,6 +78,7 @@ class DefaultRoute:
     metric:  lower wins (IPv4: 0 where none was given; IPv6: the kernel's 1024).
     index:   the device's ifindex, `device` its name.
     gateway: None on a device that needs none (tun, ppp).
+    advertised: a router advertised it (RTPROT_RA), so it ends unless it is advertised again.
     """
 
     family: Family
@@ -72,6 +86,7 @@ class DefaultRoute:
     index: int
     device: str
     gateway: Address | None = None
+    advertised: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,21 +180,35 @@ class Facts:
         )
 
     def connected_network_of(self, address: Address) -> Connected | None:
-        """The most specific on-link network that holds `address`, or None."""
+        """The on-link network that holds `address`, or None.
+
+        Of several, one on a device whose own address lies in it goes before any other, and one
+        that was written before one that was lent: a more specific route that a router or a DHCP
+        server makes up on another network must not say where a gateway is. Also while the device
+        of such an address is down: then there is none.
+        """
         holding = [net for net in self.connected if address in net.network]
-        return max(holding, key=lambda net: net.network.prefixlen, default=None)
+        best = max((self._claim(net.device, address) for net in holding), default=0)
+        claims = (self._claim(link.name, address) for link in self.interfaces)
+        if best < max(claims, default=0):
+            return None
+        first = [net for net in holding if self._claim(net.device, address) == best]
+        return max(first, key=lambda net: net.network.prefixlen, default=None)
+
+    def _claim(self, device: str, address: Address) -> int:
+        """How well a device's addresses say that `address` is its neighbour: 2 a written one, 1 one
+        that was lent, 0 none."""
+        link = self.interface(device)
+        own = link.own(address.version) if link else ()
+        near = [a for a in own if address in a.network and address != a.ip]
+        if not near or link is None:
+            return 0
+        return 1 if all(a in link.lent for a in near) else 2
 
     def device_towards(self, address: Address) -> str | None:
         """The interface with an address in a network that holds `address`, be it up or down."""
-        return next(
-            (
-                link.name
-                for link in self.interfaces
-                for own in link.addresses
-                if own.version == address.version and address in own.network
-            ),
-            None,
-        )
+        near = [link.name for link in self.interfaces if self._claim(link.name, address)]
+        return max(near, key=lambda name: self._claim(name, address), default=None)
 
     def _defaults(self, family: Family) -> tuple[DefaultRoute, ...]:
         return self.routes4 if family == 4 else self.routes6

@@ -46,6 +46,7 @@ class Intent:
                 listens on these or sends from them
     reserved:   net.ipv4.ip_local_reserved_ports as it must be for that; '': as it is
     accept_ra_on: interfaces whose IPv6 default route comes from router advertisements
+    written_on: those of them whose addresses do not, so that no prefix need be taken from there
     steering:   gateway mode; None: the standalone server, whose exit is wan4 and wan6
     pushed:     resolvers that clients are told to use
     local:      on-link networks of this host, closed to clients whose exit is a gateway
@@ -67,6 +68,7 @@ class Intent:
     ports: tuple[int, int]
     reserved: str = ""
     accept_ra_on: tuple[str, ...] = ()
+    written_on: tuple[str, ...] = ()
     steering: Steering | None = None
     pushed: tuple[IPAddress, ...] = ()
     local: tuple[Network, ...] = ()

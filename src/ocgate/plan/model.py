@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ocgate.plan.facts import Network
 from ocgate.plan.routing import Route, Rule
 from ocgate.plan.sysctls import Sysctl
 from ocgate.plan.tunnel_device import TunnelDevice
@@ -85,6 +86,15 @@ class Table:
 
 
 @dataclass(frozen=True)
+class ClientNetworks:
+    """Where only clients are: no route of main leads into `subnets` but by devices whose name
+    begins with `device`."""
+
+    device: str
+    subnets: tuple[Network, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything ocgate wants in the kernel, but for the sessions' elements.
 
@@ -92,6 +102,7 @@ class Plan:
     routing_tables: numbers of routing tables that hold our routes and none of anybody else's.
     tunnel:         the device that the exit role's clients leave by; None in the server role.
     forwards:       every device lets through what comes by it (IPv4), once all else stands.
+    clients:        networks that are nobody else's; None in the exit role, which has no clients.
     """
 
     tables: tuple[Table, ...]
@@ -102,3 +113,4 @@ class Plan:
     routing_tables: tuple[int, ...] = ()
     tunnel: TunnelDevice | None = None
     forwards: bool = False
+    clients: ClientNetworks | None = None

@@ -13,6 +13,10 @@ from ocgate.plan.sysctls import Sysctl, rp_filter_loose
 def needed(intent: Intent) -> Iterator[Sysctl]:
     """In the order in which they are to be set."""
     yield Sysctl("net.ipv4.ip_forward", "1", "clients' packets are forwarded")
+    # Behind it, because the kernel resets this one with it. Of `all` and the device's own both must
+    # be 1 where forwarding is on (Documentation/networking/ip-sysctl, accept_redirects).
+    key = "net.ipv4.conf.all.accept_redirects"
+    yield Sysctl(key, "0", "a neighbour's ICMP redirects move no way of this host's")
     yield REJECTS4_UNLIMITED
     if intent.reserved:
         why = "no socket of this host gets a port of clients' flows"
@@ -25,6 +29,17 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,
         # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.
-        key = f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra"
-        yield Sysctl(key, "2", "keeps this host's IPv6 default route while it forwards")
+        yield from advertised(name, prefixes=name not in intent.written_on)
     yield Sysctl("net.ipv6.conf.all.forwarding", "1", "clients' IPv6 packets are forwarded")
+
+
+def advertised(device: str, *, prefixes: bool, required: bool = True) -> Iterator[Sysctl]:
+    """What keeps a default route that routers advertise on a device, and takes no more from their
+    advertisements than needed. prefixes: this host's own addresses come with them."""
+    at = f"net.ipv6.conf.{device.replace('.', '/')}"
+    why = "keeps this host's IPv6 default route while it forwards"
+    yield Sysctl(f"{at}.accept_ra", "2", why, required=required)
+    none = "an advertisement can't put other networks on this link"
+    yield Sysctl(f"{at}.accept_ra_rt_info_max_plen", "0", none, required=False)
+    if not prefixes:
+        yield Sysctl(f"{at}.accept_ra_pinfo", "0", none, required=False)

@@ -36,7 +36,7 @@ from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.limits import limits
-from ocgate.plan.model import Chain, Hook, NftMap, NftRule, Plan, Table
+from ocgate.plan.model import Chain, ClientNetworks, Hook, NftMap, NftRule, Plan, Table
 from ocgate.plan.needed_sysctls import needed
 from ocgate.plan.reasons import (
     COUNTERS,
@@ -65,21 +65,24 @@ FLAG_TCP_SYN = "tcp flags syn / syn,rst"
 
 def plan(intent: Intent) -> Plan:
     """The kernel state for `intent`; total: there is a plan for every intent."""
+    clients = ClientNetworks(intent.device, tuple(_subnets(intent)))
     if intent.steering is None:
         return Plan(
             tables=(_table(intent), *_limits(intent)),
             routes=tuple(_blackholes(intent)),
             rules=(),
             sysctls=tuple(needed(intent)),
+            clients=clients,
         )
     return Plan(
         # The guard first: no order of transactions shall ever forward what it has not seen.
         tables=(guard(intent, intent.steering), _table(intent), *_limits(intent)),
         routes=(*_blackholes(intent), *steering.routes(intent.steering)),
-        rules=steering.rules(intent.steering, _subnets(intent)),
+        rules=steering.rules(intent.steering, _subnets(intent), intent.prefix6),
         sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),
+        clients=clients,
     )
 
 
@@ -192,6 +195,10 @@ def _input(intent: Intent) -> Chain:
             "the tunnel's addresses answer in the tunnel only",
         )
         for match in _each_subnet(intent, "daddr")
+    ]
+    rules += [
+        NftRule(f"{match} type {kind} {count('redirects')} drop", COUNTERS["redirects"])
+        for match, kind in (("icmp", "redirect"), ("icmpv6", "nd-redirect"))
     ]
     return Chain("input", tuple(rules), Hook("filter", "input", FILTER))
 

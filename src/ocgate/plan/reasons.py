@@ -16,6 +16,7 @@ COUNTERS = {
     "claimed": "from outside a tunnel, with a client's source",
     "input_closed": "from a client to this host, other than ping and the resolver",
     "client_address": "from outside to the server's address in the tunnel",
+    "redirects": "an ICMP redirect: a neighbour's word about where this host shall send",
     "invalid": "of no known flow (conntrack state INVALID)",
     "between_clients": "from one client to another",
     "link_local_destination": "from a client to link-local addresses (cloud metadata)",

@@ -3,7 +3,7 @@
 Pure; the planner's. These are lock 2 and lock 3: they hold with the whole ruleset flushed. In the
 order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GATEWAY_TABLE:
 
-    P-4    to SUBNET lookup main suppress_prefixlength 0    a session's tunnel
+    P-4    to SUBNET lookup main, but by tunnels only       a session's tunnel
     P-3    to SUBNET blackhole                              no such session
     P-2    from SUBNET, no mark, lookup NULL_TABLE          the ruleset is gone: nowhere
     P-1    from SUBNET, no mark, blackhole                  ... also without that table
@@ -14,6 +14,11 @@ order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GAT
     P+4    stray answers of this host, on its own networks: main
     P+5    stray answers of this host blackhole
     P+101  forwarded: blackhole                             where only clients are forwarded
+
+P-4 takes a route of main only if it is as long as a session's own (`suppress_prefixlength`) and leads
+to a device in the group of admitted sessions' tunnels (`suppress_ifgroup` hides those in nobody's
+group): a router advertisement, DHCP or an operator may put the client subnet, or one client's
+address, on another link, where the kernel would look for the client among the neighbours.
 
 The default route of main is thus never asked for a packet of a client whose exit is a gateway
 (where only clients are forwarded: whatever its source), nor for one that is sent to a client. Of
@@ -32,7 +37,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 
-from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE
+from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE, OTHERS_GROUP
 from ocgate.plan.exits import ExitKind, Steering
 from ocgate.plan.facts import Family, Network
 from ocgate.plan.routing import (
@@ -85,22 +90,28 @@ def routes(steering: Steering) -> Iterator[Route]:
     yield Route(_DEFAULT[4], table=NULL_TABLE, device=NULL_DEVICE)
 
 
-def rules(steering: Steering, subnets: Iterable[Network]) -> tuple[Rule, ...]:
-    """All of them, for these client subnets, in the order of their priorities."""
+def rules(steering: Steering, subnets: Iterable[Network], prefix6: int) -> tuple[Rule, ...]:
+    """All of them, for these client subnets, in the order of their priorities. prefix6: bits of the
+    IPv6 network that a session has, as ocserv routes it."""
+    owned: dict[Family, int] = {4: 32, 6: prefix6}
     found = [
-        *(rule for net in subnets for rule in _of_subnet(steering, net)),
+        *(rule for net in subnets for rule in _of_subnet(steering, net, owned[net.version])),
         *(rule for family in FAMILIES for rule in _of_host(steering, family)),
         *(_forwarded(steering) if steering.exclusive else ()),
     ]
     return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
 
 
-def _of_subnet(steering: Steering, net: Network) -> Iterator[Rule]:
+def _of_subnet(steering: Steering, net: Network, owned: int) -> Iterator[Rule]:
     family, base = net.version, steering.priority
-    main = Rule(
-        family, base + TO_CLIENT, table=TABLE_MAIN, destination=net, suppress_prefixlength=0
+    yield Rule(
+        family,
+        base + TO_CLIENT,
+        table=TABLE_MAIN,
+        destination=net,
+        suppress_prefixlength=owned - 1,
+        suppress_ifgroup=OTHERS_GROUP,
     )
-    yield main
     yield Rule(family, base + NO_CLIENT, RuleAction.BLACKHOLE, destination=net)
     unmarked = Rule(family, base + UNMARKED, table=NULL_TABLE, source=net, fwmark=0, mask=MARK_MASK)
     if family == 4:  # IPv6 has no reverse path filter

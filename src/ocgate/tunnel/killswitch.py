@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from ocgate.names import TUNNEL_TABLE
 from ocgate.plan.facts import InterfaceAddress
 from ocgate.plan.model import Plan
+from ocgate.plan.needed_sysctls import advertised
 from ocgate.plan.reasons import REJECTS4_UNLIMITED, REJECTS6_UNLIMITED
 from ocgate.plan.sysctls import Sysctl
 from ocgate.plan.tunnel_device import TunnelDevice
@@ -66,12 +67,10 @@ def _needed(intent: ExitIntent) -> Iterator[Sysctl]:
     yield REJECTS4_UNLIMITED
     yield REJECTS6_UNLIMITED
     if intent.carries(6) and intent.inside(6):
-        for name in sorted(set(intent.uplinks)):
+        for name in intent.advertised_on:
             # A forwarding host ignores router advertisements, and so loses its own default route,
             # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.
-            key = f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra"
-            why = "keeps this host's IPv6 default route while it forwards"
-            yield Sysctl(key, "2", why, required=False)
+            yield from advertised(name, prefixes=True, required=False)
         yield IPV6_FORWARDING
 
 

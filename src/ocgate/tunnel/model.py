@@ -112,6 +112,7 @@ class ExitIntent:
 
     device:       the tunnel's, `tun0` or `wg0`.
     uplinks:      devices of main's default routes, IPv4's and IPv6's; none is fine.
+    advertised_on: those of them whose IPv6 default route comes from router advertisements.
     forward_from: FORWARD_FROM, networks that may use the tunnel.
     local:        networks that are attached to this host, the tunnel's not among them.
     networks:     NETWORK, local networks that this host itself reaches without the tunnel.
@@ -136,6 +137,7 @@ class ExitIntent:
     bootstrap: Bootstrap | None = None
     ipv6: bool = True
     rule_prio: int = TUNNEL_RULE_PRIO
+    advertised_on: tuple[str, ...] = ()
 
     def inside(self, family: Family) -> list[Network]:
         """Networks of one family that may use the tunnel, as nft takes them in a set."""

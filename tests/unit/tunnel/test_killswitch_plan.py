@@ -295,6 +295,9 @@ def test_ipv6_is_forwarded_where_it_is_carried_and_somebody_may_use_it(
     made = plan(replace(UP, forward_from=forward_from, carried=CARRIED6))
     assert (IPV6_FORWARDING in made.sysctls) is expected
     keys = [sysctl.key for sysctl in made.sysctls]
+    assert "net.ipv6.conf.eth0.accept_ra" not in keys  # its default route was written
+    made = plan(replace(UP, forward_from=forward_from, carried=CARRIED6, advertised_on=("eth0",)))
+    keys = [sysctl.key for sysctl in made.sysctls]
     assert ("net.ipv6.conf.eth0.accept_ra" in keys) is expected
 
 
