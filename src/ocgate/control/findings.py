@@ -68,7 +68,8 @@ def _guard(status: Status) -> Iterator[Finding]:
         yield Finding(
             "guard",
             Verdict.WARNING,
-            f"it was changed by others and put right {network['repairs']} times",
+            f"it was changed by others and put right {network['repairs']} times, last: "
+            f"{network['last_repair']}",
             "The log names who did it: `drift repaired … by=`; make that program leave our tables "
             "alone",
         )

@@ -87,6 +87,7 @@ class Gatekeeper:
         self._history = history
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._flows = Flows(table, journal)
+        self._group = TunnelGroup()
 
     async def connect(self, fields: Mapping[str, bytes]) -> str | None:
         """None: admitted, the kernel holds it. Otherwise why not, in one line."""
@@ -255,7 +256,7 @@ class Gatekeeper:
         await self._flows.pass_to(session)
         if self._domain().strict:
             sysctl.require(rp_filter_strict(session.device))
-        self._group.join((session.device,))
+        self._group.join((session.device,))  # what comes for it may be delivered
         drop = [key for old in displaced for key in elements.keys(old)]
         await self._writer.change(put=elements.keys(session), drop=drop)
         for old in displaced:

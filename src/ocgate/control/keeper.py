@@ -93,6 +93,7 @@ class Keeper:
         async with self._busy:
             await self._apply(prepared)
             await self._forget_untranslated()
+            self._note_removed()
 
     async def look(
         self,
@@ -120,6 +121,7 @@ class Keeper:
             _tell_rules_before(old, new)
             if new.plan != old.plan:
                 await self._apply(new)
+                self._note_removed()
                 await self._after_change(old, new)
             else:
                 self._prepared = new
@@ -144,6 +146,10 @@ class Keeper:
         if found and not await self.repairs.make(found, self._again, by=by):
             self.unsettled = True
 
+    def _note_removed(self) -> None:
+        if self._applied is not None:
+            self.repairs.made(self._applied.removed)
+
     async def _again(self) -> None:
         await self._apply(self.prepared)
         await self._forget_untranslated()
@@ -164,8 +170,6 @@ class Keeper:
                 apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
-        if self._applied.removed:
-            log.warning("taken out of client subnets", found="; ".join(self._applied.removed))
         self._prepared = prepared
         self._keep_strays(prepared)
 

@@ -20,10 +20,11 @@ WINDOW = 10.0  # seconds
 
 
 class Repairs:
-    """count: how many succeeded so far."""
+    """count: how many succeeded so far. last: what the latest of them found, '' before one."""
 
     def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
+        self.last = ""
         self._log = log
         self._clock = clock
         self._at: deque[float] = deque(maxlen=PER_WINDOW)
@@ -42,9 +43,18 @@ class Repairs:
         except OcgateError as error:
             self._log.error("drift found, but it can't be repaired", found=said, why=str(error))
             return False
-        self.count += 1
-        self._log.warning("drift repaired", found=said, **({"by": by} if by else {}))
+        self._done(said, by)
         return True
+
+    def made(self, found: Sequence[str]) -> None:
+        """What a new plan has put right on its way."""
+        if found:
+            self._done("; ".join(found))
+
+    def _done(self, said: str, by: str = "") -> None:
+        self.count += 1
+        self.last = said
+        self._log.warning("drift repaired", found=said, **({"by": by} if by else {}))
 
     async def _patience(self) -> None:
         """Wait if the last PER_WINDOW repairs fell within WINDOW."""

@@ -150,6 +150,7 @@ def _network(seen: Observed, *, guard: bool) -> NetworkStatus:
         forwarding6=sysctl.read("net.ipv6.conf.all.forwarding") == "1",
         guard=guard,
         repairs=seen.keeper.repairs.count,
+        last_repair=seen.keeper.repairs.last,
     )
 
 

@@ -33,6 +33,7 @@ class NetworkStatus(TypedDict):
     """wan_if: None while there is no default route. ipv6_mode: `nat66`, `routed`, `rejected`
     (a sink) or `off` (not advertised); ipv6_reason says why. forwarding4/6: the sysctls as the
     kernel has them. guard: whether the kernel holds exactly what was planned when last read.
+    last_repair: what the latest of `repairs` found, '' before one.
     """
 
     wan_if: str | None
@@ -45,6 +46,7 @@ class NetworkStatus(TypedDict):
     forwarding6: bool
     guard: bool
     repairs: int
+    last_repair: str
 
 
 class ExitStatus(TypedDict):

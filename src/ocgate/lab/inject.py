@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from ipaddress import ip_address
 
@@ -32,3 +33,21 @@ def routed(netns: Namespace, *packets: bytes) -> None:
             to = ip_address(packet[16:20] if is_v4 else packet[24:40])
             with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
                 raw.sendto(packet, (str(to), 0))
+
+
+def onto_link(netns: Namespace, device: str, mac: str, *packets: bytes) -> None:
+    """Send IP packets to a neighbour's MAC address on an Ethernet `device`, past routes and
+    firewall and whatever the neighbour table says."""
+    to = bytes.fromhex(mac.replace(":", ""))
+    with netns.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as raw:
+        for packet in packets:
+            ethertype = ETH_IPV4 if packet[0] >> 4 == 4 else ETH_IPV6
+            raw.sendto(packet, (device, ethertype, 0, 0, to))
+
+
+def mac_of(netns: Namespace, device: str) -> str:
+    """The MAC address of a device."""
+    found: list[dict[str, str]] = json.loads(
+        netns.run(["ip", "-j", "link", "show", "dev", device]).stdout
+    )
+    return found[0]["address"]

@@ -6,7 +6,7 @@ Headers by RFC 791, 8200 (section 4), 4861 (sections 4.2, 4.5), 792 (redirect). 
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 from ocgate.lab.packet import build_icmp, build_udp, checksum
 
@@ -76,17 +76,32 @@ def advertisement(source: str, *, prefix: bool = False) -> bytes:
     return _from_on_link(build_icmp(source, "ff02::1", (134, 0), rest))
 
 
+def rogue_advertisement(source: str, *networks: IPv6Network) -> bytes:
+    """What a neighbour sends that wants all: a default route of high preference, each network as
+    on-link with an address to be made in it (RFC 4861), and a route to it (RFC 4191)."""
+    rest = struct.pack("!BBHII", 64, 0x08, 1800, 0, 0)
+    for net in networks:
+        rest += struct.pack("!BBBBIII", 3, 4, net.prefixlen, 0xC0, 86400, 14400, 0)
+        rest += net.network_address.packed
+        rest += struct.pack("!BBBBI", 24, 3, net.prefixlen, 0x08, 1800)
+        rest += net.network_address.packed
+    return _from_on_link(build_icmp(source, "ff02::1", (134, 0), rest))
+
+
 def redirect6(source: str) -> bytes:
     """To all nodes: 2001:db8:51::10 is better reached by the sender."""
     rest = bytes(4) + IPv6Address(source).packed + IPv6Address("2001:db8:51::10").packed
     return _from_on_link(build_icmp(source, "ff02::1", (137, 0), rest))
 
 
-def redirect4(source: str, to: str) -> bytes:
-    """The sender is the better next hop to 198.51.100.10, about a packet that `to` has sent."""
+def redirect4(source: str, to: str, *, router: str = "") -> bytes:
+    """The sender is the better next hop to 198.51.100.10, about a packet that `to` has sent.
+
+    router: whom it claims to be: only the next hop that is in use is believed.
+    """
     inner = build_udp(to, "198.51.100.10", 40000, 7, b"?")
     gateway = bytes(int(part) for part in source.split("."))
-    return build_icmp(source, to, (5, 1), gateway + inner[:28])
+    return build_icmp(router or source, to, (5, 1), gateway + inner[:28])
 
 
 def _from_on_link(packet: bytes) -> bytes:

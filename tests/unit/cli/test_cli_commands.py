@@ -45,6 +45,7 @@ STATUS: dict[str, Any] = {
         "forwarding6": False,
         "guard": True,
         "repairs": 0,
+        "last_repair": "",
     },
     "exits": [
         {

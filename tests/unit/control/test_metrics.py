@@ -55,6 +55,7 @@ STATUS = Status(
         "forwarding6": False,
         "guard": True,
         "repairs": 2,
+        "last_repair": "table ocserv is gone",
     },
     exits=[EXIT],
     session_count=7,

@@ -1,0 +1,250 @@
+"""What others on the gateway's network, or on this host, do to routes and rules of gateway mode.
+
+client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
+                         |                        see ocgate.lab.upstream, t5_chain
+                         +---- neighbour1, a container that is hostile
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from ipaddress import IPv6Network, ip_network
+
+import pytest
+from t3_ground import frozen
+from t5_chain import Chain, LabFactory, chain, goes_on
+
+from ocgate.lab import client as vpn
+from ocgate.lab.addresses import UPSTREAM6
+from ocgate.lab.capture import now
+from ocgate.lab.inject import into_tun, mac_of, onto_link
+from ocgate.lab.odd_packets import redirect4, rogue_advertisement
+from ocgate.lab.packet import build_udp, match
+from ocgate.lab.streams import UdpDownload, new_marker
+from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
+from ocgate.lab.upstream import Upstream
+from ocgate.lab.wait import wait_until
+
+pytestmark = pytest.mark.lab
+
+BOTH = {"VPN_GATEWAY6": str(UPSTREAM6)}
+HOSTILE = Options(upstream=True, neighbours=1)
+ALL_NODES = "33:33:00:00:00:01"
+ROGUE = "fe80::bad"
+
+
+# --- router advertisements ------------------------------------------------------------------------
+
+
+def heeding(built: Lab, _: Upstream) -> None:
+    """gw's eth0 as a kernel has it: advertisements are heeded as long as it does not forward."""
+    for key in ("accept_ra", "autoconf"):
+        built.gw.netns.sysctl(f"net/ipv6/conf/eth0/{key}", 1)
+
+
+def subnet6(g: Chain) -> IPv6Network:
+    net = ip_network(g.gateway.status()["network"]["subnets6"][0])
+    assert isinstance(net, IPv6Network)
+    return net
+
+
+def advertise(g: Chain) -> None:
+    """One advertisement that wants all: default route, the client network, one client's address;
+    returns when gw's interface has had it."""
+    net, since = subnet6(g), now()
+    packet = rogue_advertisement(ROGUE, net, IPv6Network((net.network_address + 0x77, 128)))
+    onto_link(g.lab.neighbours[0].netns, "eth0", ALL_NODES, packet)
+    seen = match(src=ROGUE, kind=(134, 0))
+    g.wan.wait_for(seen, "the neighbour's advertisement", since=since)
+
+
+def believed(g: Chain) -> str:
+    """What gw's kernel has taken from it: routes to anybody, routes and addresses of clients."""
+    netns, inside = g.gateway.netns, str(subnet6(g).network_address).rstrip(":")
+    text = netns.run(["ip", "-6", "route", "show", "dev", "eth0"]).stdout
+    text += netns.run(["ip", "-6", "-o", "addr", "show", "dev", "eth0"]).stdout
+    return "\n".join(line for line in text.splitlines() if inside in line or "proto ra" in line)
+
+
+def test_a_rogue_router_advertisement_is_not_heeded(lab: LabFactory) -> None:
+    """The default route was written, so that nobody's advertisement is: no route, no address, no
+    exit down, no flow cut."""
+    g = chain(lab, HOSTILE, environ=BOTH, before=heeding)
+    g.wait_up(6)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    before, since = believed(g), now()
+    with UdpDownload(client.netns, SERVICE6, rate=500, count=5000) as download:
+        download.wait_for(50)
+        for _ in range(5):
+            advertise(g)
+            goes_on(download)
+            assert believed(g) == before == ""
+    assert [exit["state"] for exit in g.exits().values()] == ["up", "up"]
+    assert [exit["transitions"] for exit in g.exits().values()] == [0, 0]
+    g.assert_nothing_by_isp(since)
+
+
+def test_a_rogue_router_advertisement_that_is_heeded_is_repaired_and_told(lab: LabFactory) -> None:
+    """Where somebody has set accept_ra=2: what it puts into the client network is gone within a
+    reconcile pass, the log says what it was, no exit goes down and nothing leaks. The control:
+    with the control plane frozen the kernel believes it."""
+    g = chain(lab, HOSTILE, environ=BOTH, before=heeding)
+    g.wait_up(6)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    g.gateway.netns.sysctl("net/ipv6/conf/eth0/accept_ra", 2)
+    net, since = str(subnet6(g)), now()
+
+    def in_subnet() -> list[str]:
+        inside = str(subnet6(g).network_address).rstrip(":")
+        return [line for line in believed(g).splitlines() if inside in line]
+
+    repairs = g.gateway.status()["network"]["repairs"]
+    with UdpDownload(client.netns, SERVICE6, rate=500, count=8000) as download:
+        download.wait_for(50)
+        netns, packet = g.lab.neighbours[0].netns, rogue_advertisement(ROGUE, subnet6(g))
+        with frozen(g.gateway):
+            onto_link(netns, "eth0", ALL_NODES, packet)
+            wait_until(lambda: net in _routes(g), 5.0, "the kernel to believe it")
+        wait_until(lambda: not in_subnet(), 5.0, "the repair")
+        for _ in range(3):
+            advertise(g)
+            wait_until(lambda: not in_subnet(), 5.0, "the repair")
+        goes_on(download)
+    assert f"route {net} dev eth0 proto kernel lies in a client subnet" in g.gateway.output
+    assert re.search(r"address \S+ on eth0 lies in a client subnet", g.gateway.output)
+    status = g.gateway.status()["network"]
+    assert status["repairs"] > repairs
+    assert "lies in a client subnet" in status["last_repair"]
+    assert [exit["state"] for exit in g.exits().values()] == ["up", "up"]
+    assert [exit["transitions"] for exit in g.exits().values()] == [0, 0]
+    g.assert_nothing_by_isp(since)
+
+
+def _routes(g: Chain) -> str:
+    return g.gateway.netns.run(["ip", "-6", "route", "show", "dev", "eth0"]).stdout
+
+
+# --- policy rules of other programs -----------------------------------------------------------------
+
+# Of the block from 996 to 1101: each place where a rule of ours stands, and some between.
+PLACES = (990, *range(996, 1007), 1050, 1100, 1101)
+
+
+def late(g: Chain, marker: bytes) -> None:
+    """A packet of a client's flow that gw has forgotten, by the upstream; one of the client's."""
+    gw = g.lab.gw
+    onto_link(
+        g.upstream.netns,
+        "eth0",
+        mac_of(gw.netns, "eth0"),
+        build_udp(SERVICE, gw.address, 9, 20000, marker),
+    )
+
+
+def settled(g: Chain, priority: int) -> bool:
+    """Whether all rules of ours stand before that priority."""
+    rules = g.gateway.netns.run(["ip", "rule"]).stdout.splitlines()
+    ours = [int(line.split(":")[0]) for line in rules if "proto 143" in line]
+    return bool(ours) and max(ours) < priority
+
+
+def test_a_rule_of_another_program_steers_nothing_wherever_it_is_put(lab: LabFactory) -> None:
+    """`from OWN_ADDRESS lookup 77` before or among ours while ocgate runs: ours move before it, and
+    it is named. Then, ruleset flushed and control frozen: nothing of a client and no answer about
+    its flows by the ISP. The control: put there when control is frozen already, they go."""
+    g = chain(lab)
+    netns, own = g.gateway.netns, g.lab.gw.address
+    client = g.connect(0)
+    source = client.address
+    assert source is not None
+    g.prove_leaks_are_seen(client)
+    netns.ip(f"route add default via {g.lab.gw.next_hop} dev eth0 table 77")
+    foreign = f"from {own} lookup 77"
+
+    def attacked(since: float) -> None:
+        netns.nft("flush ruleset")
+        marker = new_marker()
+        late(g, marker)
+        into_tun(client.netns, vpn.TUN, build_udp(source, SERVICE, 4000, 9, marker))
+        g.wan.wait_for(match(marker=marker, dst=own), "the late packet", since=since)
+
+    with frozen(g.gateway):
+        since = now()
+        netns.ip(f"rule add pref 1003 {foreign}")
+        attacked(since)
+        g.uplink.prove_sees(match(kind=(3, 3), dst=SERVICE), "gw's own answer", since=since)
+    netns.ip("rule del pref 1003")
+    g.wait_guarded()
+    for place in PLACES:
+        netns.ip(f"rule add pref {place} {foreign}")
+        wait_until(lambda place=place: settled(g, place), 10.0, f"ours before {place}")
+        reasons = "\n".join(g.gateway.status()["reasons"])
+        assert f"`{place}: from {own}/32 lookup 77`" in reasons
+        assert f"VPN_GATEWAY_RULE_PRIO to {place - 102} or less" in reasons
+        with frozen(g.gateway):
+            since = now()
+            attacked(since)
+            g.assert_nothing_by_isp(since)
+        netns.ip(f"rule del pref {place}")
+        wait_until(lambda: not g.gateway.status()["reasons"], 10.0, "all to be as it was")
+    assert not settled(g, 1000)
+
+
+def test_without_room_before_a_rule_of_another_program_clients_are_rejected(
+    lab: LabFactory,
+) -> None:
+    """A rule at 5: the family of that rule is closed and says why, until the rule is gone."""
+    g = chain(lab)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    since = now()
+    g.gateway.netns.ip("rule add pref 5 from 172.28.0.10 lookup 77")
+    closed = g.blocked().get("exit_closed", 0)
+
+    def rejected() -> bool:
+        into_tun(client.netns, vpn.TUN, build_udp(client.address, SERVICE, 4000, 9, b"?"))
+        return g.blocked()["exit_closed"] > closed
+
+    wait_until(rejected, 5.0, "clients to be rejected")
+    assert "`5: from 172.28.0.10/32 lookup 77`" in "\n".join(g.gateway.status()["reasons"])
+    g.gateway.netns.ip("rule del pref 5")
+    g.wait_guarded()
+    g.settle(client)
+    g.assert_nothing_by_isp(since)
+
+
+# --- redirects --------------------------------------------------------------------------------------
+
+
+def test_a_forged_redirect_moves_no_way_of_this_host(lab: LabFactory) -> None:
+    """A neighbour that says, as the router, that it is the better way to where a socket of this
+    host just talks to. The control: without what refuses it the kernel believes it."""
+    g = chain(lab, HOSTILE)
+    gw, neighbour = g.lab.gw, g.lab.neighbours[0]
+    netns, mac = gw.netns, mac_of(gw.netns, "eth0")
+    assert netns.sysctl("net/ipv4/conf/all/accept_redirects") == "0"
+
+    def redirected() -> bool:
+        netns.ip("route flush cache")
+        with netns.entered():
+            talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with talk:  # as the forged one quotes it
+            talk.bind((str(gw.address), 40000))
+            talk.connect((str(SERVICE), 7))
+            forged = redirect4(str(neighbour.address), str(gw.address), router=str(gw.next_hop))
+            for _ in range(3):
+                onto_link(neighbour.netns, "eth0", mac, forged)
+            late(g, new_marker())
+        return "cache <redirected>" in netns.run(["ip", "route", "get", str(SERVICE)]).stdout
+
+    assert not redirected()
+    with frozen(g.gateway):
+        netns.nft("flush ruleset")
+        assert not redirected()  # by the sysctl alone
+        netns.sysctl("net/ipv4/conf/all/accept_redirects", 1)
+        netns.sysctl("net/ipv4/conf/eth0/accept_redirects", 1)
+        assert redirected()
+        netns.ip("route flush cache")
