@@ -129,8 +129,8 @@ def _routes(g: Chain) -> str:
 
 # --- policy rules of other programs -----------------------------------------------------------------
 
-# Of the block from 996 to 1101: each place where a rule of ours stands, and some between.
-PLACES = (990, *range(996, 1007), 1050, 1100, 1101)
+# Before the block from 996 to 1101, among its rules, and between the last two of them.
+PLACES = (990, 996, 998, 1000, 1002, 1003, 1005, 1006, 1101)
 
 
 def late(g: Chain, marker: bytes) -> None:
@@ -176,7 +176,7 @@ def test_a_rule_of_another_program_steers_nothing_wherever_it_is_put(lab: LabFac
         netns.ip(f"rule add pref 1003 {foreign}")
         attacked(since)
         g.uplink.prove_sees(match(kind=(3, 3), dst=SERVICE), "gw's own answer", since=since)
-    netns.ip("rule del pref 1003")
+    netns.ip(f"rule del pref 1003 {foreign}")  # and not ours of that priority
     g.wait_guarded()
     for place in PLACES:
         netns.ip(f"rule add pref {place} {foreign}")
@@ -188,7 +188,7 @@ def test_a_rule_of_another_program_steers_nothing_wherever_it_is_put(lab: LabFac
             since = now()
             attacked(since)
             g.assert_nothing_by_isp(since)
-        netns.ip(f"rule del pref {place}")
+        netns.ip(f"rule del pref {place} {foreign}")
         wait_until(lambda: not g.gateway.status()["reasons"], 10.0, "all to be as it was")
     assert not settled(g, 1000)
 
