@@ -97,7 +97,7 @@ class Gate:
         with contextlib.suppress(BlockingIOError):
             while True:
                 found.append(os.read(self.tuns[device], 2000))
-        return [packet for packet in found if b"\xff\x02" != packet[24:26]]
+        return [packet for packet in found if packet[24:26] != b"\xff\x02"]
 
     def counted(self, reason: str) -> int:
         return counters(self.nft)[reason][0]

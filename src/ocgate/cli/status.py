@@ -117,8 +117,17 @@ def _network_rows(found: Status) -> list[tuple[str, str]]:
         ("Client subnets", ", ".join([*network["subnets4"], *network["subnets6"]])),
         ("IPv6", f"{network['ipv6_mode']}: {network['ipv6_reason']}"),
         ("Forwarding", ", ".join(f"{name} {'on' if on else 'off'}" for name, on in families)),
+        ("Flows", _flows(found)),
         ("Guard", ("in place" if network["guard"] else "NOT IN PLACE") + repairs),
     ]
+
+
+def _flows(found: Status) -> str:
+    flows, limited = found["flows"], [s["user"] for s in found["sessions"] if s["limited"]]
+    most = f" of {flows['most']}" if flows["most"] else ""
+    limit = f", at most {flows['per_session']} a session" if flows["per_session"] else ""
+    refused = f"; REFUSED lately: {', '.join(map(printable, limited))}" if limited else ""
+    return f"{flows['entries']}{most}{limit}{refused}"
 
 
 def _exits(exits: Sequence[ExitStatus], now: datetime) -> Table:

@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from ocgate.control.status_schema import CertificateStatus, ExitStatus, Status
+from ocgate.control.status_schema import CertificateStatus, ExitStatus, FlowsStatus, Status
+
+# Of connection tracking or of translated ports: what is left is a few seconds of a busy server.
+NEARLY_ALL = 0.9
 
 # certbot renews a month before the end: two weeks are left when that has failed for two.
 EXPIRES_SOON = timedelta(days=14)
@@ -47,6 +50,7 @@ def of_status(status: Status, *, now: datetime) -> Iterator[Finding]:
     yield from _server(status)
     yield from _guard(status)
     yield from (_exit(found) for found in status["exits"])
+    yield from _flows(status)
     yield from _certificates(status, now)
     yield from _history(status)
 
@@ -79,6 +83,26 @@ def _guard(status: Status) -> Iterator[Finding]:
     if not network["forwarding4"]:
         remedy = "docker run --sysctl net.ipv4.ip_forward=1"
         yield Finding("network", Verdict.ERROR, "IPv4 is not forwarded", remedy)
+
+
+def _flows(status: Status) -> Iterator[Finding]:
+    flows = status["flows"]
+    if flows["most"] and flows["entries"] >= NEARLY_ALL * flows["most"]:
+        words = f"{flows['entries']} of {flows['most']} entries are in use: new flows soon fail"
+        remedy = "Lower OCGATE_SESSION_FLOWS, or raise net.netfilter.nf_conntrack_max on the host"
+        yield Finding("connection tracking", Verdict.WARNING, words, remedy)
+    if flows["ports_used"] is not None and flows["ports_used"] >= NEARLY_ALL * flows["ports"]:
+        words = f"{flows['ports_used']} of {flows['ports']} are in use towards {flows['busiest']}"
+        remedy = "Lower OCGATE_SESSION_FLOWS; or give clients a resolver on this host, if it is one"
+        yield Finding("translated ports", Verdict.WARNING, words, remedy)
+    users = dict.fromkeys(s["user"] for s in status["sessions"] if s["limited"])
+    if users:
+        words = f"{', '.join(users)}: flows were refused by OCGATE_SESSION_FLOWS ({_limit(flows)})"
+        yield Finding("limits of flows", Verdict.NOTE, words)
+
+
+def _limit(flows: FlowsStatus) -> str:
+    return f"{flows['per_session']} a session"
 
 
 def _exit(found: ExitStatus) -> Finding:

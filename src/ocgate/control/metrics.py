@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ocgate.control.status_schema import BlockedStatus, ExitStatus, Status
+from ocgate.control.status_schema import BlockedStatus, ExitStatus, FlowsStatus, Status
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -53,8 +53,24 @@ def _families(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("ocgate_guard_intact", intact, value=float(network["guard"]))
     yield repairs(network["repairs"])
     yield from _exits([found for found in status["exits"] if found["state"] in _WATCHED])
+    yield from _flows(status["flows"])
     yield from _upkeep(status)
     yield from blocked(status["blocked"])
+
+
+def _flows(flows: FlowsStatus) -> Iterator[Metric]:
+    """What all sessions share."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    words = "Entries of connection tracking."
+    yield GaugeMetricFamily("ocgate_conntrack_entries", words, value=flows["entries"])
+    words = "How many entries connection tracking may have."
+    yield GaugeMetricFamily("ocgate_conntrack_entries_limit", words, value=flows["most"])
+    words = "Translated ports that clients' flows towards one destination share."
+    yield GaugeMetricFamily("ocgate_destination_ports", words, value=flows["ports"])
+    words = "Of these, used by the destination with the most; 0 while it can't be 9 in 10."
+    used = flows["ports_used"] or 0
+    yield GaugeMetricFamily("ocgate_destination_ports_used", words, value=used)
 
 
 def _upkeep(status: Status) -> Iterator[Metric]:

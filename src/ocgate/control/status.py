@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__
-from ocgate.control import certificates, placement
+from ocgate.control import certificates, flow_usage, placement
 from ocgate.control.cert_watch import CertWatch
 from ocgate.control.figures import blocked, counted, iso
 from ocgate.control.health_egress import Egress
@@ -26,7 +26,7 @@ from ocgate.control.status_schema import (
     Status,
 )
 from ocgate.errors import OcgateError
-from ocgate.kernel import process, sysctl
+from ocgate.kernel import apply, process, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.server import dryrun, services
@@ -59,6 +59,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
     each, which is a second of work at some 10,000."""
     drift = await seen.keeper.drift()
     reasons = await _reasons(seen, drift)
+    limited = await asyncio.to_thread(apply.limited, seen.nft)
     return Status(
         schema=SCHEMA,
         at=iso(time.time()),
@@ -67,8 +68,9 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         server=await asyncio.to_thread(_server, seen),
         network=_network(seen, guard=not drift),
         exits=seen.exits(),
+        flows=await asyncio.to_thread(flow_usage.collect, seen.keeper.prepared),
         session_count=len(seen.table),
-        sessions=[_session(session) for session in seen.table] if listing else [],
+        sessions=[_session(session, limited) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(blocked, seen.nft, ALL_COUNTERS),
         certificates=await asyncio.to_thread(
             certificates.statuses, seen.keeper.prepared.sources, seen.run_dir
@@ -154,7 +156,7 @@ def _network(seen: Observed, *, guard: bool) -> NetworkStatus:
     )
 
 
-def _session(session: Session) -> SessionStatus:
+def _session(session: Session, limited: Container[str]) -> SessionStatus:
     return SessionStatus(
         worker=session.worker,
         user=plain(session.user),
@@ -166,4 +168,5 @@ def _session(session: Session) -> SessionStatus:
         since=iso(session.connected_at),
         bytes_in=counted(session.device, "rx_bytes"),
         bytes_out=counted(session.device, "tx_bytes"),
+        limited=session.device in limited,
     )

@@ -71,9 +71,26 @@ class ExitStatus(TypedDict):
     transitions: int
 
 
+class FlowsStatus(TypedDict):
+    """What all sessions share. entries: of this network namespace's connection tracking; most: how
+    many it may have (0: unknown). per_session: OCGATE_SESSION_FLOWS as in force, 0 without a
+    limit. ports: how many clients' flows towards one destination can be translated to. ports_used:
+    of these by the destination that has the most, or None while so few flows exist that it can't
+    be 9 in 10; busiest: that destination, `ADDRESS PROTOCOL PORT`, or ''.
+    """
+
+    entries: int
+    most: int
+    per_session: int
+    ports: int
+    ports_used: int | None
+    busiest: str
+
+
 class SessionStatus(TypedDict):
     """worker: pid of its ocserv worker. device: its tun. address4/6: its own, None without that
     family. peer: where the client comes from. bytes_in: from the client, bytes_out: to it.
+    limited: a flow of it was refused by a limit within the last five minutes.
     """
 
     worker: int
@@ -86,6 +103,7 @@ class SessionStatus(TypedDict):
     since: str
     bytes_in: int
     bytes_out: int
+    limited: bool
 
 
 class BlockedStatus(TypedDict):
@@ -139,6 +157,7 @@ class Status(TypedDict):
     server: ServerStatus
     network: NetworkStatus
     exits: list[ExitStatus]
+    flows: FlowsStatus
     session_count: int
     sessions: list[SessionStatus]
     blocked: list[BlockedStatus]

@@ -34,6 +34,7 @@ from ocgate.plan.fingerprint import (
     stale_counters,
     stale_sets,
 )
+from ocgate.plan.limits import LIMITED
 from ocgate.plan.model import Plan, Table
 
 SERVER_TABLES = (NFT_TABLE, NFT_TABLE_GATEWAY, NFT_TABLE_LIMITS, NFT_TABLE_CLOSING)
@@ -148,6 +149,15 @@ def counters(nft: Nft) -> dict[str, tuple[int, int]]:
                 packets, size = found.get(counter["name"], (0, 0))
                 found[counter["name"]] = (packets + counter["packets"], size + counter["bytes"])
     return found
+
+
+def limited(nft: Nft) -> frozenset[str]:
+    """Devices of sessions that met a limit of flows lately."""
+    if NFT_TABLE_LIMITS not in _own_tables(nft):
+        return frozenset()
+    items = nft.list_json(f"list set {NFT_FAMILY} {NFT_TABLE_LIMITS} {LIMITED}")["nftables"]
+    found = [element for item in items for element in item.get("set", {}).get("elem", ())]
+    return frozenset(str(element["elem"]["val"]) for element in found)
 
 
 def _listed(nft: Nft, what: str, table: str, *, terse: bool = False) -> dict[str, Any] | None:

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Container, Iterable
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator
 from enum import IntEnum
+from ipaddress import ip_address
 
 from ocgate.errors import KernelRefused, MissingRequirement
-from ocgate.kernel import netlink
+from ocgate.kernel import netlink, sysctl
 from ocgate.kernel.netlink import Message, Netlink, NetlinkError, attribute, attributes, nested
 from ocgate.plan.facts import Address, Network
 
@@ -29,7 +31,9 @@ from ocgate.plan.facts import Address, Network
 _GET, _DELETE, _GET_STATS = 1 << 8 | 1, 1 << 8 | 2, 1 << 8 | 5
 _NFGENMSG = struct.Struct("=BBH")  # family, version, res_id
 _AF_UNSPEC, _AF = 0, {4: 2, 6: 10}
-_TUPLE_IP = 1
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_PROTO_NUM, _PROTO_DST_PORT = 1, 3
+_WITH_PORTS = {6: "tcp", 17: "udp"}
 _IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
 _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 8, 12, 18, 21, 25
 _FILTER_ORIG, _FILTER_REPLY = 1, 2
@@ -93,6 +97,44 @@ def delete_untranslated(networks: Iterable[Network]) -> int:
         return sum(_delete_within(door, network, translated=False) for network in networks)
 
 
+def usage() -> tuple[int, int]:
+    """(entries of this network namespace, how many it may have); 0 where the kernel has none."""
+    found = (sysctl.read(f"net.netfilter.nf_conntrack_{what}") for what in ("count", "max"))
+    entries, most = (int(text) if text is not None and text.isdigit() else 0 for text in found)
+    return entries, most
+
+
+def busiest(networks: Iterable[Network]) -> tuple[str, int]:
+    """The destination (`ADDRESS PROTOCOL PORT`) that most TCP or UDP flows of client addresses
+    within `networks` have, and how many; ("", 0) where there are none.
+
+    Reads every entry of these families: 0.3 s at 20,000. Raises as `delete_of_clients` does.
+    """
+    found: Counter[tuple[int, bytes, int, bytes]] = Counter()
+    with Netlink(netlink.NETFILTER) as door:
+        for network in networks:
+            holding = network.network_address.packed[: network.prefixlen // 8]
+            chosen = range(int(network.network_address), int(network.broadcast_address) + 1)
+            for message in _dumped(door, network.version, holding=holding):
+                entry = attributes(message.payload, _NFGENMSG.size)
+                if _source(entry, _Side.ORIGINAL, network.version) in chosen:
+                    found.update(_destinations(entry, network.version))
+    for (_, address, protocol, port), flows in found.most_common(1):
+        at = f"{ip_address(address)} {_WITH_PORTS[protocol]} {int.from_bytes(port, 'big')}"
+        return at, flows
+    return "", 0
+
+
+def _destinations(entry: _Entry, version: int) -> Iterator[tuple[int, bytes, int, bytes]]:
+    """(version, address, protocol, port) of one entry; none where it has no ports."""
+    parts = attributes(entry[_Side.ORIGINAL])
+    transport = attributes(parts[_TUPLE_PROTO])
+    protocol = transport[_PROTO_NUM][0]
+    if protocol in _WITH_PORTS:
+        address = bytes(attributes(parts[_TUPLE_IP])[_IP_DST[version]])
+        yield version, address, protocol, bytes(transport[_PROTO_DST_PORT])
+
+
 def delete_marked(mark: int, mask: int) -> int:
     """Delete all entries whose ct mark is `mark` within `mask`; counted as `delete_of_clients`."""
     conditions = attribute(_MARK, struct.pack(">I", mark)) + attribute(
@@ -137,10 +179,7 @@ def _delete_found(
     holding: bytes = b"",
 ) -> int:
     """Dump by a condition, delete what is chosen, entry by entry; how many there were."""
-    try:
-        found = door.dump(_GET, _header(version) + condition, holding=holding)
-    except NetlinkError as refused:
-        raise _refusal(refused) from refused
+    found = _dumped(door, version, condition, holding)
     entries = (attributes(message.payload, _NFGENMSG.size) for message in found)
     requests = [(_DELETE, 0, _exactly(e, version)) for e in entries if chosen(e, version)]
     results = door.batch(requests)
@@ -148,6 +187,15 @@ def _delete_found(
     if failed:
         raise _refusal(NetlinkError(failed[0], ""))
     return results.count(0)
+
+
+def _dumped(
+    door: Netlink, version: int, condition: bytes = b"", holding: bytes = b""
+) -> list[Message]:
+    try:
+        return door.dump(_GET, _header(version) + condition, holding=holding)
+    except NetlinkError as refused:
+        raise _refusal(refused) from refused
 
 
 def _is_of(members: Container[int]) -> _Choice:

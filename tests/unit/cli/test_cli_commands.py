@@ -73,6 +73,14 @@ STATUS: dict[str, Any] = {
             "transitions": 0,
         },
     ],
+    "flows": {
+        "entries": 1234,
+        "most": 262144,
+        "per_session": 4096,
+        "ports": 22528,
+        "ports_used": None,
+        "busiest": "",
+    },
     "session_count": 1,
     "sessions": [
         {
@@ -86,6 +94,7 @@ STATUS: dict[str, Any] = {
             "since": "2026-03-01T11:00:00Z",
             "bytes_in": 1536,
             "bytes_out": 3 * 1024**3,
+            "limited": True,
         }
     ],
     "blocked": [

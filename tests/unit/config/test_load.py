@@ -370,6 +370,7 @@ _WRITTEN = {
     "WAN_IF": ("eth7", '"eth7"'),
     "VPN_IF": ("tun+", "'tun+'"),
     "MSS": ("1400", "1_400"),
+    "OCGATE_SESSION_FLOWS": ("8192", "8_192"),
     "IPV6_FORWARD": ("yes", "true"),
     "IPV6_NAT": ("auto", '"AUTO"'),
     "IPV6_SUBNET": ("fd00:1::/64", '"fd00:1::/64"'),

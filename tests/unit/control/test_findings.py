@@ -28,7 +28,10 @@ SOUND: dict[str, Any] = {
         {"exit": "default", "family": 4, "gateway": "nl", "address": "172.28.0.2", "state": "up",
          "why": "1.1.1.1:443 answered"},
     ],
+    "flows": {"entries": 899, "most": 1000, "per_session": 250, "ports": 800, "ports_used": 719,
+              "busiest": "198.51.100.53 udp 53"},
     "session_count": 2,
+    "sessions": [],
     "certificates": [
         {"vhost": "default", "file": "c.pem", "names": ["*.example.org"], "since": None,
          "not_after": iso(NOW + timedelta(days=60))},
@@ -52,6 +55,8 @@ TROUBLES: dict[str, tuple[tuple[str, ...], object, Verdict, str]] = {
     "reason": (("reasons",), ["ocserv does not run"], Verdict.ERROR, "ocserv does not run"),
     "repairs": (("network", "repairs"), 3, Verdict.WARNING, "put right 3 times"),
     "no route": (("network", "wan_if"), None, Verdict.WARNING, "no default route"),
+    "conntrack": (("flows", "entries"), 900, Verdict.WARNING, "900 of 1000 entries"),
+    "ports": (("flows", "ports_used"), 720, Verdict.WARNING, "towards 198.51.100.53 udp 53"),
     "forwarding": (("network", "forwarding4"), False, Verdict.ERROR, "not forwarded"),
     "certificate soon": (
         ("certificates", "0", "not_after"),
@@ -95,3 +100,12 @@ def test_a_gateway_without_an_address_is_a_matter_of_its_name() -> None:
     status["exits"][0] |= {"state": "down", "address": None, "why": "its name has not resolved"}
     (finding,) = [f for f in of_status(cast(Status, status), now=NOW) if f.to_do]
     assert finding.remedy.startswith("Correct the gateway's name")
+
+
+def test_whom_a_limit_of_flows_refused_is_named_and_nothing_is_to_do() -> None:
+    status = copy.deepcopy(SOUND)
+    status["sessions"] = [{"user": "alice", "limited": True}, {"user": "bob", "limited": False}]
+    found = [f for f in of_status(cast(Status, status), now=NOW) if f.check == "limits of flows"]
+    assert [(f.verdict, f.to_do) for f in found] == [(Verdict.NOTE, False)]
+    assert "alice" in found[0].says
+    assert "bob" not in found[0].says

@@ -58,6 +58,14 @@ STATUS = Status(
         "last_repair": "table ocserv is gone",
     },
     exits=[EXIT],
+    flows={
+        "entries": 900,
+        "most": 1000,
+        "per_session": 250,
+        "ports": 4535,
+        "ports_used": 4100,
+        "busiest": "198.51.100.53 udp 53",
+    },
     session_count=7,
     sessions=[
         SessionStatus(
@@ -71,6 +79,7 @@ STATUS = Status(
             since="2026-03-01T11:00:00Z",
             bytes_in=1,
             bytes_out=2,
+            limited=False,
         )
     ],
     blocked=[BlockedStatus(reason="spoofed_source", packets=12, bytes=700, explanation="x")],
@@ -100,6 +109,10 @@ def test_every_figure_is_the_status_documents() -> None:
         "ocgate_healthy": 1,
         "ocgate_sessions": 7,
         "ocgate_guard_intact": 1,
+        "ocgate_conntrack_entries": 900,
+        "ocgate_conntrack_entries_limit": 1000,
+        "ocgate_destination_ports": 4535,
+        "ocgate_destination_ports_used": 4100,
         "ocgate_repairs_total": 2,
         f"ocgate_exit_up{default4}": 1,
         f"ocgate_exit_since_seconds{default4}": 1772323200,
