@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from ocgate.sessions.protocol import Request, encode_request
 
 # A reload may wait for `ocserv -t`, the probe and a transaction; all others answer in milliseconds.
 TIMEOUT = 30.0  # seconds
+QUEUE_POLL = 0.05  # seconds between two attempts to get into the socket's queue
 
 
 def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({})) -> bytes:
@@ -23,7 +25,7 @@ def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(TIMEOUT)
-            connection.connect(str(path))
+            _connect(connection, path)
             connection.sendall(encode_request(Request(verb, said)))
             return _all(connection)
     except OSError as error:
@@ -31,6 +33,18 @@ def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({
             f"The control plane does not answer at {path}: {error.strerror or error}",
             hint="Is `ocgate run` running, and are you root?",
         ) from None
+
+
+def _connect(connection: socket.socket, path: Path) -> None:
+    """With a time limit a full queue is an error at once (EAGAIN), and not waited for."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return connection.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(QUEUE_POLL)
 
 
 def _all(connection: socket.socket) -> bytes:

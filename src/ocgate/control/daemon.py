@@ -26,29 +26,30 @@ from ocgate.control.cert_watch import CertWatch
 from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import Doorway
 from ocgate.control.effective import EffectiveConf, needs_restart
-from ocgate.control.egress import EgressWatch, probed
+from ocgate.control.egress import EgressWatch, keep_egress, probed
 from ocgate.control.exit_record import read_exits
 from ocgate.control.exit_watch import ExitWatch
 from ocgate.control.gatekeeper import Domain, Gatekeeper, left_out
 from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
+from ocgate.control.pid_file import keep_pid
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
 from ocgate.control.sources import (
     Sources,
     read_egress,
     read_snapshot,
     reread,
-    write_egress,
-    write_snapshot,
+    stage_snapshot,
 )
+from ocgate.control.wants import LACKS, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
+from ocgate.kernel import process
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.tunnel_group import TunnelGroup
 from ocgate.kernel.watch import Topic, Watch
-from ocgate.names import CONTROL_PID, CONTROL_SOCKET
-from ocgate.own_files import write
+from ocgate.names import CONTROL_SOCKET
 from ocgate.plan.exits import Exits
 from ocgate.plan.facts import Facts
 from ocgate.server import services
@@ -70,7 +71,7 @@ class Control:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.started_at = time.time()
+        self.started_at, self._began = time.time(), time.monotonic()
         self.nft = Nft()
         self.table = SessionTable()
         self.snapshot = read_snapshot(run_dir)
@@ -95,6 +96,7 @@ class Control:
             self.history,
             self.certificates,
             self.exits.statuses,
+            self._wants,
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "connect": self._connect,
@@ -108,6 +110,8 @@ class Control:
         }
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
         self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
+        self._unreachable = Complaints(log, "the server can't be started, or its hooks not heard")
+        self._watching = Complaints(log, "what goes on beside the guard stands still")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
     async def serve(self) -> None:
@@ -115,6 +119,7 @@ class Control:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await start_threads()
         # Listens before the first observation, so that nothing falls between the two.
         watch = Watch(session_prefix=self.snapshot.synced.device, is_own=self.nft.is_own)
         async with asyncio.TaskGroup() as tasks:
@@ -122,11 +127,12 @@ class Control:
             running = [
                 tasks.create_task(job)
                 for job in (
+                    self._receive(),
                     self._follow(watch),
-                    self.egress.run(),
+                    lasting(self.egress.run, self._watching),
                     self.exits.run(),
-                    self.history.run(),
-                    self.certificates.run(),
+                    lasting(self.history.run, self._watching),
+                    lasting(self.certificates.run, self._watching),
                     self._unprompted(),
                     self._regroup(),
                 )
@@ -143,11 +149,27 @@ class Control:
             self.gatekeeper.adopt(session)
         keeper = self.keeper
         await keeper.start(await self._prepared(self.snapshot, keeper.egress, keeper.exits))
-        await self.doorway.open()
-        write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
-        seconds = round(time.time() - self.started_at, 3)
+
+    async def _receive(self) -> None:
+        """Open the socket, have ocserv started, and keep the socket where hooks find it."""
+        started = False
+        while True:
+            try:
+                if not self.doorway.is_there:
+                    await self.doorway.open()
+                    self._ready()
+                if not started:
+                    await asyncio.to_thread(services.start_ocserv, self.run_dir)
+                    started = True
+                self._unreachable.over()
+            except (OcgateError, *LACKS) as error:
+                self._unreachable.tell(words(error))
+            await asyncio.sleep(UNSETTLED_LOOK)
+
+    def _ready(self) -> None:
+        keep_pid(self.run_dir)
+        seconds = round(time.monotonic() - self._began, 3)
         log.info("control plane ready", sessions=len(self.table), seconds=seconds)
-        await asyncio.to_thread(services.start_ocserv, self.run_dir)
 
     async def _prepared(self, sources: Sources, egress: Egress, exits: Exits) -> Prepared:
         strays = self.keeper.strays
@@ -155,10 +177,13 @@ class Control:
 
     async def _follow(self, watch: Watch) -> None:
         async for look in watch:
-            if look.overflow:
-                await self.gatekeeper.sweep()
-            for device in look.gone:
-                await self.gatekeeper.device_gone(device)
+            try:
+                if look.overflow:
+                    await self.gatekeeper.sweep()
+                for device in look.gone:
+                    await self.gatekeeper.device_gone(device)
+            except (OcgateError, *LACKS) as error:  # the next sweep ends what is left
+                self._watching.tell(words(error))
             if look.topics - {Topic.NEIGHBOUR}:
                 self.egress.nudge()
                 await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
@@ -168,10 +193,14 @@ class Control:
     async def _unprompted(self) -> None:
         while True:
             await asyncio.sleep(UNSETTLED_LOOK)
-            if not self.keeper.unsettled and time.monotonic() < self._next_look:
+            due = self.keeper.unsettled or self.keeper.writer.unsettled or self.conf.is_missing
+            if not due and time.monotonic() < self._next_look:
                 continue
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
-            await self.gatekeeper.sweep()
+            try:
+                await self.gatekeeper.sweep()
+            except (OcgateError, *LACKS) as error:
+                self._watching.tell(words(error))
             await self._look()
 
     async def _regroup(self) -> None:
@@ -185,9 +214,23 @@ class Control:
     async def _look(self, *, by: str = "") -> None:
         try:
             await self.keeper.look(by=by)
-        except OcgateError as error:
+        except (OcgateError, *LACKS) as error:
             self.keeper.unsettled = True
-            self._complaints.tell(str(error))
+            self._complaints.tell(words(error))
+        else:
+            self._complaints.over()
+
+    def _wants(self) -> list[str]:
+        """What control can't do just now, a sentence each."""
+        found = [
+            self._complaints.standing,
+            self._unreachable.standing,
+            self._watching.standing,
+            self.exits.complaints.standing,
+            self.conf.trouble,
+            self.doorway.trouble,
+        ]
+        return [why for why in found if why]
 
     def _history_file(self) -> Path | None:
         return self._settings.session_history_file
@@ -239,9 +282,10 @@ class Control:
         try:
             sources = await asyncio.to_thread(reread, dict(os.environ))
             await self._accept(sources)
-        except OcgateError as error:
-            log.error("reload refused, nothing changed", why=str(error))
-            return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
+        except (OcgateError, *LACKS) as error:
+            why = words(error)
+            log.error("reload refused, nothing changed", why=why)
+            return b"refused\n" + why.encode("utf-8", "replace") + b"\n"
         log.info("reloaded")
         return b"ok\n"
 
@@ -256,18 +300,23 @@ class Control:
         found += left_out(self.table, prepared)
         if found:
             raise ConfigurationError(found)
-        await self.conf.replace(prepared)
+        snapshot = stage_snapshot(self.run_dir, sources)  # what a restart comes back with
         try:
-            async with self.exits.held():
-                await self.keeper.look(sources=sources, egress=egress, exits=exits)
-        except OcgateError:
-            await self.conf.replace(former, renew=False)
+            await self.conf.replace(prepared)
+            try:
+                async with self.exits.held():
+                    await self.keeper.look(sources=sources, egress=egress, exits=exits)
+            except OcgateError:
+                await self.conf.replace(former, renew=False)
+                raise
+        except BaseException:
+            snapshot.drop()
             raise
+        snapshot.put()
         for session in tuple(self.table):  # let in while the above was being done
             if session.outside(prepared.subnets):
                 await self.gatekeeper.end(session, "its subnet was taken away by a reload")
-        write_snapshot(self.run_dir, sources)
-        write_egress(self.run_dir, egress.failure)
+        keep_egress(self.run_dir, egress.failure)
         self.certificates.reloaded()
 
     async def _egress_for(self, sources: Sources) -> Egress:
@@ -284,6 +333,7 @@ async def _facts(sources: Sources) -> Facts:
 def main() -> int:
     """`python -m ocgate.control.daemon RUN_DIR`: exit 1 where the guard can't be installed."""
     run_dir = Path(sys.argv[1])
+    process.raise_files_limit()
     gc.freeze()  # what the imports made stays: 10,000 sessions' garbage runs need not walk it
     try:
         control = Control(run_dir)

@@ -158,16 +158,36 @@ class EffectiveConf:
         self._run_dir = run_dir
         self._busy = asyncio.Lock()  # a reload, a probe's verdict and a renewal may come together
         self._latest: Prepared | None = None
+        self._untold = False  # what was put in place is not read yet
+        self.trouble = ""  # why ocserv has another configuration than it should, or ''
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether somebody removed what ocserv reads; without it none starts again."""
+        return not (self._run_dir / EFFECTIVE_CONF).exists()
 
     async def follow(self, prepared: Prepared) -> None:
-        """If the decision changes what new clients are given, tell ocserv."""
-        current = (self._run_dir / EFFECTIVE_CONF).read_bytes()
-        if rendered(prepared, self._run_dir).data == current:
+        """If the decision changes what new clients are given, or the file was removed, write it
+        and tell ocserv."""
+        current = self._current()
+        if rendered(prepared, self._run_dir).data == current and not self._untold:
+            self.trouble = ""
             return
         try:
+            if current is None:
+                log.warning("what ocserv reads was removed; it is written anew")
             await self.replace(prepared, renew=False)
+            self.trouble = ""
         except OcgateError as error:
-            log.error("ocserv keeps its former configuration", why=str(error))
+            if not self.trouble:
+                log.error("ocserv keeps its former configuration", why=str(error))
+            self.trouble = f"ocserv keeps its former configuration: {error.message}"
+
+    def _current(self) -> bytes | None:
+        try:
+            return (self._run_dir / EFFECTIVE_CONF).read_bytes()
+        except OSError:
+            return None
 
     async def replace(self, prepared: Prepared, *, renew: bool = True) -> None:
         """Validate, put in place, and hang up; raises ServerRefused, and then nothing changed.
@@ -189,8 +209,9 @@ class EffectiveConf:
             raise OcgateError(
                 f"writing what ocserv reads: {error}", hint="Free some space in the run dir"
             ) from error
-        self._latest = prepared
+        self._latest, self._untold = prepared, True
         if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:
             log.info("ocserv reads its configuration when it starts")
-            return
-        await asyncio.to_thread(services.reload_ocserv, self._run_dir)
+        else:
+            await asyncio.to_thread(services.reload_ocserv, self._run_dir)
+        self._untold = False

@@ -80,4 +80,13 @@ class EgressWatch:
         except OcgateError as error:
             log.error("IPv6 egress changed, but the new state can't be applied", why=str(error))
             return
-        write_egress(self._run_dir, egress.failure)
+        keep_egress(self._run_dir, egress.failure)
+
+
+def keep_egress(run_dir: Path, failure: str | None) -> None:
+    """For a control plane that is restarted. Without space it would come back with what was known
+    before, and probe at once, which is no reason to end."""
+    try:
+        write_egress(run_dir, failure)
+    except OSError as error:
+        log.warning("what is known of IPv6 egress can't be kept", why=error.strerror)

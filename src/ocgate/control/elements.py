@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from ocgate.errors import KernelRefused
+from ocgate.errors import OcgateError
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_TABLE
 from ocgate.plan.exits import Marks
@@ -35,12 +35,14 @@ class ElementWriter:
         self._waiting: list[asyncio.Future[None]] = []
         self._worker: asyncio.Task[None] | None = None
         self.lock = asyncio.Lock()
+        self.unsettled = False  # what the kernel holds is not what the session table says
 
     def now_holds(self, elements: Elements, marks: Marks) -> None:
         """Take note of what a replaced table holds, and of the marks that new elements get; call it
         under `lock`."""
         self._marks = marks
         self._held = {(name, key): data for name, m in elements.items() for key, data in m.items()}
+        self.unsettled = False
 
     def held(self) -> dict[str, dict[str, str]]:
         """What the kernel holds: map -> key -> data."""
@@ -50,7 +52,9 @@ class ElementWriter:
         return found
 
     async def change(self, *, put: Iterable[Key] = (), drop: Iterable[Key] = ()) -> None:
-        """Returns when the kernel holds it; raises KernelRefused if it never will."""
+        """Returns when the kernel holds it; raises what the kernel said where it does not: then it
+        holds neither this nor, once it takes changes again, anything else than the session table.
+        """
         self._wanted |= dict.fromkeys(drop, False)
         self._wanted |= dict.fromkeys(put, True)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,6 +71,7 @@ class ElementWriter:
                 error = await self._commit(wanted)
             if error is not None:
                 error = await self._recover(error)
+                self.unsettled = error is not None
             for done in waiting:
                 if done.cancelled():
                     continue
@@ -75,7 +80,9 @@ class ElementWriter:
                 else:
                     done.set_exception(error)
 
-    async def _commit(self, wanted: dict[Key, bool]) -> KernelRefused | None:
+    async def _commit(self, wanted: dict[Key, bool]) -> Exception | None:
+        if self.unsettled:  # a session that ended may still be there: first all is put right
+            return OcgateError("the kernel has refused the last change")
         shall = {key: data(key[0], self._marks) if there else None for key, there in wanted.items()}
         changed = {key: mark for key, mark in shall.items() if self._held.get(key) != mark}
         text = element_changes(
@@ -89,7 +96,7 @@ class ElementWriter:
             # In the loop's thread: 0.1 ms for one element is less than a thread's hand-over, and
             # 10,000 at once are re-adoption, before anybody waits.
             self._nft.run(text)
-        except KernelRefused as refused:
+        except (OcgateError, OSError, MemoryError) as refused:
             return refused
         for key, mark in changed.items():
             if mark is None:
@@ -98,11 +105,13 @@ class ElementWriter:
                 self._held[key] = mark
         return None
 
-    async def _recover(self, refused: KernelRefused) -> KernelRefused | None:
+    async def _recover(self, refused: Exception) -> Exception | None:
         """Somebody else touched our table: put all of it right, which includes these changes,
         because the session table already has them."""
         try:
             await self._resync()
+        except OcgateError as error:
+            return error
         except Exception:
             return refused
         return None

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ocgate.control.complaints import Complaints
 from ocgate.control.exit_record import (
     FAMILIES,
     Known,
@@ -32,6 +33,7 @@ from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import Sources
 from ocgate.control.status_schema import ExitStatus
+from ocgate.control.wants import lasting
 from ocgate.errors import OcgateError
 from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
 from ocgate.exits.next_hop import refusal
@@ -101,6 +103,7 @@ class ExitWatch:
         self._before = read_known(run_dir)  # of a former control plane
         self._kept = self._before
         self._owed = False  # what was told last could not be applied
+        self.complaints = Complaints(log, "the exits can't be watched")
         self._changing = asyncio.Lock()
         self._nudged = asyncio.Event()
         self._asking = asyncio.Event()
@@ -138,8 +141,8 @@ class ExitWatch:
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._probing())
-            tasks.create_task(self._resolving())
+            tasks.create_task(lasting(self._probing, self.complaints))
+            tasks.create_task(lasting(self._resolving, self.complaints))
 
     def statuses(self) -> list[ExitStatus]:
         """How each family's exit is, for `ocgate status`."""

@@ -15,13 +15,19 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ocgate.control.complaints import Complaints
 from ocgate.control.journal import Journal
+from ocgate.control.log import stage
+from ocgate.control.wants import AGAIN, LACKS, words
+from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
 from ocgate.plan.facts import Network
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable
 
 FLOW_GRACE = 3.0  # seconds; openconnect's reconnect takes 0.1 s, a phone's change of network 1 to 2
+
+log = stage("svc-control")
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,11 @@ class Flows:
     async def pass_to(self, session: Session) -> None:
         """Before it may send: flows of the same user live on, flows of anybody else are cut."""
         async with self._forgetting:  # also waits for what is just being forgotten
-            held = {net: self._waiting.pop(net, None) for net in session.networks}
+            held = {net: self._waiting.get(net) for net in session.networks}
             others = [n for n, w in held.items() if w and w.session.owner != session.owner]
-            await self.cut(others)
+            await self.cut(others)  # where it can't be, the next attempt finds them again
+            for net in session.networks:
+                self._waiting.pop(net, None)
 
     async def cut(self, networks: Iterable[Network]) -> None:
         """Delete all flows of these addresses now."""
@@ -81,11 +89,21 @@ class Flows:
 
     async def _forget_later(self, session: Session) -> None:
         await asyncio.sleep(FLOW_GRACE)
-        async with self._forgetting:
-            mine = [n for n in session.networks if self._is_of(self._waiting.get(n), session)]
-            await self.cut(mine)
-            for net in mine:
-                del self._waiting[net]
+        complaints = Complaints(log, "flows of an ended session can't be forgotten")
+        while True:
+            try:
+                async with self._forgetting:
+                    await self._forget(session)
+                return
+            except (OcgateError, *LACKS) as error:  # its address stays known as a stranger's
+                complaints.tell(words(error))
+            await asyncio.sleep(AGAIN)
+
+    async def _forget(self, session: Session) -> None:
+        mine = [n for n in session.networks if self._is_of(self._waiting.get(n), session)]
+        await self.cut(mine)
+        for net in mine:
+            del self._waiting[net]
         self._journal.remove(session)
 
     @staticmethod

@@ -8,9 +8,10 @@ that nothing new can be born in between. Conntrack waits a little, for a client 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
+from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError, Problem
 from ocgate.kernel import process, sysctl
 from ocgate.kernel.tunnel_group import TunnelGroup
@@ -113,9 +115,9 @@ class Gatekeeper:
             return self._refused(fields, why)
         try:
             await self._let_in(session, verdict.displaced)
-        except OcgateError as error:
-            self._table.end(session)
-            return self._refused(fields, f"its kernel state can't be set: {error.message}")
+        except (OcgateError, *LACKS) as error:
+            await self._take_back(session, verdict.displaced)
+            return self._refused(fields, _why_not(error))
         if session.outside(self._domain().subnets):  # a reload overtook it
             await self.end(session, "its subnet was taken away by a reload")
             return self._refused(fields, "its subnet was taken away by a reload")
@@ -172,7 +174,7 @@ class Gatekeeper:
             return
         self._history.ended(session, why, moved)
         self._flows.leave(session)
-        await self._writer.change(drop=elements.keys(session))
+        await self._drop([session])
         self._flows.closed(session)
         seconds = round(time.time() - session.connected_at)
         words = {"sent": moved.sent, "received": moved.received} if moved else {}
@@ -246,6 +248,7 @@ class Gatekeeper:
                 log.warning("a worker that hung was ended", user=rival.user, device=rival.device)
 
     async def _let_in(self, session: Session, displaced: tuple[Session, ...]) -> None:
+        self._journal.write(session)  # first: where there is no space, nothing has to be undone
         for old in displaced:
             if self._table.end(old):
                 self._history.ended(old, _GIVEN_AWAY)
@@ -261,12 +264,36 @@ class Gatekeeper:
         await self._writer.change(put=elements.keys(session), drop=drop)
         for old in displaced:
             self._flows.closed(old)
-        self._journal.write(session)
+
+    async def _take_back(self, session: Session, displaced: tuple[Session, ...]) -> None:
+        """Nothing of what `_let_in` did half stays: neither table, kernel nor journal know it."""
+        self._table.end(session)
+        gone = [old for old in displaced if old not in self._table]
+        await self._drop([session, *gone])
+        for old in gone:
+            self._flows.closed(old)
+        with contextlib.suppress(OSError):
+            self._journal.remove(session)
+
+    async def _drop(self, sessions: Sequence[Session]) -> None:
+        """Their elements out of the kernel. Where it refuses, the writer goes on trying, and lets
+        nobody in before it has succeeded."""
+        try:
+            await self._writer.change(drop=[key for one in sessions for key in elements.keys(one)])
+        except (OcgateError, *LACKS) as error:
+            log.error("elements of an ended session stay in the kernel for now", why=words(error))
 
     def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")
         log.warning("session refused", user=user, why=why)
         return why
+
+
+def _why_not(error: BaseException) -> str:
+    if isinstance(error, OSError):  # the journal's, first of all
+        return f"it can't be noted in the run dir: {words(error)}"
+    said = error.message if isinstance(error, OcgateError) else words(error)
+    return f"its kernel state can't be set: {said}"
 
 
 def left_out(table: SessionTable, new: Prepared) -> list[Problem]:

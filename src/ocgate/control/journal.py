@@ -1,7 +1,8 @@
 """Admitted sessions as small files in the run dir, so that a new control plane re-adopts them.
 
-A file is written after the kernel held the session and before ocserv was told; it names the worker
-by pid and start time, so a live worker proves the session and a dead one disproves it. occtl knows
+A file is written before the kernel holds the session, so that a full run dir refuses it while there
+is nothing to undo; it names the worker by pid and start time, so a live worker proves the session
+and a dead one disproves it. occtl knows
 the sessions too, but mangles names that are not ASCII (shared/ocserv.md), and takes longer.
 """
 

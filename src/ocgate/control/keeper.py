@@ -119,7 +119,7 @@ class Keeper:
                 strays=self._strays,
             )
             _tell_rules_before(old, new)
-            if new.plan != old.plan:
+            if new.plan != old.plan or self.writer.unsettled:
                 await self._apply(new)
                 self._note_removed()
                 await self._after_change(old, new)

@@ -22,7 +22,7 @@ from ocgate.config.model import Settings
 from ocgate.config.origin import Origin
 from ocgate.control import log as logs
 from ocgate.errors import ConfigurationError, OcgateError, Problem
-from ocgate.own_files import write
+from ocgate.own_files import Staged, stage, write
 from ocgate.server import files
 from ocgate.server.checks import check
 from ocgate.server.file_checks import check_files
@@ -155,6 +155,11 @@ def reread(environ: Mapping[str, str]) -> Sources:
 
 def write_snapshot(run_dir: Path, sources: Sources) -> None:
     """Keep `sources` for a control plane that is restarted; 0600, without secrets."""
+    stage_snapshot(run_dir, sources).put()
+
+
+def stage_snapshot(run_dir: Path, sources: Sources) -> Staged:
+    """The same, to be put in place when they are in force; raises OSError while nothing is."""
     kept = {
         "settings": sources.settings.model_dump(mode="json", exclude=_SECRETS),
         "origins": {name: [o.source, o.line] for name, o in sources.origins.items()},
@@ -163,7 +168,7 @@ def write_snapshot(run_dir: Path, sources: Sources) -> None:
             [s.kind.value, s.document.source, _text(s.document)] for s in sources.supplements
         ],
     }
-    write(run_dir / SNAPSHOT, json.dumps(kept).encode())
+    return stage(run_dir / SNAPSHOT, json.dumps(kept).encode())
 
 
 def read_snapshot(run_dir: Path) -> Sources:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ocgate import __version__
+from ocgate import __version__, own_files
 from ocgate.control import certificates, flow_usage, placement
 from ocgate.control.cert_watch import CertWatch
 from ocgate.control.figures import blocked, counted, iso
@@ -25,10 +25,12 @@ from ocgate.control.status_schema import (
     SessionStatus,
     Status,
 )
+from ocgate.control.wants import LACKS
 from ocgate.errors import OcgateError
-from ocgate.kernel import apply, process, sysctl
+from ocgate.kernel import apply, process, surroundings, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.plan.reasons import ALL_COUNTERS
+from ocgate.plan.requirements import Tun
 from ocgate.server import dryrun, services
 from ocgate.sessions.record import plain
 from ocgate.sessions.session import Session
@@ -39,10 +41,14 @@ def _no_exits() -> list[ExitStatus]:
     return []
 
 
+def _no_wants() -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Observed:
     """What a control plane looks at to tell how it is. started_at: seconds since the epoch;
-    exits: how the exits are now (ExitWatch.statuses)."""
+    exits: how the exits are now (ExitWatch.statuses); wants: what control can't do just now."""
 
     run_dir: Path
     started_at: float
@@ -52,6 +58,7 @@ class Observed:
     history: History
     certificates: CertWatch
     exits: Callable[[], list[ExitStatus]] = _no_exits
+    wants: Callable[[], list[str]] = _no_wants
 
 
 async def collect(seen: Observed, *, listing: bool = True) -> Status:
@@ -107,15 +114,31 @@ async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     prepared = seen.keeper.prepared
     if said := placement.said_of(prepared.sources, prepared.facts):
         found.append(said)
-    if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
-        found.append("ocserv does not run")
+    try:
+        if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
+            found.append("ocserv does not run")
+    except OcgateError as error:
+        found.append(f"whether ocserv runs can't be asked: {error.message}")
+    return [*found, *seen.wants(), *await asyncio.to_thread(lacking, seen.run_dir)]
+
+
+def lacking(run_dir: Path) -> list[str]:
+    """What new sessions need and is not there now, a sentence each."""
+    found = []
+    if why := own_files.room(run_dir):
+        found.append(
+            f"nothing can be written in {run_dir} ({why}): new sessions are refused until that is "
+            "mended"
+        )
+    if (tun := surroundings.tun()) is not Tun.USABLE:
+        found.append(f"{surroundings.TUN} {tun.value}: new sessions get no tunnel")
     return found
 
 
 def _server(seen: Observed) -> ServerStatus:
     settings = seen.keeper.prepared.sources.settings
     view = seen.keeper.prepared.sources.view
-    pid = services.ocserv_pid(seen.run_dir)
+    pid = _ocserv_pid(seen.run_dir)
     ports = (("tcp", view.tcp_port), ("udp", view.udp_port))
     return ServerStatus(
         version=__version__,
@@ -129,12 +152,23 @@ def _server(seen: Observed) -> ServerStatus:
     )
 
 
-@lru_cache(maxsize=1)
+def _ocserv_pid(run_dir: Path) -> int | None:
+    try:
+        return services.ocserv_pid(run_dir)
+    except OcgateError:  # among the reasons
+        return None
+
+
 def _ocserv_version() -> str:
     try:
-        return ".".join(str(part) for part in dryrun.version())
-    except OcgateError:
+        return _version()
+    except (OcgateError, *LACKS):
         return ""
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    return ".".join(str(part) for part in dryrun.version())
 
 
 def _network(seen: Observed, *, guard: bool) -> NetworkStatus:

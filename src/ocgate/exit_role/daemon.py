@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
+from ocgate.control.pid_file import keep_pid
+from ocgate.control.wants import LACKS, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
 from ocgate.exit_role.client import Client
@@ -35,10 +36,10 @@ from ocgate.exit_role.record import read_record
 from ocgate.exit_role.runner import Runner
 from ocgate.exit_role.sources import read_snapshot, reread, write_snapshot
 from ocgate.exits.health import Thresholds
+from ocgate.kernel import process
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Topic, Watch
-from ocgate.names import CONTROL_PID, CONTROL_SOCKET, TUNNEL_UID
-from ocgate.own_files import write
+from ocgate.names import CONTROL_SOCKET, TUNNEL_UID
 from ocgate.sessions.protocol import refused_reply
 
 # As the server's control: what no event tells is looked for once a minute, and a repair that did
@@ -61,7 +62,7 @@ class Control:
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
-        self.started_at = time.time()
+        self.started_at, self._began = time.time(), time.monotonic()
         self.nft = Nft()
         self.sources = read_snapshot(run_dir)
         settings = self.sources.settings
@@ -99,9 +100,12 @@ class Control:
             self.keeper,
             self.runner,
             self.prober,
+            self._wants,
         )
         self._next_look = time.monotonic() + UNPROMPTED_LOOK
         self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
+        self._unreachable = Complaints(log, "the control socket can't be opened")
+        self._watching = Complaints(log, "what goes on beside the kill switch stands still")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers, guest=_GUEST)
 
     def _servers(self, cache_dir: Path) -> Servers | None:
@@ -114,6 +118,7 @@ class Control:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await start_threads()
         # Listens before the first observation, so that nothing falls between the two.
         watch = Watch(session_prefix=NO_SESSIONS, is_own=self.nft.is_own)
         async with asyncio.TaskGroup() as tasks:
@@ -121,11 +126,12 @@ class Control:
             running = [
                 tasks.create_task(job)
                 for job in (
+                    self._receive(),
                     self._follow(watch),
                     self.runner.run(),
-                    self.prober.run(),
+                    lasting(self.prober.run, self._watching),
                     self._unprompted(),
-                    self._relisting(),
+                    lasting(self._relisting, self._watching),
                 )
             ]
             await stop.wait()
@@ -136,10 +142,20 @@ class Control:
 
     async def _start(self) -> None:
         await self.runner.start(read_record(self.run_dir))
-        await self.doorway.open()
-        write(self.run_dir / CONTROL_PID, f"{os.getpid()}\n".encode(), mode=0o644)
-        seconds = round(time.time() - self.started_at, 3)
-        log.info("control plane ready", seconds=seconds)
+
+    async def _receive(self) -> None:
+        """Open the socket, and keep it where the client's hook finds it."""
+        while True:
+            try:
+                if not self.doorway.is_there:
+                    await self.doorway.open()
+                    keep_pid(self.run_dir)
+                    seconds = round(time.monotonic() - self._began, 3)
+                    log.info("control plane ready", seconds=seconds)
+                self._unreachable.over()
+            except OSError as error:
+                self._unreachable.tell(words(error))
+            await asyncio.sleep(UNSETTLED_LOOK)
 
     async def _follow(self, watch: Watch) -> None:
         async for look in watch:
@@ -164,7 +180,8 @@ class Control:
         while self.servers is not None:
             await asyncio.sleep(pause)
             carried, pause = self.runner.machine.carried, RELIST_POLL
-            if carried is None or time.time() - self.servers.listed_at < RELIST_AFTER:
+            # A list of the future is one of before the clock was set back.
+            if carried is None or 0 <= time.time() - self.servers.listed_at < RELIST_AFTER:
                 continue
             pause = RELIST_RETRY
             try:
@@ -178,9 +195,21 @@ class Control:
     async def _look(self, *, by: str = "") -> None:
         try:
             await self.keeper.look(by=by)
-        except OcgateError as error:
+        except (OcgateError, *LACKS) as error:
             self.keeper.unsettled = True
-            self._complaints.tell(str(error))
+            self._complaints.tell(words(error))
+        else:
+            self._complaints.over()
+
+    def _wants(self) -> list[str]:
+        """What control can't do just now, a sentence each."""
+        found = (
+            self._complaints.standing,
+            self._unreachable.standing,
+            self._watching.standing,
+            self.doorway.trouble,
+        )
+        return [why for why in found if why]
 
     async def _tunnel(self, fields: Mapping[str, bytes]) -> bytes:
         told = {
@@ -217,11 +246,12 @@ class Control:
             kind = kind_of(sources)
             if kind.device != self.kind.device:
                 raise OcgateError("another kind of tunnel takes a restart", hint="Restart ocgate")
-        except OcgateError as error:
-            log.error("reload refused, nothing changed", why=str(error))
-            return b"refused\n" + str(error).encode("utf-8", "replace") + b"\n"
+            write_snapshot(self.run_dir, sources)
+        except (OcgateError, *LACKS) as error:
+            why = words(error)
+            log.error("reload refused, nothing changed", why=why)
+            return b"refused\n" + why.encode("utf-8", "replace") + b"\n"
         self.sources = sources
-        write_snapshot(self.run_dir, sources)
         why = await self.runner.turn(kind)
         log.info("reloaded")
         remote = self.runner.machine.remote
@@ -232,6 +262,7 @@ class Control:
 def main() -> int:
     """`python -m ocgate.exit_role.daemon RUN_DIR`: exit 1 where the switch can't be installed."""
     run_dir = Path(sys.argv[1])
+    process.raise_files_limit()
     try:
         control = Control(run_dir)
         settings = control.sources.settings

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ocgate.control.log import stage
 from ocgate.control.repairs import Repairs
+from ocgate.control.wants import LACKS
 from ocgate.errors import OcgateError
 from ocgate.exit_role import ipv6
 from ocgate.kernel.apply import Applied, apply, drift
@@ -110,7 +111,7 @@ class Keeper:
             self._wanted, self._base = wanted, base or self._base
             try:
                 await self._apply(await self._planned())
-            except OcgateError:
+            except (OcgateError, *LACKS):
                 if wanted == CLOSED:
                     self.unsettled = True
                 else:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ocgate import names
 from ocgate.control.log import stage
+from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import machine as machines
 from ocgate.exit_role import wireguard
@@ -238,7 +239,16 @@ class Runner:
         return why
 
     async def _done(self, effect: Effect, before: Machine | None) -> Event | None:
-        """Do it; what follows from it at once."""
+        """Do it; what follows from it at once. What the machine lacks (processes, space) ends this
+        attempt and not control."""
+        try:
+            return await self._tried(effect, before)
+        except LACKS as error:
+            said = words(error)
+            log.error("the tunnel's client can't be served", why=said)
+            return NotResolved(said) if isinstance(effect, List | Resolve) else Ended(said)
+
+    async def _tried(self, effect: Effect, before: Machine | None) -> Event | None:
         match effect:
             case Close():
                 await self._close(before)
@@ -267,16 +277,16 @@ class Runner:
     async def _holding(self, wanted: Open) -> None:
         try:
             await self._keeper.hold(wanted)
-        except OcgateError as error:
-            log.error("the kill switch can't be closed", why=str(error))
+        except (OcgateError, *LACKS) as error:
+            log.error("the kill switch can't be closed", why=words(error))
 
     async def _end_client(self) -> None:
         try:
             await asyncio.to_thread(self._client.stop)
             if self.kind.device == names.WIREGUARD_DEVICE:
                 await asyncio.to_thread(wireguard.forget, self.kind.device)
-        except OcgateError as error:
-            log.error("the tunnel's client can't be ended", why=str(error))
+        except (OcgateError, *LACKS) as error:
+            log.error("the tunnel's client can't be ended", why=words(error))
 
     def _refuse_waiting(self) -> None:
         """Hooks that wait for a verdict hold up the end of their client."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocgate import __version__
+from ocgate import __version__, own_files
 from ocgate.control.figures import blocked, counted, iso
 from ocgate.exit_role.keeper import Keeper
 from ocgate.exit_role.kind import Kind
@@ -30,9 +30,14 @@ from ocgate.kernel.nft import Nft
 from ocgate.tunnel.reasons import REASONS
 
 
+def _no_wants() -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Observed:
-    """What control looks at to tell how the exit is. started_at: seconds since the epoch."""
+    """What control looks at to tell how the exit is. started_at: seconds since the epoch; wants:
+    what control can't do just now."""
 
     run_dir: Path
     started_at: float
@@ -41,6 +46,7 @@ class Observed:
     keeper: Keeper
     runner: Runner
     prober: Prober
+    wants: Callable[[], list[str]] = _no_wants
 
 
 async def collect(seen: Observed) -> ExitRoleStatus:
@@ -71,6 +77,9 @@ async def health(seen: Observed) -> list[str]:
 def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     found = [f"the kernel differs from the plan: {what}" for what in drift]
     found += [seen.keeper.foreign_rules] if seen.keeper.foreign_rules else []
+    found += seen.wants()
+    if why := own_files.room(seen.run_dir):
+        found.append(f"nothing can be written in {seen.run_dir} ({why}): no tunnel is made anew")
     machine = seen.runner.machine
     if not machine.stands:
         why = f": {machine.why}" if machine.why else ""

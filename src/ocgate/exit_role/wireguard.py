@@ -92,3 +92,5 @@ def _run(argv: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(argv, 1, "", "no answer")
+    except OSError as error:  # no processes
+        return subprocess.CompletedProcess(argv, 1, "", f"{argv[0]}: {error.strerror}")

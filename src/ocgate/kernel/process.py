@@ -7,6 +7,7 @@ wiring may import this.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import struct
@@ -15,6 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+# Descriptors: far more than control ever needs. Where the hard limit is a billion (docker), a
+# program that it starts and that closes all of them one by one would take minutes.
+MOST_FILES = 65536
+
 _STARTTIME = 22  # proc(5), /proc/pid/stat, field 22, counted from 1
 _STATE = 3
 _PARENT = 4
@@ -103,6 +108,21 @@ def peer(connection: socket.socket) -> Peer:
     """Who connected to our Unix socket (SO_PEERCRED, unix(7))."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     return Peer(*_UCRED.unpack(raw))
+
+
+def files_limit() -> int:
+    """How many descriptors this process may have now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_files_limit() -> int:
+    """Raise it to the hard limit, which is ours to do; the new one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return files_limit()
 
 
 def _stat(pid: int) -> list[bytes] | None:

@@ -62,7 +62,7 @@ def observe(run_dir: Path, config_dir: Path | None, sysctls: Iterable[str]) -> S
     """What there is now."""
     return Surroundings(
         capabilities=held("CapEff"),
-        tun=_tun(),
+        tun=tun(),
         sysctls={key: Setting(sysctl.read(key), _may_set(key)) for key in sysctls},
         run_dir=_place(run_dir),
         config_dir=None if config_dir is None else _place(config_dir),
@@ -79,7 +79,8 @@ def held(which: str) -> frozenset[str]:
     return frozenset(name for name, bit in BITS.items() if mask >> bit & 1)
 
 
-def _tun() -> Tun:
+def tun() -> Tun:
+    """Whether tunnels can be made."""
     try:
         os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))  # makes no device without TUNSETIFF
     except FileNotFoundError:

@@ -65,14 +65,10 @@ def stop(run_dir: Path, service: str, timeout: float) -> None:
 
 
 def status(run_dir: Path, service: str) -> ServiceStatus:
-    """Its status; a service whose supervisor is not there counts as down."""
+    """Its status; a service whose supervisor is not there counts as down. Raises ServerRefused
+    where it can't be asked."""
     directory = str(run_dir / names.SERVICES / service)
-    done = subprocess.run(
-        ["s6-svstat", "-o", "up,pid,wantedup", directory],
-        capture_output=True,
-        text=True,
-        timeout=_ORDER_LIMIT,
-    )
+    done = _run(["s6-svstat", "-o", "up,pid,wantedup", directory], f"asking for {service}")
     if done.returncode:
         return _ABSENT
     up, pid, wanted_up = done.stdout.split()
@@ -81,11 +77,24 @@ def status(run_dir: Path, service: str) -> ServiceStatus:
 
 def _supervised(run_dir: Path, service: str) -> bool:
     command = ["s6-svok", str(run_dir / names.SERVICES / service)]
-    return subprocess.run(command, timeout=_ORDER_LIMIT, check=False).returncode == 0
+    return _run(command, f"asking for {service}").returncode == 0
 
 
 def _order(run_dir: Path, service: str, order: list[str], doing: str, *, limit: float = 0) -> None:
     command = ["s6-svc", *order, str(run_dir / names.SERVICES / service)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit + _ORDER_LIMIT)
+    done = _run(command, doing, limit + _ORDER_LIMIT)
     if done.returncode:
         raise ServerRefused(f"{doing}: {done.stderr.strip() or 'not done in time'}")
+
+
+def _run(
+    command: list[str], doing: str, limit: float = _ORDER_LIMIT
+) -> subprocess.CompletedProcess[str]:
+    """Raises ServerRefused where no process can be started, or it does not end in time."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ServerRefused(f"{doing}: {command[0]} can't be started: {why}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServerRefused(f"{doing}: no answer in {limit:.0f} s") from error
