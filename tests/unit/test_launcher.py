@@ -79,9 +79,10 @@ class Checkout:
         return finished(self.popen(*command, cwd=cwd))
 
     def popen(self, *command: str, cwd: str = "/") -> subprocess.Popen[str]:
-        """Starts a command in a process group of its own, as a terminal does."""
+        """Starts a command in a process group of its own, as a terminal does; and with SIGINT as a
+        terminal leaves it: who runs the tests in the background of a script has it ignored."""
         return subprocess.Popen(
-            command, cwd=cwd, env=self.environment, text=True, process_group=0,
+            ("env", "--default-signal=INT", *command), cwd=cwd, env=self.environment, text=True, process_group=0,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

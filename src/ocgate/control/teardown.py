@@ -2,9 +2,9 @@
 
     python -m ocgate.control.teardown RUN_DIR
 
-Guards go last, so that clients are closed all the way, and only when nothing more comes by a gateway:
-what it still sends for a flow of before is answered by that gateway, or by nobody. Repeatable; what
-is gone is no error.
+Guards go last, so that clients are closed all the way, and only when nothing more comes by a
+gateway: what it still sends for a flow of before is answered by that gateway, or by nobody.
+Repeatable; what is gone is no error.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ log = logs.stage("svc-control")
 # for which nothing comes any more.
 _FILES = (CONTROL_SOCKET, CONTROL_PID, OCSERV_PID, SNAPSHOT, STRAYS)
 
-# Seconds in which nothing has come by a gateway: an answer that counts as one comes within a probe's
-# own limit, which is the interval between two, and one second at the least (control.exit_watch).
+# Seconds in which nothing has come by a gateway: an answer that counts as one comes within a
+# probe's own limit, the interval between two, and one second at the least (control.exit_watch).
 SHORTEST_QUIET, LONGEST_QUIET = 1.0, 2.0
 # A container is killed 10 s after SIGTERM, and ocserv's end takes up to 4 of them.
 LONGEST_WAIT = 3.0
