@@ -9,7 +9,6 @@ client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import select
 import socket
 import threading
@@ -29,7 +28,8 @@ from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 
-HELD_SECONDS = 0.9  # a probe waits a second for its answer
+HELD_SECONDS = 0.5  # a probe waits a second for its answer
+RESENT_SECONDS = 3.0
 PORTS = (10240, 32767)  # of translated flows and of probes
 BOTH = {"VPN_GATEWAY": str(UPSTREAM), "VPN_GATEWAY6": str(UPSTREAM6)}
 
@@ -44,12 +44,14 @@ table inet held_back {
 
 
 class Late:
-    """An upstream that holds the answers to probes back, and delivers each HELD_SECONDS after its
-    SYN. A context manager; `delivered` are the ports of gw that got one, with the times."""
+    """An upstream that holds the answers to probes back for HELD_SECONDS, and then says them again
+    and again, as TCP does, until gw has sent something back to it, RESENT_SECONDS at the most. A
+    context manager; `said` are the answers that were given, as frames."""
 
     def __init__(self, upstream: Namespace) -> None:
-        self.delivered: list[tuple[float, int, bytes]] = []
+        self.said: list[bytes] = []
         self._upstream = upstream
+        self._waiting: dict[tuple[int, int], tuple[float, bytes]] = {}  # by version and gw's port
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         with upstream.entered():
@@ -72,38 +74,51 @@ class Late:
         self._socket.close()
         self._upstream.run(["nft", "delete", "table", "inet", "held_back"], check=False)
 
-    def deliver(self, frame: bytes, port: int) -> None:
+    def say(self, frame: bytes) -> None:
         """An answer on the wire to gw."""
         self._socket.send(frame)
-        self.delivered.append((time.time(), port, frame))
+        self.said.append(frame)
+
+    @property
+    def open(self) -> int:
+        """How many answers are held back, or were not heard."""
+        return len(self._waiting)
 
     def _work(self) -> None:
-        due: list[tuple[float, int, bytes]] = []
         while not self._closing.is_set():
-            if select.select([self._socket], [], [], 0.01)[0]:
+            if select.select([self._socket], [], [], 0.02)[0]:
                 with contextlib.suppress(OSError):
                     frame, origin = self._socket.recvfrom(2048)
-                    if origin[2] != socket.PACKET_OUTGOING and (made := _answer(frame)):
-                        heapq.heappush(due, (time.monotonic() + HELD_SECONDS, *made))
-            while due and due[0][0] <= time.monotonic():
-                _, port, answer = heapq.heappop(due)
-                self.deliver(answer, port)
+                    if origin[2] != socket.PACKET_OUTGOING:
+                        self._hear(frame)
+                continue
+            time_now = time.monotonic()
+            for key, (due, answer) in tuple(self._waiting.items()):
+                if time_now > due + RESENT_SECONDS:
+                    del self._waiting[key]
+                elif time_now > due:
+                    self.say(answer)
+
+    def _hear(self, frame: bytes) -> None:
+        ethertype = int.from_bytes(frame[12:14], "big")
+        seen = parse(Packet(0.0, "", outgoing=False, ethertype=ethertype, raw=frame[14:]))
+        if seen.protocol != "tcp" or seen.dport != 443:
+            return
+        assert seen.src and seen.sport
+        key = (seen.src.version, seen.sport)
+        if seen.flags != SYN:
+            self._waiting.pop(key, None)
+        elif key not in self._waiting:
+            self._waiting[key] = (time.monotonic() + HELD_SECONDS, _answer(frame, seen))
 
 
-def _answer(frame: bytes) -> tuple[int, bytes] | None:
-    """The SYN/ACK to a probe's SYN, as a frame to where it came from, and the probe's port."""
-    ethertype = int.from_bytes(frame[12:14], "big")
-    raw = frame[14:]
-    seen = parse(Packet(0.0, "", outgoing=False, ethertype=ethertype, raw=raw))
-    if seen.protocol != "tcp" or seen.dport != 443 or seen.flags != SYN:
-        return None
-    assert seen.src and seen.dst and seen.sport
-    at = 20 if seen.src.version == 4 else 40
-    sequence = int.from_bytes(raw[at + 4 : at + 8], "big")
-    answer = build_tcp(
-        seen.dst, seen.src, 443, seen.sport, flags=SYN | ACK, seq=1, ack=sequence + 1
-    )
-    return seen.sport, frame[6:12] + frame[:6] + frame[12:14] + answer
+def _answer(frame: bytes, syn: Packet) -> bytes:
+    """The SYN/ACK to a SYN, as a frame to where it came from."""
+    assert syn.src and syn.dst and syn.sport
+    at = 20 if syn.src.version == 4 else 40
+    sequence = int.from_bytes(syn.raw[at + 4 : at + 8], "big")
+    made = build_tcp(syn.dst, syn.src, 443, syn.sport, flags=SYN | ACK, seq=1, ack=sequence + 1)
+    return frame[6:12] + frame[:6] + frame[12:14] + made
 
 
 def said_by_host(packet: Packet) -> bool:
@@ -126,11 +141,11 @@ def assert_not_said(g: Chain, since: float) -> None:
         )
 
 
-def prove_answers_are_seen(g: Chain, late: Late, frame: bytes) -> None:
+def prove_answers_are_seen(g: Chain, late: Late, frames: list[bytes]) -> None:
     """Positive control, when nothing of ours is left: the same late packet is answered by the
     ISP, and both captures call it what it is."""
     started = now()
-    late.deliver(frame, 0)
+    late.say(frames[0])
     for capture in (g.docker, g.uplink):
         seen = capture.wait_for(said_by_host, 5.0, since=started)
         assert g.by_isp(seen)
@@ -150,23 +165,18 @@ def test_a_stop_answers_late_packets_by_their_exit_or_not_at_all(lab: LabFactory
         with Late(g.upstream.netns) as late:
             for version in (4, 6):
                 wait_until(
-                    lambda v=version: any(_version(f) == v for _, _, f in late.delivered),  # type: ignore[misc]
+                    lambda v=version: any(_version(f) == v for f in late.said),  # type: ignore[misc]
                     5.0,
                     f"late answers of IPv{version}",
                 )
-            seconds = g.gateway.stop()
-            print(f"measured stop: {seconds:.2f} s")
-            stopped = now()
-            # None that an exit would call up can come later than that.
-            wait_until(lambda: now() > stopped + HELD_SECONDS, 5.0, "the last of them")
+            print(f"measured stop: {g.gateway.stop():.2f} s")
+            wait_until(lambda: not late.open, 5.0, "the last answers")
             assert_not_said(g, since)
             g.assert_nothing_by_isp(since)
-            answered = g.exit.packets(said_by_host, since=since)
-            assert any(p.protocol == "tcp" for p in answered), "nobody told the exit"
+            assert g.exit.count(said_by_host, since=since), "nobody told the exit"
             assert g.gateway.left_behind() == []
             for version in (4, 6):
-                frame = next(f for _, _, f in late.delivered if _version(f) == version)
-                prove_answers_are_seen(g, late, frame)
+                prove_answers_are_seen(g, late, [f for f in late.said if _version(f) == version])
 
 
 def _version(frame: bytes) -> int:
@@ -190,7 +200,7 @@ def test_a_reload_to_the_standalone_server_leaves_late_packets_unanswered(lab: L
         reloaded = now()
         flow = match(marker=download.marker)
         wait_until(lambda: g.wan.count(flow, since=reloaded) > 500, 10.0, "late packets")
-        wait_until(lambda: now() > reloaded + HELD_SECONDS, 5.0, "the last of the probes")
+        wait_until(lambda: not late.open, 5.0, "the last answers to probes")
         g.gateway.kill()
         g.wait_control()
         again = now()
@@ -201,4 +211,4 @@ def test_a_reload_to_the_standalone_server_leaves_late_packets_unanswered(lab: L
             g.gateway.netns.run(["nft", "delete", "table", "inet", table], check=False)
         for family in ("-4", "-6"):
             g.gateway.netns.run(["ip", family, "rule", "flush", "protocol", "143"], check=False)
-        prove_answers_are_seen(g, late, late.delivered[0][2])
+        prove_answers_are_seen(g, late, late.said)

@@ -82,8 +82,8 @@ class Checkout:
         """Starts a command in a process group of its own, as a terminal does; and with SIGINT as a
         terminal leaves it: who runs the tests in the background of a script has it ignored."""
         return subprocess.Popen(
-            ("env", "--default-signal=INT", *command), cwd=cwd, env=self.environment, text=True, process_group=0,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            ("env", "--default-signal=INT", *command), cwd=cwd, env=self.environment, text=True,
+            process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
 

@@ -25,8 +25,8 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Until nothing comes any more, as `wanted.wait` says; how many packets came. Without the guard's table (it
-    was removed before) there is nothing to hold anything: returns at once."""
+    """Until nothing comes any more, as `wanted.wait` says; how many packets came. Returns at once
+    without the guard's table (it was removed before): there is nothing to hold anything."""
     if not nft.exists("table", f"{NFT_FAMILY} {NFT_TABLE_GATEWAY}"):
         return 0
     with _reflected():

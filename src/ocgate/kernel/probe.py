@@ -30,9 +30,9 @@ _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 _IP_RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
 _SO_MARK = 36
 
-# struct linger: on, 0 seconds. An answered probe is closed by a reset: it leaves by the socket's own
-# mark and device, and no half of the connection (FIN-WAIT, TIME-WAIT) is left in the kernel that would
-# still answer, by whatever way there is, when the guard is gone.
+# struct linger: on, 0 seconds. An answered probe is closed by a reset: it leaves by the socket's
+# own mark and device, and no half of the connection (FIN-WAIT, TIME-WAIT) is left in the kernel
+# that would still answer, by whatever way there is, when the guard is gone.
 _AT_ONCE = struct.pack("=ii", 1, 0)
 
 # struct tcp_info of linux/tcp.h: tcpi_segs_out and tcpi_segs_in (Linux 4.2).

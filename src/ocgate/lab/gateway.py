@@ -26,8 +26,8 @@ from ocgate.lab.wait import TimedOut, wait_until
 # A first start makes a key and a certificate; a later one takes about a second.
 READY_SECONDS = 20.0
 
-# What docker waits after SIGTERM. With clients in gateway mode it takes 4 to 5, with ocserv's own 1.5
-# and those in which late packets are waited for.
+# What docker waits after SIGTERM. With clients in gateway mode it takes 4 to 5, with ocserv's own
+# 1.5 and those in which late packets are waited for.
 STOP_SECONDS = 10.0
 
 

@@ -3,8 +3,8 @@
 The flows of clients are cut, the guard stands for some seconds more. What an exit still sends for a
 flow of before (a download in flight, the SYN/ACK of a probe) would be dropped there, and be sent
 again when nothing of ours is left: then the host itself would answer, by the ISP. So it is answered
-now, by the exit it came from: it gets that exit's mark, and the kernel's reset or ICMP error carries
-the mark of the packet it answers (sysctl `fwmark_reflect`). Where that can't be set, it is dropped.
+now, by the exit it came from: it gets that exit's mark, and the kernel's reset or ICMP error has
+the mark of what it answers (sysctl `fwmark_reflect`). Where that can't be set, it is dropped.
 """
 
 from __future__ import annotations
