@@ -5,6 +5,7 @@ The model runs these once every value is fine alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ def contradictions(settings: Settings) -> list[Contradiction]:
         *_ipv6_conflicts(settings),
         *_gateway_conflicts(settings),
         *_exit6_conflicts(settings),
+        *_network_conflicts(settings),
         *_place_conflicts(settings),
         *_health_conflicts(settings),
     ]
@@ -131,6 +133,45 @@ def _exit6_conflicts(settings: Settings) -> list[Contradiction]:
             )
         )
     return found
+
+
+def _network_conflicts(settings: Settings) -> Iterator[Contradiction]:
+    """Where VPN_SUBNET stays None, or a gateway is a name, the wiring compares."""
+    subnets: tuple[tuple[IPv4Network | IPv6Network, str], ...] = (
+        *((net, "VPN_SUBNET") for net in settings.vpn_subnet or ()),
+        (settings.ipv6_subnet, "IPV6_SUBNET"),
+    )
+    for found in settings.networks:
+        if device_matches(settings.vpn_if, found.device):
+            yield _contradicts(
+                found.device,
+                f"an interface outside of VPN_IF={settings.vpn_if}",
+                "name the interface of the network; VPN_IF is for the clients' tunnels alone",
+                "VPN_IF",
+            )
+        for net, name in subnets:
+            if net.version == found.network.version and net.overlaps(found.network):
+                expected = f"a network outside of the clients' {net} ({name})"
+                yield _contradicts(str(found), expected, "name the network itself", name)
+        for upstream, name in (
+            (settings.vpn_gateway, "VPN_GATEWAY"),
+            (settings.vpn_gateway6, "VPN_GATEWAY6"),
+        ):
+            if upstream and upstream.address and upstream.address in found.network:
+                expected = f"a network without the upstream's {upstream.address} ({name})"
+                remedy = "write the parts of it that clients need, without the upstream's address"
+                yield _contradicts(str(found), expected, remedy, name)
+        if found.network.version == 6 and not settings.ipv6_forward:
+            yield _contradicts(
+                str(found),
+                "no IPv6 network with IPV6_FORWARD=0",
+                "set IPV6_FORWARD=1, or take the network out",
+                "IPV6_FORWARD",
+            )
+
+
+def _contradicts(got: str, expected: str, remedy: str, other: str) -> Contradiction:
+    return Contradiction(got, expected, remedy, ("OCGATE_NETWORKS", other))
 
 
 def _place_conflicts(settings: Settings) -> list[Contradiction]:

@@ -20,7 +20,7 @@ from ocgate.config import (
     gateway_settings,
     gateways,
     log_settings,
-    networks,
+    permitted,
     texts,
     upkeep_settings,
     values,
@@ -29,6 +29,8 @@ from ocgate.config.agreement import contradictions
 from ocgate.config.choices import Forwarding, HealthPath, Ipv6Nat, LogFormat, LogLevel
 from ocgate.config.endpoints import Endpoint
 from ocgate.config.gateways import Upstream, UpstreamKind
+from ocgate.config.networks import SUBNET6, SUBNETS4
+from ocgate.config.permitted import Reached
 from ocgate.config.setting import Setting
 from ocgate.config.values import Rejected
 
@@ -58,7 +60,7 @@ class Settings(BaseModel):
         tuple[IPv4Network, ...] | None,
         Setting(
             "VPN_SUBNET",
-            networks.SUBNETS4,
+            SUBNETS4,
             NETWORK,
             "The clients' IPv4 subnets, which are masqueraded. Must agree with ocserv.conf.",
             "10.10.10.0/24",
@@ -115,6 +117,20 @@ class Settings(BaseModel):
         ),
     ] = None
 
+    networks: Annotated[
+        tuple[Reached, ...],
+        Setting(
+            "OCGATE_NETWORKS",
+            permitted.NETWORKS,
+            NETWORK,
+            "Further networks that clients may reach, an office network behind a second interface, "
+            "say: each by that interface and by nothing else, translated to this host's address "
+            "there. While the interface or the route is away, they are rejected. In gateway mode, "
+            "too. Push the same networks in ocserv.conf (`route = 10.77.0.0/24`).",
+            "10.77.0.0/24 dev lan0, 10.78.0.0/16 via 10.77.0.1 dev lan0",
+        ),
+    ] = ()
+
     ipv6_forward: Annotated[
         bool,
         Setting("IPV6_FORWARD", values.boolean(), IPV6, "Whether the host forwards IPv6.", "1"),
@@ -134,7 +150,7 @@ class Settings(BaseModel):
         IPv6Network,
         Setting(
             "IPV6_SUBNET",
-            networks.SUBNET6,
+            SUBNET6,
             IPV6,
             "The clients' IPv6 subnet. Must agree with `ipv6-network` in ocserv.conf.",
             "fd00:1:2:3::/64",

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from ocgate.names import MARK_GATEWAY, MARK_MASK, NFT_TABLE_GATEWAY
+from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Address, Network, collapsed
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
-from ocgate.plan.reasons import GUARD_COUNTERS, count, reject
+from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject
 
 # Before `inet ocserv` (0), so that nothing it accepts is unasked. Not far before: others' chains
 # at the usual priorities (docker's and firewalld's 0, -150) still see what is refused here.
@@ -44,15 +45,21 @@ def guard(intent: Intent, steering: Steering) -> Table:
     chains = (
         Chain("forward", tuple(forward), Hook("filter", "forward", BEFORE_FILTER)),
         Chain("guard", tuple(_guard(intent, ways))),
+        *permitted.chain(intent.networks, counted=False),
         Chain("input", tuple(_input(intent, steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
         Chain(
             "output_held",
-            (*_marked(gateways), *_unmarked(intent, steering)),
+            (
+                *permitted.from_host(intent.networks),
+                *_marked(gateways),
+                *_unmarked(intent, steering),
+            ),
             Hook("filter", "output", BEFORE_FILTER),
         ),
     )
-    return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(GUARD_COUNTERS))
+    counters = GUARD_COUNTERS | (NETWORK_COUNTERS if intent.networks else {})
+    return Table(NFT_TABLE_GATEWAY, chains, counters=tuple(counters))
 
 
 def _former(steering: Steering) -> Iterator[NftRule]:
@@ -68,6 +75,7 @@ def _former(steering: Steering) -> Iterator[NftRule]:
 
 def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
     yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
+    yield from permitted.gates(intent.networks)
     gateway = any(way.kind is ExitKind.GATEWAY for way in ways)
     for way in ways:
         if way.kind is not ExitKind.BLOCK and gateway:

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from ocgate.plan.exits import Exit, ExitKind, Marks, Steering
 from ocgate.plan.facts import Family, Network
 from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.permitted import Permitted
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -52,6 +53,7 @@ class Intent:
     local:      on-link networks of this host, closed to clients whose exit is a gateway
     strict_on:  interfaces of the gateway whose reverse path filter is strict
     session_flows: how many flows one session may have; 0: as many as it likes
+    networks:   further networks that clients may reach, each by its own interface
     """
 
     device: str
@@ -74,6 +76,7 @@ class Intent:
     local: tuple[Network, ...] = ()
     strict_on: tuple[str, ...] = ()
     session_flows: int = 0
+    networks: tuple[Permitted, ...] = ()
 
     def subnets(self, family: Family) -> tuple[Network, ...]:
         """Client subnets of one family."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ocgate.plan import permitted
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.reasons import REJECTS4_UNLIMITED, REJECTS6_UNLIMITED
@@ -25,7 +26,8 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
     if intent.ipv6 is Ipv6Path.REJECTED:
         if intent.subnets6:
             yield REJECTS6_UNLIMITED
-        return
+        if not (intent.subnets6 and permitted.of_family(intent.networks, 6)):
+            return
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,
         # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.

@@ -29,9 +29,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
-from ocgate.plan import steering
+from ocgate.plan import permitted, steering
 from ocgate.plan.exits import Exit, ExitKind
-from ocgate.plan.facts import Network
+from ocgate.plan.facts import Family, Network
 from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
@@ -69,7 +69,7 @@ def plan(intent: Intent) -> Plan:
     if intent.steering is None:
         return Plan(
             tables=(_table(intent), *_limits(intent)),
-            routes=tuple(_blackholes(intent)),
+            routes=(*_blackholes(intent), *permitted.routes(intent.networks)),
             rules=(),
             sysctls=tuple(needed(intent)),
             clients=clients,
@@ -77,7 +77,11 @@ def plan(intent: Intent) -> Plan:
     return Plan(
         # The guard first: no order of transactions shall ever forward what it has not seen.
         tables=(guard(intent, intent.steering), _table(intent), *_limits(intent)),
-        routes=(*_blackholes(intent), *steering.routes(intent.steering)),
+        routes=(
+            *_blackholes(intent),
+            *permitted.routes(intent.networks),
+            *steering.routes(intent.steering, intent.networks),
+        ),
         rules=steering.rules(intent.steering, _subnets(intent), intent.prefix6),
         sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
@@ -99,6 +103,7 @@ def _table(intent: Intent) -> Table:
         *_listener(intent),
         _forward(intent),
         _forward_from_client(intent),
+        *permitted.chain(intent.networks, counted=True),
         _forward_to_client(intent),
         _nat(intent),
         _last(intent),
@@ -108,7 +113,7 @@ def _table(intent: Intent) -> Table:
         NftMap("sessions6", "iifname . ip6 saddr", "meta mark"),
     )
     counters = COUNTERS if intent.steering is None else COUNTERS | EXIT_COUNTERS
-    return Table(NFT_TABLE, chains, maps, tuple(counters))
+    return Table(NFT_TABLE, chains, maps, (*counters, *permitted.counters(intent.networks)))
 
 
 # --- from a tunnel or claiming to be ----------------------------------------------------------
@@ -131,7 +136,7 @@ def _from_client(intent: Intent) -> Chain:
     exit4, exit6 = intent.exits
     owner4 = "meta mark set iifname . ip saddr map @sessions4"
     owner6 = f"meta mark set {_owner6(intent.prefix6)} map @sessions6"
-    rules: list[NftRule] = []
+    rules = [*_to_networks(intent, exit4, owner4)]
     if exit4.closed:
         rules += _closed(intent, exit4, owner4)
     else:
@@ -140,6 +145,7 @@ def _from_client(intent: Intent) -> Chain:
         NftRule(f"meta nfproto ipv4 {count('spoofed')} drop", COUNTERS["spoofed"]),
         NftRule(f"ip6 saddr fe80::/10 {count('link_local')} drop", "not an address of the session"),
         NftRule(f"ip6 saddr :: {count('link_local')} drop", "duplicate address detection and MLD"),
+        *_to_networks(intent, exit6, owner6),
     ]
     if exit6.closed:
         rules += _closed(intent, exit6, owner6)
@@ -147,6 +153,11 @@ def _from_client(intent: Intent) -> Chain:
         rules.append(NftRule(f"{owner6} accept", "own IPv6 source"))
     rules.append(NftRule(f"{count('spoofed')} drop", COUNTERS["spoofed"]))
     return Chain("from_client", tuple(rules))
+
+
+def _to_networks(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
+    nets = permitted.of_family(intent.networks, way.family)
+    return permitted.before_exit(nets, owner, closed=bool(way.closed))
 
 
 def _closed(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
@@ -266,6 +277,7 @@ def _forward_from_client(intent: Intent) -> Chain:
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
+    rules += permitted.gates(intent.networks)
     rules += [_accepted(way) for way in _ways_out(intent)]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])
@@ -296,6 +308,7 @@ def _forward_to_client(intent: Intent) -> Chain:
         )
         for way in _ways_out(intent)
     ]
+    rules += permitted.answers(intent.networks, receiver)
     rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
 
@@ -304,6 +317,11 @@ def _nat(intent: Intent) -> Chain:
     """Masquerade and never explicit snat: when the way changes, masquerade drops the old flow;
     snat would go on with the old address (shared/design.md: 8 of 8 with the wrong source)."""
     rules = [
+        rule
+        for family, match in permitted.to_translate(intent.networks, _subnets(intent))
+        for rule in _by_own_ports(intent, match, family, "a permitted network")
+    ]
+    rules += [
         rule
         for way in _ways_out(intent)
         for net in intent.subnets(way.family)
@@ -325,12 +343,16 @@ def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
     if way.family == 6 and way.kind is ExitKind.DIRECT and intent.ipv6 is not Ipv6Path.NAT66:
         return
     match = f'oifname "{way.device}" {_ip(net)} saddr {net}'
+    yield from _by_own_ports(intent, match, way.family, f"exit {way.kind.value}")
+
+
+def _by_own_ports(intent: Intent, match: str, family: Family, to: str) -> Iterator[NftRule]:
     first, last = intent.ports
     yield NftRule(
         f"{match} meta l4proto {{ tcp, udp, sctp }} masquerade to :{first}-{last} fully-random",
-        f"exit {way.kind.value}, by ports that no socket of this host has",
+        f"{to}, by ports that no socket of this host has",
     )
-    yield NftRule(f"{match} {_ASKS[way.family]} masquerade fully-random", "told apart by their ids")
+    yield NftRule(f"{match} {_ASKS[family]} masquerade fully-random", "told apart by their ids")
     yield NftRule(f"{match} {count('portless')} drop", COUNTERS["portless"])
 
 

@@ -46,7 +46,12 @@ LIMIT_COUNTERS = {
 }
 """The same for the limits of a session's flows, table `inet ocserv_limits`."""
 
-ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | GUARD_COUNTERS | LIMIT_COUNTERS
+NETWORK_COUNTERS = {
+    "network_closed": "from a client to a permitted network whose interface or route is away",
+}
+"""What permitted networks add to both tables."""
+
+ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | NETWORK_COUNTERS | GUARD_COUNTERS | LIMIT_COUNTERS
 
 # Without it a client hears six rejects at once and then one a second (ten on newer kernels): a
 # browser that tries many hosts by QUIC waits for the rest as if nobody had answered. All ICMPv6

@@ -38,8 +38,10 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE, OTHERS_GROUP
+from ocgate.plan import permitted
 from ocgate.plan.exits import ExitKind, Steering
 from ocgate.plan.facts import Family, Network
+from ocgate.plan.permitted import Permitted
 from ocgate.plan.routing import (
     IPPROTO,
     TABLE_MAIN,
@@ -61,12 +63,14 @@ _DEFAULT: dict[Family, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::
 _ICMP: dict[Family, int] = {4: IPPROTO["icmp"], 6: IPPROTO["ipv6-icmp"]}
 
 
-def routes(steering: Steering) -> Iterator[Route]:
-    """The gateways' table: the default route, and below it what holds when that is gone.
+def routes(steering: Steering, networks: Iterable[Permitted] = ()) -> Iterator[Route]:
+    """The gateways' table: the default route, and below it what holds when that is gone; the
+    networks that clients reach beside it, so that no further rule is needed.
 
     `unreachable` and not `blackhole`, because only clients with their own mark get there: they
     shall notice at once.
     """
+    given = tuple(networks)
     for family in FAMILIES:
         way = steering.of(family)
         if way.kind is ExitKind.DIRECT:
@@ -87,6 +91,7 @@ def routes(steering: Steering) -> Iterator[Route]:
             table=steering.table,
             metric=BLACKHOLE_METRIC,
         )
+        yield from permitted.routes(permitted.of_family(given, family), table=steering.table)
     yield Route(_DEFAULT[4], table=NULL_TABLE, device=NULL_DEVICE)
 
 

@@ -14,6 +14,7 @@ from ocgate.plan import nft, steering
 from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.permitted import Permitted
 from ocgate.plan.planner import plan
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.plan.routing import TABLE_MAIN, RuleAction, render
@@ -55,6 +56,12 @@ GATEWAY = replace(
     steering=STEERING,
     pushed=(ip_address("198.51.100.53"),),
     local=(IPv4Network("172.28.0.0/24"), IPv6Network("2001:db8:28::/64")),
+)
+NETWORKS = (
+    Permitted(IPv4Network("10.77.0.0/24"), "lan0"),
+    Permitted(IPv4Network("10.78.0.0/16"), "lan0", ip_address("10.77.0.1")),
+    Permitted(IPv4Network("10.99.0.1/32"), "lan1", missing="there is no interface lan1"),
+    Permitted(IPv6Network("fd00:77::/64"), "lan0"),
 )
 CASES = {
     "standalone": STANDALONE,
@@ -106,6 +113,21 @@ CASES = {
         ),
         ipv6=Ipv6Path.NAT66,
     ),
+    "networks": replace(STANDALONE, networks=NETWORKS),
+    "networks_gateway": replace(GATEWAY, networks=NETWORKS, strict_on=("lan0",)),
+    "networks_gateway_down": replace(
+        GATEWAY, networks=NETWORKS, steering=replace(STEERING, exit4=replace(EXIT4, closed="down"))
+    ),
+    "networks_direct": replace(
+        GATEWAY,
+        networks=NETWORKS,
+        steering=replace(
+            STEERING,
+            exit4=Exit(4, ExitKind.DIRECT, "eth0"),
+            exit6=Exit(6, ExitKind.DIRECT, "eth0"),
+        ),
+        ipv6=Ipv6Path.ROUTED,
+    ),
 }
 
 
@@ -140,7 +162,13 @@ def test_chains_of_clients_end_in_a_block(name: str) -> None:
     """Default deny: nothing falls off the end of a chain that a client's packet goes to."""
     tables = plan(CASES[name]).tables
     chains = {chain.name: chain for table in tables for chain in table.chains}
-    guarded = ["from_client", "input_from_client", "forward_from_client", "forward_to_client"]
+    guarded = [
+        *(["networks"] if "networks" in chains else []),
+        "from_client",
+        "input_from_client",
+        "forward_from_client",
+        "forward_to_client",
+    ]
     for client in [*guarded, *(["guard"] if "guard" in chains else [])]:
         last = chains[client].rules[-1].match
         assert last.endswith(" drop") or " reject " in last
