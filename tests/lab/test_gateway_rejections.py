@@ -9,7 +9,6 @@ into the tunnel, not to the exit, and no counter blames the client for it.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 

@@ -259,7 +259,9 @@ def _keeps_ra(facts: Facts) -> tuple[str, ...]:
     """Interfaces whose IPv6 default route comes from router advertisements that forwarding would
     make the kernel ignore. Not where it was written: then nobody's advertisement is heeded."""
     route = facts.default_route(6)
-    if route is None or not route.advertised or facts.sysctls.get(_accept_ra(route.device)) in (None, "0"):
+    if route is None or not route.advertised:
+        return ()
+    if facts.sysctls.get(_accept_ra(route.device)) in (None, "0"):
         return ()
     return (route.device,)
 

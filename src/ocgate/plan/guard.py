@@ -153,7 +153,8 @@ def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
     for way in gateways:
         for net in intent.subnets(way.family):
             yield NftRule(
-                f'ct state related ct original {_ip(way)} saddr {net} oifname != "{intent.device}*" '
+                f"ct state related ct original {_ip(way)} saddr {net} "
+                f'oifname != "{intent.device}*" '
                 f"meta mark set 0x{way.mark:08x}",
                 "ICMP errors about a client's flow",
             )

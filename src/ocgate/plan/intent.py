@@ -83,6 +83,11 @@ class Intent:
         return self.subnets4 if family == 4 else self.subnets6
 
     @property
+    def all_subnets(self) -> tuple[Network, ...]:
+        """Client subnets of both families."""
+        return (*self.subnets4, *self.subnets6)
+
+    @property
     def exits(self) -> tuple[Exit, Exit]:
         """How each family leaves; of the standalone server both are `direct`."""
         if self.steering is not None:

@@ -62,9 +62,6 @@ MOST_LISTS, MOST_DESTINATIONS = 1_048_576, 262_144
 KEPT = "1m"  # a bucket that was not asked for so long is full again (burst / rate, 64 s)
 NOTED = "5m"  # how long status tells which sessions met a limit
 
-# Without a range of its own, masquerade takes any port but the lowest (nf_nat_core.c).
-UNRESTRICTED = (1024, 65535)
-
 LIMITED = "limited"
 
 
@@ -141,7 +138,7 @@ def at_most(flows: int) -> int:
 
 def shared_ports(intent: Intent) -> int:
     """To how many ports clients' flows towards one destination are translated."""
-    first, last = UNRESTRICTED if intent.steering is None else intent.steering.ports
+    first, last = intent.ports
     return last - first + 1
 
 

@@ -136,8 +136,8 @@ def from_host(networks: Iterable[Permitted]) -> Iterator[NftRule]:
 def to_translate(
     networks: Iterable[Permitted], subnets: Iterable[Network]
 ) -> Iterator[tuple[Family, str]]:
-    """Family and match of what is translated to this host's address on the network's interface. Also where
-    IPv6 is routed: nobody there knows a route to the clients."""
+    """Family and match of what is translated to this host's address on the network's interface.
+    Also where IPv6 is routed: nobody there knows a route to the clients."""
     nets = tuple(subnets)
     for net in networks:
         for subnet in nets:

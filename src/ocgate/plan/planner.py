@@ -31,7 +31,7 @@ from ipaddress import IPv6Address
 from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
 from ocgate.plan import permitted, steering
 from ocgate.plan.exits import Exit, ExitKind
-from ocgate.plan.facts import Family, Network
+from ocgate.plan.facts import Network
 from ocgate.plan.guard import guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
@@ -45,27 +45,20 @@ from ocgate.plan.reasons import (
     reject,
 )
 from ocgate.plan.routing import Route, RouteKind
+from ocgate.plan.translation import nat
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before conntrack (-200): a spoofed packet shall not create state
 MANGLE = -150
 FILTER = 0
-SRCNAT = 100
 LAST = 300  # behind every NAT, ours or another's
-
-# ICMP that begins a flow. An answer to it is of another type, so that what somebody asks of this
-# host is never taken for one, whatever id the client has chosen.
-_ASKS: dict[int, str] = {
-    4: "icmp type { echo-request, timestamp-request }",
-    6: "icmpv6 type echo-request",
-}
 
 FLAG_TCP_SYN = "tcp flags syn / syn,rst"
 
 
 def plan(intent: Intent) -> Plan:
     """The kernel state for `intent`; total: there is a plan for every intent."""
-    clients = ClientNetworks(intent.device, tuple(_subnets(intent)))
+    clients = ClientNetworks(intent.device, intent.all_subnets)
     if intent.steering is None:
         return Plan(
             tables=(_table(intent), *_limits(intent)),
@@ -82,7 +75,7 @@ def plan(intent: Intent) -> Plan:
             *permitted.routes(intent.networks),
             *steering.routes(intent.steering, intent.networks),
         ),
-        rules=steering.rules(intent.steering, _subnets(intent), intent.prefix6),
+        rules=steering.rules(intent.steering, intent.all_subnets, intent.prefix6),
         sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),
@@ -105,7 +98,7 @@ def _table(intent: Intent) -> Table:
         _forward_from_client(intent),
         *permitted.chain(intent.networks, counted=True),
         _forward_to_client(intent),
-        _nat(intent),
+        nat(intent),
         _last(intent),
     )
     maps = (
@@ -313,49 +306,6 @@ def _forward_to_client(intent: Intent) -> Chain:
     return Chain("forward_to_client", tuple(rules))
 
 
-def _nat(intent: Intent) -> Chain:
-    """Masquerade and never explicit snat: when the way changes, masquerade drops the old flow;
-    snat would go on with the old address (shared/design.md: 8 of 8 with the wrong source)."""
-    rules = [
-        rule
-        for family, match in permitted.to_translate(intent.networks, _subnets(intent))
-        for rule in _by_own_ports(intent, match, family, "a permitted network")
-    ]
-    rules += [
-        rule
-        for way in _ways_out(intent)
-        for net in intent.subnets(way.family)
-        for rule in _masquerade(intent, way, net)
-    ]
-    return Chain("nat", tuple(rules), Hook("nat", "postrouting", SRCNAT))
-
-
-def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
-    """By a port at random: one that is kept where it is free passes, when flows were cut, to
-    whoever uses the same one next, and with it what a server still sends to the flow before.
-
-    And by ports of clients' flows alone. Without a range the kernel draws for a client's port below
-    512 one below 512 (net/netfilter/nf_nat_core.c), the listener's 443 among them, and the client
-    owns what its destination then sends to the listener. What has no ports can't be kept apart so:
-    it would own the same of this host's tunnels (GRE, ESP, 6in4); nor has what not every kernel
-    translates by port (DCCP, UDP-Lite). Dropped here, where only a flow's first packet comes by.
-    """
-    if way.family == 6 and way.kind is ExitKind.DIRECT and intent.ipv6 is not Ipv6Path.NAT66:
-        return
-    match = f'oifname "{way.device}" {_ip(net)} saddr {net}'
-    yield from _by_own_ports(intent, match, way.family, f"exit {way.kind.value}")
-
-
-def _by_own_ports(intent: Intent, match: str, family: Family, to: str) -> Iterator[NftRule]:
-    first, last = intent.ports
-    yield NftRule(
-        f"{match} meta l4proto {{ tcp, udp, sctp }} masquerade to :{first}-{last} fully-random",
-        f"{to}, by ports that no socket of this host has",
-    )
-    yield NftRule(f"{match} {_ASKS[family]} masquerade fully-random", "told apart by their ids")
-    yield NftRule(f"{match} {count('portless')} drop", COUNTERS["portless"])
-
-
 def _last(intent: Intent) -> Chain:
     """Addresses before names in every rule: most packets fail the first, and a name is copied
     before it is compared (nft_meta_store_ifname). Here and in prerouting it gained 50 to 70 ns,
@@ -386,7 +336,7 @@ def _last(intent: Intent) -> Chain:
 def _blackholes(intent: Intent) -> Iterable[Route]:
     """Lock 3: when a tun goes, its host route goes along, and what still arrives for the client
     must not follow the default route (4,490 of 6,000 packets did without; shared/design.md)."""
-    for net in _subnets(intent):
+    for net in intent.all_subnets:
         yield Route(net, RouteKind.BLACKHOLE, metric=BLACKHOLE_METRIC)
 
 
@@ -406,12 +356,8 @@ def _nfproto(way: Exit) -> str:
 
 
 def _each_subnet(intent: Intent, side: str) -> Iterable[str]:
-    for net in _subnets(intent):
+    for net in intent.all_subnets:
         yield f"{_ip(net)} {side} {net}"
-
-
-def _subnets(intent: Intent) -> tuple[Network, ...]:
-    return (*intent.subnets4, *intent.subnets6)
 
 
 def _sorted(addresses: Iterable[IPAddress]) -> tuple[IPAddress, ...]:

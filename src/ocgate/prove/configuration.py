@@ -18,9 +18,9 @@ from ocgate.config.gateways import Upstream as Asked
 from ocgate.config.gateways import UpstreamKind
 from ocgate.config.load import Loaded
 from ocgate.config.model import Settings
+from ocgate.control.flow_ports import is_exclusive
 from ocgate.control.prepared import Egress, Prepared, prepare, problems
 from ocgate.control.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
-from ocgate.control.steering import is_exclusive
 from ocgate.errors import ConfigurationError, MissingRequirement
 from ocgate.kernel import facts as machine
 from ocgate.lab import namespace

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ocgate.errors import OcgateError
 from ocgate.lab.wait import TimedOut, wait_until
-from ocgate.plan.facts import Address, Family
+from ocgate.plan.facts import Address
 from ocgate.prove import lock_faults
 from ocgate.prove.clients import USERS, Refused
 from ocgate.prove.evidence import save
