@@ -16,7 +16,7 @@ import pytest
 from t3_ground import counters
 from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider
 
-from ocgate.lab.addresses import UPSTREAM, UPSTREAM6
+from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, UPSTREAM, UPSTREAM6
 from ocgate.lab.client import Client
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6
 from ocgate.lab.topology import SERVICE, SERVICE6, Options
@@ -148,27 +148,25 @@ def hears(client: Client, to: Address, size: int, *, hops: int | None = None) ->
     return heard
 
 
-def narrow(g: Chain, where: str) -> None:
-    """A path of MTU 1280: gw's own link to the upstream, or beyond the upstream."""
-    if where == "own link":
-        g.lab.gw.netns.ip("link set eth0 mtu 1280")
-    else:
-        g.upstream.netns.ip("link set tun0 mtu 1280")
-
-
-@pytest.mark.parametrize("where", ["own link", "beyond"])
 @pytest.mark.parametrize("environ", [SIX, DIRECT6], ids=["IPv6 by a gateway", "IPv6 direct"])
 def test_a_client_learns_what_becomes_of_its_packets(
-    lab: LabFactory, environ: Mapping[str, str], where: str
+    lab: LabFactory, environ: Mapping[str, str]
 ) -> None:
-    """Hop limit 1: time exceeded. A datagram too large for the path: fragmentation needed, packet
-    too big. Each of three, in both families, by whichever router it is."""
-    g = chain(lab, environ=environ)
+    """Hop limit 1: time exceeded. A datagram too large for a path of MTU 1280: fragmentation needed,
+    packet too big. All three of three, in both families, by this host and by the upstream."""
+    own = {"VPN_GATEWAY": str(EXIT_UPSTREAM)}
+    if environ is SIX:
+        own["VPN_GATEWAY6"] = str(EXIT_UPSTREAM6)
+    g = chain(lab, Options(upstream=True, exit_net=True), environ={**environ, **own})
+    g.wait_up()
     client = g.connect(0)
     before = blamed(g)
-    for to in (SERVICE, SERVICE6):
+    services = (SERVICE, SERVICE6)
+    for to in services:
         assert hears(client, to, 8, hops=1) == [TIME_EXCEEDED[to.version]] * 3
-    narrow(g, where)
-    for to in (SERVICE, SERVICE6) if environ is SIX or where == "own link" else (SERVICE,):
-        assert hears(client, to, 1290) == [TOO_BIG[to.version]] * 3
+    carried = services if environ is SIX else (SERVICE,)
+    for netns, device in ((g.upstream.netns, "tun0"), (g.lab.gw.netns, "exit0")):
+        netns.ip(f"link set {device} mtu 1280")
+        for to in carried:
+            assert hears(client, to, 1290) == [TOO_BIG[to.version]] * 3
     assert blamed(g) == before

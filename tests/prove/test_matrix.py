@@ -19,11 +19,16 @@ CONFIGURATIONS = {
     "gateway with a name": {"VPN_GATEWAY": "upstream.example"},
     "block": {"VPN_GATEWAY": "block"},
     "direct": {"VPN_GATEWAY": "direct", "IPV6_NAT": "auto"},
+    "IPv6 direct": {"VPN_GATEWAY": ON_WAN, "VPN_GATEWAY6": "direct", "IPV6_NAT": "auto"},
 }
 
 
 # A gateway with a name differs in how it is found and followed, not in what holds clients back.
-ONLY = {"gateway with a name": ("upstream", "processes", "sessions", "clients")}
+# Beside a gateway IPv6 by this host differs in what is closed to clients.
+ONLY = {
+    "gateway with a name": ("upstream", "processes", "sessions", "clients"),
+    "IPv6 direct": ("clients", "sessions", "our tables deleted*"),
+}
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

@@ -23,9 +23,10 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
         why = "no socket of this host gets a port of clients' flows"
         yield Sysctl("net.ipv4.ip_local_reserved_ports", intent.reserved, why)
     yield from (rp_filter_loose(name) for name in intent.strict_on)
+    # In gateway mode networks of this host refuse, also while IPv6 has a way out.
+    if intent.subnets6 and (intent.ipv6 is Ipv6Path.REJECTED or intent.steering is not None):
+        yield REJECTS6_UNLIMITED
     if intent.ipv6 is Ipv6Path.REJECTED:
-        if intent.subnets6:
-            yield REJECTS6_UNLIMITED
         if not (intent.subnets6 and permitted.of_family(intent.networks, 6)):
             return
     for name in intent.accept_ra_on:

@@ -60,7 +60,7 @@ ALL_COUNTERS = COUNTERS | EXIT_COUNTERS | NETWORK_COUNTERS | GUARD_COUNTERS | LI
 REJECTS6_UNLIMITED = Sysctl(
     "net.ipv6.icmp.ratemask",
     "0,3-127",
-    "every packet of a client's IPv6 is rejected, not only the first few",
+    "every packet of a client's IPv6 that is rejected says so, not only the first few",
     required=False,
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 
 from ocgate.lab.wait import wait_until
-from ocgate.prove import conntrack_full, damage, interface_faults, lock_faults, upstream_faults
+from ocgate.prove import attacks, conntrack_full, damage, interface_faults, lock_faults, upstream_faults
 from ocgate.prove.clients import Refused
 from ocgate.prove.fault import Act, Expect, Fault, Need, nothing
 from ocgate.prove.marker import Kind
@@ -150,6 +150,7 @@ CLIENTS = (
     _hostile("fragments", Kind.FRAGMENT),
     _hostile("IPv6 extension headers", Kind.EXTENSION, Need.IPV6),
     _hostile("router advertisements, redirects", Kind.ROUTER),
+    *attacks.FAULTS,
 )
 
 

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     FRAGMENT = 14
     EXTENSION = 15  # IPv6 extension headers
     ROUTER = 16  # router advertisements and redirects
+    SHADOW = 17  # flows to take the listener's port with, and what their destination sends there
     UNMARKED = 20  # a client's address in a packet without a mark
     HOST = 21  # a packet of the gateway's own to a destination that only clients use
 
@@ -62,6 +63,7 @@ USUAL = frozenset(
         Kind.TCP_DOWNLOAD,
         Kind.FRAGMENT,
         Kind.EXTENSION,
+        Kind.SHADOW,
     }
 )
 

@@ -34,6 +34,15 @@ class Ways:
         """That family's exit."""
         return self.exit4 if family == 4 else self.exit6
 
+    def out(self, family: Family) -> bool:
+        """Whether that family's clients get anywhere."""
+        return self.of(family) is not ExitKind.BLOCK
+
+    def closes_local(self, family: Family) -> bool:
+        """Whether this host's own networks are no destination: by any exit but `direct`, and by that
+        one beside a gateway of the other family."""
+        return self.of(family) is not ExitKind.DIRECT or ExitKind.GATEWAY in (self.exit4, self.exit6)
+
     def translated(self, family: Family) -> bool:
         """Whether the right way shows gw's own address."""
         return self.translated4 if family == 4 else self.translated6

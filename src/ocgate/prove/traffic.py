@@ -74,6 +74,7 @@ class Traffic:
 
     fault: the number in every marker from now on.
     sent, replies, rejected: client packets, answers to them, ICMP errors and RSTs for them.
+    resets: the RSTs among these.
     crossed: packets of one session that another one got.
     focus: the kinds that are sent beside UDP; empty: all.
     """
@@ -84,6 +85,7 @@ class Traffic:
         self.sent: Counter[tuple[int, int, int]] = Counter()
         self.replies: Counter[tuple[int, int, int]] = Counter()
         self.rejected: Counter[tuple[int, int, int]] = Counter()
+        self.resets: Counter[tuple[int, int, int]] = Counter()
         self.crossed: Counter[tuple[int, int, int]] = Counter()
         self.sequence = 0
         self._answered: dict[tuple[int, int], float] = {}  # by session and family, since `ask`
@@ -265,4 +267,5 @@ class Traffic:
                 return False  # counted as any reply
         counts = self.rejected if reset else self.replies
         counts[self.fault, kind, family] += 1
+        self.resets[self.fault, kind, family] += reset
         return True

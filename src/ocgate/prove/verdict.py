@@ -155,8 +155,13 @@ class Judge:
             # DOCKER: to a network that gw has lost just now is to somewhere behind the tunnel.
             return kind in USUAL or kind in (Kind.EXIT, Kind.DOCKER)
         if exit_kind is ExitKind.DIRECT and role in ("isp", "neighbour"):
-            # What is on the docker network is reached like the internet, as docs/security.md says.
-            return kind in USUAL or kind in (Kind.DOCKER, Kind.EXIT)
+            if kind in USUAL:
+                return True
+            # What is on the docker network is reached like the internet, as docs/security.md says,
+            # but for a gateway of the other family; then to one that gw has lost just now.
+            lost = kind is Kind.DOCKER and role == "isp"
+            local = kind in (Kind.DOCKER, Kind.EXIT)
+            return lost or (local and not self._ways.closes_local(family))
         return False
 
     def _unmarked(

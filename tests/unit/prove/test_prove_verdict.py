@@ -18,6 +18,7 @@ OWN, CLIENT, SERVICE = "172.28.0.10", "10.10.10.5", "198.51.100.10"
 FOREIGN, PUBLIC = "203.0.113.77", "192.0.2.99"
 GATEWAY = Ways(ExitKind.GATEWAY, ExitKind.BLOCK)
 DIRECT = Ways(ExitKind.DIRECT, ExitKind.BLOCK)
+BESIDE = Ways(ExitKind.DIRECT, ExitKind.GATEWAY)  # the other family leaves by a gateway
 
 
 class _Ring:
@@ -70,6 +71,9 @@ RESET = build_tcp(OWN, SERVICE, 4000, 80, flags=RST)
         (udp(OWN, SERVICE), "isp", DIRECT, None),
         (udp(CLIENT, SERVICE), "isp", DIRECT, Kind.UDP),
         (udp(OWN, "172.28.0.200", Kind.DOCKER), "neighbour", DIRECT, None),
+        (udp(OWN, "172.28.0.200", Kind.DOCKER), "neighbour", BESIDE, Kind.DOCKER),
+        (udp(OWN, "172.28.0.3", Kind.EXIT), "isp", BESIDE, Kind.EXIT),
+        (udp(OWN, "172.29.0.20", Kind.DOCKER), "isp", BESIDE, None),  # a network that gw has lost
         (udp(CLIENT, PUBLIC, None), "isp", GATEWAY, Kind.UNMARKED),
         (udp(PUBLIC, CLIENT, None), "isp", GATEWAY, Kind.UNMARKED),  # a download, going on
         (udp(FOREIGN, PUBLIC, None), "isp", GATEWAY, Kind.SPOOF),
