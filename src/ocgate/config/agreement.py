@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ocgate.config.choices import HealthPath, Ipv6Nat
 from ocgate.config.devices import device_matches
 from ocgate.config.gateways import Upstream, UpstreamKind
-from ocgate.config.values import Fault
+from ocgate.config.values import NOTHING, Fault
 
 if TYPE_CHECKING:
     from ocgate.config.model import Settings
@@ -85,6 +85,22 @@ def _gateway_conflicts(settings: Settings) -> list[Contradiction]:
     return [
         *_inside(settings.vpn_gateway, "VPN_GATEWAY", settings.vpn_subnet or (), "VPN_SUBNET"),
         *_inside(settings.vpn_gateway6, "VPN_GATEWAY6", (settings.ipv6_subnet,), "IPV6_SUBNET"),
+        *_nothing_pinned(settings.vpn_gateway, settings.vpn_gateway_mac, "VPN_GATEWAY"),
+        *_nothing_pinned(settings.vpn_gateway6, settings.vpn_gateway6_mac, "VPN_GATEWAY6"),
+    ]
+
+
+def _nothing_pinned(upstream: Upstream | None, mac: str, name: str) -> list[Contradiction]:
+    """A MAC address is asked for where no neighbour is the exit: it would hold nothing."""
+    if mac == NOTHING or (upstream is not None and upstream.kind is UpstreamKind.GATEWAY):
+        return []
+    return [
+        Contradiction(
+            mac,
+            f"{NOTHING} while {name} is no gateway",
+            f"write the gateway into {name}, or remove {name}_MAC",
+            (f"{name}_MAC", name),
+        )
     ]
 
 

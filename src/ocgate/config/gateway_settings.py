@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocgate.config import endpoints, gateways, probing, values
+from ocgate.config import endpoints, gateways, macs, probing, values
 from ocgate.config.choices import Forwarding
 from ocgate.config.setting import Setting
 
@@ -34,6 +34,22 @@ VPN_GATEWAY6 = Setting(
     "fd00:28::2",
     unset="`block` while VPN_GATEWAY is a gateway or `block`, else IPv6 as without gateway mode",
 )
+VPN_GATEWAY_MAC = Setting(
+    "VPN_GATEWAY_MAC",
+    macs.PIN,
+    GROUP,
+    "The MAC address that the IPv4 gateway is reached at, whoever else on its network answers for "
+    "its address. `learn`: the one that it has when it first leads out, kept until the next start "
+    "or until its name moves to another address. `off`: whoever answers to ARP.",
+    "learn",
+)
+VPN_GATEWAY6_MAC = Setting(
+    "VPN_GATEWAY6_MAC",
+    macs.PIN,
+    GROUP,
+    "The same for VPN_GATEWAY6, whoever answers to neighbour discovery.",
+    "02:42:ac:1c:00:03",
+)
 VPN_GATEWAY_TABLE = Setting(
     "VPN_GATEWAY_TABLE",
     gateways.TABLE,
@@ -46,7 +62,7 @@ VPN_GATEWAY_RULE_PRIO = Setting(
     gateways.RULE_PRIO,
     GROUP,
     "The priority of the rule `from VPN_SUBNET lookup VPN_GATEWAY_TABLE`. Its companions stand "
-    "from 4 before it to 101 behind it.",
+    "from 4 before it to 101 behind it, before all rules of other programs.",
     "1000",
 )
 VPN_GATEWAYS_RESOLVE_INTERVAL = Setting(

@@ -192,6 +192,8 @@ class Settings(BaseModel):
 
     vpn_gateway: Annotated[Upstream | None, gateway_settings.VPN_GATEWAY] = None
     vpn_gateway6: Annotated[Upstream | None, gateway_settings.VPN_GATEWAY6] = None
+    vpn_gateway_mac: Annotated[str, gateway_settings.VPN_GATEWAY_MAC] = "off"
+    vpn_gateway6_mac: Annotated[str, gateway_settings.VPN_GATEWAY6_MAC] = "off"
     vpn_gateway_table: Annotated[int, gateway_settings.VPN_GATEWAY_TABLE] = 100
     vpn_gateway_rule_prio: Annotated[int, gateway_settings.VPN_GATEWAY_RULE_PRIO] = 1000
     vpn_gateways_resolve_interval: Annotated[

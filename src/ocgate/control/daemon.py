@@ -184,7 +184,8 @@ class Control:
                     await self.gatekeeper.device_gone(device)
             except (OcgateError, *LACKS) as error:  # the next sweep ends what is left
                 self._watching.tell(words(error))
-            if look.topics - {Topic.NEIGHBOUR}:
+            pinned = self.keeper.prepared.plan.neighbours  # else no plan depends on neighbours
+            if look.topics - (set() if pinned else {Topic.NEIGHBOUR}):
                 self.egress.nudge()
                 await self._look(by=", ".join(dict.fromkeys(c.process for c in look.commits)))
             if look.topics:  # after the look, whose facts the watch judges by

@@ -27,18 +27,21 @@ FAMILIES: tuple[Family, Family] = (4, 6)
 
 @dataclass(frozen=True)
 class Known:
-    """One gateway: as written in the settings, where it is, and how it is."""
+    """One gateway: as written in the settings, where it is, how it is, and the MAC address that it
+    was learned to have, '' for none."""
 
     written: str
     address: Address | None
     health: Health = UNKNOWN
+    mac: str = ""
 
     @property
     def exit_state(self) -> ExitState:
         """As planning wants it."""
         if self.address is None:
             return ExitState(None, f"{self.written} has not resolved")
-        return ExitState(self.address, "" if self.health.usable else self.health.why)
+        why = "" if self.health.usable else self.health.why
+        return ExitState(self.address, why, self.mac)
 
 
 def gateways(settings: Settings) -> dict[Family, Upstream]:
@@ -84,6 +87,7 @@ def write_known(run_dir: Path, known: Mapping[Family, Known]) -> None:
             "state": held.health.state.value,
             "since": held.health.since,
             "why": held.health.why,
+            "mac": held.mac,
         }
         for family, held in known.items()
     }
@@ -102,7 +106,7 @@ def read_known(run_dir: Path) -> dict[Family, Known]:
 def _known(kept: Mapping[str, Any]) -> Known:
     address = None if kept["address"] is None else ip_address(kept["address"])
     health = Health(State(kept["state"]), float(kept["since"]), str(kept["why"]))
-    return Known(str(kept["gateway"]), address, health)
+    return Known(str(kept["gateway"]), address, health, str(kept.get("mac", "")))
 
 
 def _located(settings: Settings, exits: Exits) -> Iterator[tuple[Family, Known]]:

@@ -24,12 +24,18 @@ class Track:
     """family, upstream: as the settings say. transitions: UP to DOWN and back, so far."""
 
     def __init__(
-        self, family: Family, upstream: Upstream, address: Address | None, health: Health | None
+        self,
+        family: Family,
+        upstream: Upstream,
+        address: Address | None,
+        health: Health | None,
+        mac: str = "",
     ) -> None:
-        """address: the last good one; health: what a former control plane knew of it."""
+        """address: the last good one; health, mac: what a former control plane knew of it."""
         self.family = family
         self.upstream = upstream
         self.transitions = 0
+        self.mac = mac  # that the gateway was learned to have; '' while it was not
         self.health = health or UNKNOWN
         self._book = Book(upstream.name or "", address)
         self._down_since = self.health.since if self.health.state is State.DOWN else None
@@ -54,7 +60,7 @@ class Track:
     @property
     def known(self) -> Known:
         """What a restarted control plane has to know."""
-        return Known(str(self.upstream), self.address, self.health)
+        return Known(str(self.upstream), self.address, self.health, self.mac)
 
     def news(self, clock: float) -> None:
         """The networks around changed."""
@@ -90,8 +96,14 @@ class Track:
         if before.address is not None:
             log.warning("gateway moved", gateway=self._name(), before=str(before.address),
                         after=str(self.address))  # fmt: skip
+        self.mac = ""  # another host, perhaps
         self.health = UNKNOWN  # what the old address did says nothing about the new one
         return True
+
+    def learned(self, mac: str) -> None:
+        """The gateway has this MAC address, and is held to it from now on."""
+        self.mac = mac
+        log.info("the gateway's MAC address is learned", **self._words(), mac=mac)
 
     def not_resolved(self, said: str, clock: float) -> None:
         """Take a failed look-up in."""

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ocgate.config.macs import LEARN
 from ocgate.control.complaints import Complaints
 from ocgate.control.exit_record import (
     FAMILIES,
@@ -32,13 +33,15 @@ from ocgate.control.exit_track import Track
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import Sources
+from ocgate.control.steering import pinned
 from ocgate.control.status_schema import ExitStatus
 from ocgate.control.wants import lasting
 from ocgate.errors import OcgateError
 from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
 from ocgate.exits.next_hop import refusal
 from ocgate.exits.resolver import Answer, Lookup, NotResolved, resolve
-from ocgate.kernel.neighbours import Neighbour, neighbour, solicit, suspect
+from ocgate.kernel.link_question import holders
+from ocgate.kernel.neighbours import Neighbour, mac_of, neighbour, solicit, suspect
 from ocgate.kernel.probe import ProbeResult, Target, probe
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan.exits import Exits
@@ -48,6 +51,8 @@ from ocgate.plan.facts import Address, Facts, Family
 # failure, nor so long that a dead exit is noticed only at the next one.
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 4.0  # seconds
 LOOKUP_TIMEOUT = 5.0  # seconds; a second nameserver gets its turn after two
+# Who has an address on a link says so within a millisecond; a busy machine takes some more.
+LINK_TIMEOUT = 0.3  # seconds
 # Events come in bursts (a container that goes takes link, address and routes with it).
 SETTLE = 0.1  # seconds
 # A reload waits for new names at most so long: its answer is waited for 30 s (control.ask).
@@ -86,6 +91,8 @@ class ExitWatch:
         neighbour: Callable[[Address, str], Neighbour] = neighbour,
         solicit: Callable[[Address, str], object] = solicit,
         suspect: Callable[[Address, str], object] = suspect,
+        mac_of: Callable[[Address, str], str] = mac_of,
+        holders: Callable[..., Awaitable[frozenset[str] | None]] = holders,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -97,6 +104,8 @@ class ExitWatch:
         self._neighbour = neighbour
         self._solicit = solicit
         self._suspect = suspect
+        self._mac_of = mac_of
+        self._holders = holders
         self._clock = clock
         self._now = now
         self._tracks: dict[Family, Track] = {}
@@ -203,8 +212,12 @@ class ExitWatch:
             former = self._before.pop(family, None)
             same = former and (former.written, former.address) == (str(upstream), address)
             health = former.health if former and same else None  # another's says nothing
-            self._tracks[family] = Track(family, upstream, address, health)
+            mac = former.mac if former and same else ""
+            self._tracks[family] = Track(family, upstream, address, health, mac)
             self._asking.set()
+        for family, track in self._tracks.items():
+            if not self._learns(family):
+                track.mac = ""
 
     async def _examine(self, track: Track) -> None:
         address = track.address
@@ -217,6 +230,14 @@ class ExitWatch:
         thresholds = Thresholds(settings.exit_probe_failures, settings.exit_probe_successes)
         if track.examined(verdict, thresholds if self._targets(track) else AT_ONCE, self._clock()):
             self._asking.set()
+        if verdict.ok and not track.mac and self._learns(track.family):
+            # Of who leads out, and not of who answers first.
+            if mac := self._mac_of(address, self._device(address) or ""):
+                track.learned(mac)
+
+    def _learns(self, family: Family) -> bool:
+        settings = self._keeper.prepared.sources.settings
+        return LEARN == (settings.vpn_gateway_mac if family == 4 else settings.vpn_gateway6_mac)
 
     def _in_force(self, track: Track, address: Address) -> bool:
         """Whether what a probe finds is of this address: probes go where the kernel's route says,
@@ -231,7 +252,10 @@ class ExitWatch:
         if unfit or device is None:  # planning closes it for the same reason
             return Verdict(ok=False, why=unfit, at=self._now())
         targets = self._targets(track)
+        pin = pinned(prepared.sources.settings, track.family, track.mac)
         if not targets:
+            if pin:
+                return await self._by_link(address, device, pin)
             return self._by_neighbour(address, device)
         interval = prepared.sources.settings.exit_probe_interval
         timeout = min(max(interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
@@ -240,11 +264,34 @@ class ExitWatch:
         result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY, ports=ports)
         if result.ok:
             return Verdict(ok=True, why=result.reason, at=self._now(), rtt=result.seconds)
+        if pin:  # the kernel asks nobody, and must not be told to doubt it
+            found = await self._by_link(address, device, pin)
+            at_hand = found is None or found.ok
+            return Verdict(ok=False, why=result.reason, at=self._now()) if at_hand else found
+        return self._failed(address, device, result.reason)
+
+    def _failed(self, address: Address, device: str, reason: str) -> Verdict:
         found = self._neighbour(address, device)
         if found is Neighbour.ANSWERED:
             self._suspect(address, device)
         silent = found in (Neighbour.FAILED, Neighbour.ASKED)
-        why = _silent(address, device) if silent else result.reason
+        why = _silent(address, device) if silent else reason
+        return Verdict(ok=False, why=why, at=self._now())
+
+    async def _by_link(self, address: Address, device: str, pin: str) -> Verdict | None:
+        """Whether a pinned gateway answers at its own MAC; None where nobody can be asked."""
+        found = await self._holders(address, device, wait=LINK_TIMEOUT)
+        if found is None:
+            return None
+        if pin in found:
+            return Verdict(ok=True, why=f"{address} answers on {device}", at=self._now())
+        why = _silent(address, device)
+        if found:
+            why = (
+                f"{address} answers with another MAC address on {device}, "
+                f"{', '.join(sorted(found))}, than the {pin} that it is held to: a neighbour has "
+                "taken its address, or it was made anew"
+            )
         return Verdict(ok=False, why=why, at=self._now())
 
     def _by_neighbour(self, address: Address, device: str) -> Verdict | None:
@@ -312,15 +359,15 @@ def _silent(address: Address, device: str) -> str:
     return f"no answer to {protocol} from {address} on {device}"
 
 
-def _essence(exits: Exits) -> list[tuple[Address | None, bool] | None]:
+def _essence(exits: Exits) -> list[tuple[Address | None, bool, str] | None]:
     """What the kernel's state depends on: reasons change with every probe, and are status only."""
     states = (exits.exit4, exits.exit6)
-    return [None if state is None else (state.address, bool(state.down)) for state in states]
+    return [None if s is None else (s.address, bool(s.down), s.mac) for s in states]
 
 
 def _lasting(known: dict[Family, Known]) -> list[object]:
     """What is worth writing: not the words of each probe."""
     return [
-        (family, held.written, held.address, held.health.state, held.health.since)
+        (family, held.written, held.address, held.health.state, held.health.since, held.mac)
         for family, held in sorted(known.items())
     ]

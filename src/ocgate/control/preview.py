@@ -15,7 +15,7 @@ from ocgate.control.prepared import Prepared
 from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
 from ocgate.control.starting import prepared_now, warned
 from ocgate.errors import ConfigurationError, OcgateError, Problem
-from ocgate.kernel import intruders, null_device, routes, sysctl
+from ocgate.kernel import intruders, neighbours, null_device, routes, sysctl
 from ocgate.kernel.apply import read_table
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY
@@ -79,6 +79,7 @@ def plan_text(environ: Mapping[str, str]) -> PlanReport:
         "tables": [nft_text.listing(table) for table in plan.tables],
         "routes": [str(route) for route in plan.routes],
         "rules": [str(rule) for rule in plan.rules],
+        "neighbours": [str(one) for one in plan.neighbours],
         "sysctls": [str(sysctl) for sysctl in plan.sysctls],
         "ocserv_conf": rendered(prepared, prepared.sources.settings.run_dir).data.decode(
             "utf-8", "replace"
@@ -110,7 +111,8 @@ def _shown(plan: Plan) -> str:
     parts = [nft_text.listing(table) for table in plan.tables]
     for name in plan.devices:
         parts.append(f"ip tuntap add {name} mode tun\nip link set {name} up\n")
-    parts += [render((*plan.routes, *plan.rules)), "".join(f"{s}\n" for s in plan.sysctls)]
+    parts.append(render((*plan.routes, *plan.rules)))
+    parts += ["".join(f"{item}\n" for item in group) for group in (plan.neighbours, plan.sysctls)]
     return "\n".join(part for part in parts if part)
 
 
@@ -123,6 +125,7 @@ def difference(plan: Plan) -> str:
         marks = difflib.unified_diff(held, wanted, "kernel", "plan", lineterm="", n=0)
         lines += [line for line in marks if not line.startswith(("---", "+++", "@@"))]
     differing = routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
+    differing += neighbours.differing(plan.neighbours)
     differing += intruders.differing(plan.clients) if plan.clients is not None else []
     lines += [f"+{what}" for what in (*null_device.missing(plan.devices), *differing)]
     lines += [f"+{what}" for what in sysctl.differing(plan.sysctls)]

@@ -10,6 +10,9 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from ocgate.config.gateways import VARIABLES, Upstream, UpstreamKind
+from ocgate.config.macs import LEARN
+from ocgate.config.model import Settings
+from ocgate.config.values import NOTHING
 from ocgate.control import placement
 from ocgate.control.flow_ports import Ports, is_exclusive
 from ocgate.control.sources import Sources
@@ -188,7 +191,15 @@ def _exit(
         return Exit(family, ExitKind.GATEWAY, device, closed=why, own=own)
     own = _own(facts, link.device, family, _subnets(sources))
     lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
-    return Exit(family, ExitKind.GATEWAY, link.device, state.address, state.down or lacking, own)
+    mac = pinned(sources.settings, family, state.mac)
+    closed = state.down or lacking
+    return Exit(family, ExitKind.GATEWAY, link.device, state.address, closed, own, mac)
+
+
+def pinned(settings: Settings, family: Family, learned: str) -> str:
+    """The MAC address that a gateway is reached at: as written, or learned; '' for any."""
+    wish = settings.vpn_gateway_mac if family == 4 else settings.vpn_gateway6_mac
+    return {NOTHING: "", LEARN: learned}.get(wish, wish)
 
 
 def _own(
@@ -217,7 +228,7 @@ def _exit6(
     """IPv6 is closed wherever the decision rejects it, whatever the exit."""
     way = _exit(sources, facts, 6, upstream or Upstream(UpstreamKind.DIRECT), exits, wans)
     closed = decision.why if decision.path is Ipv6Path.REJECTED else ""
-    return Exit(6, way.kind, way.device, way.gateway, way.closed or closed, way.own)
+    return replace(way, closed=way.closed or closed)
 
 
 def _networks(facts: Facts, family: Family) -> str:

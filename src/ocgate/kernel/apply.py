@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
-from ocgate.kernel import conntrack, forwarding, intruders, null_device, routes, sysctl, tun
+from ocgate.kernel import (
+    conntrack,
+    forwarding,
+    intruders,
+    neighbours,
+    null_device,
+    routes,
+    sysctl,
+    tun,
+)
 from ocgate.kernel.nft import Nft
 from ocgate.names import (
     NFT_FAMILY,
@@ -61,6 +70,7 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
         tun.ensure(plan.tunnel)
     routes.ensure(plan.routes, plan.rules)
     routes.sweep(plan.routes, plan.rules, tables=plan.routing_tables)
+    neighbours.pin(plan.neighbours)
     removed = intruders.remove(plan.clients) if plan.clients is not None else []
     null_device.sweep(plan.devices)
     if plan.tunnel is not None:
@@ -87,6 +97,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
+    found += neighbours.differing(plan.neighbours)
     found += intruders.differing(plan.clients) if plan.clients is not None else []
     found += sysctl.differing(plan.sysctls)
     found += forwarding.differing() if plan.forwards else []
@@ -112,6 +123,7 @@ def remove(
         lambda: conntrack.delete_of_networks(subnets),
         late,
         routes.sweep,
+        lambda: neighbours.pin(()),
         null_device.sweep,
         lambda: nft.run(text.removal(SERVER_TABLES)),
     )

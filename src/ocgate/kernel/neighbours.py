@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Collection, Iterable
 from enum import Enum
 
 from ocgate.kernel import netlink, rtnetlink
-from ocgate.kernel.netlink import CREATE, REPLACE, Message, attribute
-from ocgate.plan.facts import Address
+from ocgate.errors import KernelRefused
+from ocgate.kernel.netlink import CREATE, REPLACE, Message, attribute, attributes
+from ocgate.names import ROUTE_PROTOCOL
+from ocgate.plan.facts import Address, Family
+from ocgate.plan.model import PinnedNeighbour
 
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type; linux/neighbour.h
-_NDA_DST = 1
+_NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _NTF_USE = 1  # treat as if a packet were sent there (neigh_event_send)
 
 # linux/neighbour.h NUD_*. NOARP devices (tun) and permanent entries have nobody to ask.
 _INCOMPLETE, _PROBE, _FAILED = 0x01, 0x10, 0x20
+_PERMANENT = 0x80
 _ANSWERED = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable … probe, noarp, permanent
+
+
+_MAC_BYTES = 6
+_FAMILIES: tuple[Family, ...] = (4, 6)
+_PROTOCOL = bytes([ROUTE_PROTOCOL])
 
 
 class Neighbour(Enum):
@@ -72,13 +82,94 @@ def suspect(address: Address, device: str) -> bool:
     return True
 
 
+def mac_of(address: Address, device: str) -> str:
+    """The MAC address that the kernel sends to for `address` on `device`; '' where it knows none.
+    Of other than Ethernet's length also ''."""
+    try:
+        with netlink.Netlink(netlink.ROUTE) as door:
+            found = door.request(rtnetlink.GETNEIGH, 0, _request(address, device))
+    except OSError:
+        return ""
+    entries = [m for m in found if m.kind == rtnetlink.NEWNEIGH]
+    held = attributes(entries[0].payload, _NDMSG.size) if entries else {}
+    mac = bytes(held.get(_NDA_LLADDR, b""))
+    return mac.hex(":") if len(mac) == _MAC_BYTES else ""
+
+
+def pins() -> list[PinnedNeighbour]:
+    """Permanent entries of ours, as the kernel holds them now."""
+    return [pin for pin, permanent in _ours() if permanent]
+
+
+def pin(wanted: Collection[PinnedNeighbour]) -> None:
+    """Have exactly these pinned; what else of ours is there goes. Raises KernelRefused."""
+    held = _ours()
+    standing = {one for one, permanent in held if permanent}
+    with netlink.Netlink(netlink.ROUTE) as door:
+        for one in wanted:
+            if one not in standing:
+                _ask(door, rtnetlink.NEWNEIGH, CREATE | REPLACE, one)
+        kept = {(one.address, one.device) for one in wanted}
+        for one, _ in held:
+            if (one.address, one.device) not in kept:
+                _ask(door, rtnetlink.DELNEIGH, 0, one)
+
+
+def differing(wanted: Iterable[PinnedNeighbour]) -> list[str]:
+    """What is lacking of these, in words."""
+    held = pins()
+    return [f"neighbour {one.text} is gone" for one in wanted if one not in held]
+
+
+def _ours() -> list[tuple[PinnedNeighbour, bool]]:
+    """Entries that we made, and whether they are permanent still: the kernel keeps the protocol of
+    one that somebody has replaced."""
+    found: list[tuple[PinnedNeighbour, bool]] = []
+    with netlink.Netlink(netlink.ROUTE) as door:
+        for family in _FAMILIES:
+            header = _NDMSG.pack(rtnetlink.af(family), 0, 0, 0, 0)
+            for message in rtnetlink.dump_family(door, rtnetlink.GETNEIGH, family, header):
+                found += _pinned(message)
+    return found
+
+
+def _pinned(message: Message) -> list[tuple[PinnedNeighbour, bool]]:
+    _, index, state, _, _ = _NDMSG.unpack_from(message.payload)
+    held = attributes(message.payload, _NDMSG.size)
+    if bytes(held.get(_NDA_PROTOCOL, b"")) != _PROTOCOL or _NDA_DST not in held:
+        return []
+    try:
+        device = socket.if_indextoname(index)
+    except OSError:  # it has just gone, and the entry with it
+        return []
+    mac = bytes(held.get(_NDA_LLADDR, b"")).hex(":")
+    address = rtnetlink.address(held[_NDA_DST])
+    return [(PinnedNeighbour(address, device, mac), bool(state & _PERMANENT))]
+
+
+def _ask(door: netlink.Netlink, kind: int, flags: int, one: PinnedNeighbour) -> None:
+    try:
+        payload = _request(one.address, one.device, state=_PERMANENT)
+        mac = bytes.fromhex(one.mac.replace(":", ""))
+        payload += attribute(_NDA_LLADDR, mac) + attribute(_NDA_PROTOCOL, _PROTOCOL)
+        door.request(kind, flags, payload)
+    except OSError as refused:
+        if kind == rtnetlink.DELNEIGH:  # gone by itself, or with its device
+            return
+        reply = refused.strerror or str(refused)
+        raise KernelRefused(f"refused: {one}", request=str(one), reply=reply) from refused
+
+
 def index_of_lost(message: Message) -> int | None:
-    """The ifindex that an event is about if it says that an IP neighbour failed, or that its entry
-    is gone; None for all else (each refresh is an event, and so is a bridge's address table)."""
+    """The ifindex that an event is about if it says that an IP neighbour failed, that its entry is
+    gone, or that one of ours was changed; None for all else (each refresh is an event, and so is a
+    bridge's address table)."""
     family, index, state, _, _ = _NDMSG.unpack_from(message.payload)
     if family not in (rtnetlink.af(4), rtnetlink.af(6)):
         return None
-    lost = message.kind == rtnetlink.DELNEIGH or bool(state & _FAILED)
+    held = attributes(message.payload, _NDMSG.size)
+    ours = bytes(held.get(_NDA_PROTOCOL, b"")) == _PROTOCOL and not state & _PERMANENT
+    lost = message.kind == rtnetlink.DELNEIGH or bool(state & _FAILED) or ours
     return int(index) if lost else None
 
 

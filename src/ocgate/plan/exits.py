@@ -19,10 +19,12 @@ class ExitState:
 
     address: None while its name has not resolved.
     down:    '' while it can be used, else why clients are rejected, one clause.
+    mac:     what it was learned to be reached at, '' while nothing was.
     """
 
     address: Address | None
     down: str = ""
+    mac: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Exit:
     gateway: next hop of GATEWAY, None for the others or while it is not on an attached network.
     closed:  '' while clients may use it, else why they are rejected.
     own:     this host's addresses on `device`, which clients are translated to.
+    mac:     the MAC address that GATEWAY is reached at and at no other; '' where it is not pinned.
     """
 
     family: Family
@@ -65,6 +68,7 @@ class Exit:
     gateway: Address | None = None
     closed: str = ""
     own: tuple[Address, ...] = ()
+    mac: str = ""
 
     @property
     def mark(self) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ocgate.plan.facts import Network
+from ocgate.names import ROUTE_PROTOCOL
+from ocgate.plan.facts import Address, Network
 from ocgate.plan.routing import Route, Rule
 from ocgate.plan.sysctls import Sysctl
 from ocgate.plan.tunnel_device import TunnelDevice
@@ -86,6 +87,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class PinnedNeighbour:
+    """A permanent neighbour entry: `address` is at this MAC address on `device`, whoever answers."""
+
+    address: Address
+    device: str
+    mac: str
+
+    @property
+    def text(self) -> str:
+        """As `ip neigh show` would say it."""
+        return f"{self.address} dev {self.device} lladdr {self.mac} nud permanent"
+
+    def __str__(self) -> str:
+        return f"ip neigh replace {self.text} protocol {ROUTE_PROTOCOL}"
+
+
+@dataclass(frozen=True)
 class ClientNetworks:
     """Where only clients are: no route of main leads into `subnets` but by devices whose name
     begins with `device`."""
@@ -102,6 +120,7 @@ class Plan:
     routing_tables: numbers of routing tables that hold our routes and none of anybody else's.
     tunnel:         the device that the exit role's clients leave by; None in the server role.
     forwards:       every device lets through what comes by it (IPv4), once all else stands.
+    neighbours:     entries that no answer to ARP or neighbour discovery changes.
     clients:        networks that are nobody else's; None in the exit role, which has no clients.
     """
 
@@ -114,3 +133,4 @@ class Plan:
     tunnel: TunnelDevice | None = None
     forwards: bool = False
     clients: ClientNetworks | None = None
+    neighbours: tuple[PinnedNeighbour, ...] = ()

@@ -80,6 +80,7 @@ def plan(intent: Intent) -> Plan:
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),
         clients=clients,
+        neighbours=tuple(steering.neighbours(intent.steering)),
     )
 
 

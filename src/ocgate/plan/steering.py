@@ -41,6 +41,7 @@ from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE, O
 from ocgate.plan import permitted
 from ocgate.plan.exits import ExitKind, Steering
 from ocgate.plan.facts import Family, Network
+from ocgate.plan.model import PinnedNeighbour
 from ocgate.plan.permitted import Permitted
 from ocgate.plan.routing import (
     IPPROTO,
@@ -93,6 +94,14 @@ def routes(steering: Steering, networks: Iterable[Permitted] = ()) -> Iterator[R
         )
         yield from permitted.routes(permitted.of_family(given, family), table=steering.table)
     yield Route(_DEFAULT[4], table=NULL_TABLE, device=NULL_DEVICE)
+
+
+def neighbours(steering: Steering) -> Iterator[PinnedNeighbour]:
+    """The gateways that are pinned."""
+    for family in FAMILIES:
+        way = steering.of(family)
+        if way.gateway is not None and way.device is not None and way.mac:
+            yield PinnedNeighbour(way.gateway, way.device, way.mac)
 
 
 def rules(steering: Steering, subnets: Iterable[Network], prefix6: int) -> tuple[Rule, ...]:

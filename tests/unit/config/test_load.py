@@ -379,6 +379,8 @@ _WRITTEN = {
     "IPV6_SINK": ("0", "false"),
     "VPN_GATEWAY": ("172.28.0.2", '"172.28.0.2"'),
     "VPN_GATEWAY6": ("block", '"BLOCK"'),
+    "VPN_GATEWAY_MAC": ("off", '"OFF"'),
+    "VPN_GATEWAY6_MAC": ("off", '"Off"'),
     "VPN_GATEWAY_TABLE": ("200", "200"),
     "VPN_GATEWAY_RULE_PRIO": ("901", '"901"'),
     "VPN_GATEWAYS_RESOLVE_INTERVAL": ("60", "60"),

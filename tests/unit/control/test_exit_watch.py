@@ -51,6 +51,8 @@ class World:
     probed: list[tuple[list[Target], int, float]] = field(default_factory=list)
     at: float = 1000.0
     hold: asyncio.Event | None = None
+    mac: str = ""
+    holders: frozenset[str] | None = frozenset()
 
     def settle(self, exits: Exits = Exits(), **environ: str) -> None:  # noqa: B008
         """These settings and exits are in force."""
@@ -70,6 +72,8 @@ class World:
             neighbour=lambda _address, _device: self.neighbours,
             solicit=lambda address, device: self.solicited.append((address, device)),
             suspect=lambda address, device: self.suspected.append((address, device)),
+            mac_of=lambda _address, _device: self.mac,
+            holders=self.asked_link,
             clock=lambda: self.at,
             now=lambda: self.at + 1e9,
         )
@@ -93,6 +97,11 @@ class World:
             await self.hold.wait()
         words = "1.1.1.1:443 answered" if self.answers else "1.1.1.1:443: Connection timed out"
         return ProbeResult(self.answers, targets[0], words, 0.012)
+
+    async def asked_link(
+        self, address: Address, device: str, *, wait: float
+    ) -> frozenset[str] | None:
+        return self.holders
 
     async def resolve(self, name: str, family: Family, timeout: float, lookup: Lookup) -> Answer:
         self.asked.append((name, family))
@@ -135,6 +144,67 @@ def rounds(watch: ExitWatch, world: World, signs: str) -> str:
         act(watch.round())
         states += letters[watch.statuses()[0]["state"]]
     return states
+
+
+MINE, OTHER = "02:42:ac:1c:00:03", "02:42:ac:1c:00:14"
+
+
+def test_a_mac_is_learned_of_a_gateway_that_leads_out_and_kept(world: World) -> None:
+    """Not of one that merely answers; a control plane that is restarted knows it, a start not."""
+    probes = {"VPN_GATEWAY": "172.28.0.3", "EXIT_PROBE": "1.1.1.1"}
+    world.settle(Exits(ExitState(A)), VPN_GATEWAY_MAC="learn", **probes)
+    world.mac = MINE
+    watch = world.watch()
+    rounds(watch, world, "-")
+    assert world.exits.exit4 is None or world.exits.exit4.mac == ""
+    rounds(watch, world, "++")
+    assert world.exits.exit4 == ExitState(A, "", MINE)
+    world.mac = OTHER
+    rounds(watch, world, "+")
+    assert world.exits.exit4 == ExitState(A, "", MINE)
+    assert read_known(world.run_dir)[4].mac == MINE
+    rounds(world.watch(), world, "+")
+    assert world.exits.exit4 == ExitState(A, "", MINE)
+    world.settle(world.exits, VPN_GATEWAY_MAC="off", **probes)  # a reload, to learn it anew
+    rounds(watch, world, "+")
+    assert world.exits.exit4 == ExitState(A, "", "")
+
+
+@pytest.mark.parametrize(
+    ("holders", "why"),
+    [
+        (frozenset({OTHER}), f"172.28.0.3 answers with another MAC address on eth0, {OTHER}, than"),
+        (frozenset({MINE, OTHER}), "Connection timed out"),
+        (frozenset[str](), "no answer to ARP from 172.28.0.3 on eth0"),
+        (None, "Connection timed out"),
+    ],
+)
+def test_a_pinned_gateway_that_fails_is_told_by_who_answers_for_it(
+    world: World, holders: frozenset[str] | None, why: str
+) -> None:
+    """... and the kernel's entry, which it must not doubt, is left alone."""
+    world.settle(
+        Exits(ExitState(A)),
+        VPN_GATEWAY="172.28.0.3",
+        EXIT_PROBE="1.1.1.1",
+        VPN_GATEWAY_MAC=MINE,
+    )
+    world.holders = holders
+    watch = world.watch()
+    assert rounds(watch, world, "---")[-1] == "D"
+    assert why in watch.statuses()[0]["why"]
+    assert world.suspected == []
+
+
+def test_without_probes_a_pinned_gateway_is_up_while_its_own_mac_answers(world: World) -> None:
+    world.settle(
+        Exits(ExitState(A)), VPN_GATEWAY="172.28.0.3", EXIT_PROBE="off", VPN_GATEWAY_MAC=MINE
+    )
+    watch = world.watch()
+    world.holders = frozenset({MINE})
+    assert rounds(watch, world, "+") == "U"
+    world.holders = frozenset({OTHER})
+    assert rounds(watch, world, "+") == "D"
 
 
 def test_an_exit_that_answers_changes_nothing(world: World) -> None:

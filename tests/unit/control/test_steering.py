@@ -158,6 +158,39 @@ def test_at_a_start_it_is_refused_and_the_variable_named(address: str) -> None:
     assert "172.28.0.0/24 (eth0)" in found[0].remedy
 
 
+def test_a_pinned_gateway_has_a_permanent_neighbour_entry() -> None:
+    """As written, or as it was learned; of one that was learned nothing before that."""
+    mac = "02:42:ac:1c:00:03"
+    entry = f"172.28.0.3 dev eth0 lladdr {mac} nud permanent"
+    assert [n.text for n in prepared(VPN_GATEWAY_MAC=mac).plan.neighbours] == [entry]
+    assert prepared(VPN_GATEWAY_MAC="learn").plan.neighbours == ()
+    learned = Exits(ExitState(ip_address(GATEWAY), "", mac))
+    assert [n.text for n in prepared(learned, VPN_GATEWAY_MAC="learn").plan.neighbours] == [entry]
+    assert prepared(learned).plan.neighbours == ()
+
+
+def near(*, lent: bool = False, up: bool = True) -> Facts:
+    """eth0 has the gateway's network; eth1 got a route into it from somebody (DHCP, RFC 3442)."""
+    eth0 = replace(ETH0, lent=ETH0.addresses if lent else ())
+    nets = {**NETS, "172.28.0.3/32": "eth1"} if up else {"172.28.0.3/32": "eth1"}
+    return facts(eth0, ETH1, default4="eth0", connected=nets)
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_a_more_specific_route_does_not_say_where_the_gateway_is(*, lent: bool) -> None:
+    """TunnelVision against ourselves: clients would leave by the network that made it up."""
+    assert exit4(prepared(found=near(lent=lent))).device == "eth0"
+    down = exit4(prepared(found=near(lent=lent, up=False)))
+    assert (down.usable, down.gateway) == (False, None)
+
+
+def test_an_address_that_was_lent_does_not_say_so_beside_a_written_one() -> None:
+    rogue = interface(3, "eth1", "172.28.0.77/25")
+    rogue = replace(rogue, lent=rogue.addresses)
+    found = facts(ETH0, rogue, default4="eth0", connected={**NETS, "172.28.0.0/25": "eth1"})
+    assert exit4(prepared(found=found)).device == "eth0"
+
+
 def foreign(priority: int, text: str = "from 172.28.0.10 lookup 77", table: int = 77) -> Facts:
     """FACTS with a policy rule of another program, and one far behind ours."""
     late = ForeignRule(4, 5000, "from 10.0.0.0/8 lookup 9", 9)
