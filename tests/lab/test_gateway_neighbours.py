@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv6Network, ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_network
+from typing import Any
 
 import pytest
 from t3_ground import frozen
@@ -19,12 +20,14 @@ from ocgate.lab import client as vpn
 from ocgate.lab.addresses import UPSTREAM6
 from ocgate.lab.capture import now
 from ocgate.lab.inject import into_tun, mac_of, onto_link
-from ocgate.lab.odd_packets import redirect4, rogue_advertisement
-from ocgate.lab.packet import build_udp, match
-from ocgate.lab.streams import UdpDownload, new_marker
+from ocgate.lab.odd_packets import arp_claim, ndp_claim, redirect4, rogue_advertisement
+from ocgate.lab.packet import any_of, build_udp, match
+from ocgate.lab.streams import UdpDownload, UdpStream, new_marker
 from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.upstream import Upstream
+from ocgate.lab.traffic import ask_udp
+from ocgate.lab.upstream import NEW_MAC, Upstream
 from ocgate.lab.wait import wait_until
+from ocgate.names import CONTROL_PID
 
 pytestmark = pytest.mark.lab
 
@@ -248,3 +251,78 @@ def test_a_forged_redirect_moves_no_way_of_this_host(lab: LabFactory) -> None:
         netns.sysctl("net/ipv4/conf/eth0/accept_redirects", 1)
         assert redirected()
         netns.ip("route flush cache")
+
+
+# --- the gateway's address ------------------------------------------------------------------------
+
+
+def claimed(g: Chain) -> None:
+    """The neighbour says that it has the gateway's addresses, a few times as attackers do."""
+    gw, neighbour = g.lab.gw, g.lab.neighbours[0]
+    assert isinstance(gw.address6, IPv6Address)
+    to = mac_of(gw.netns, "eth0")
+    mine, its = (bytes.fromhex(m.replace(":", "")) for m in (mac_of(neighbour.netns, "eth0"), to))
+    for _ in range(3):
+        arp = arp_claim(g.upstream.address, mine, gw.address, its)
+        onto_link(neighbour.netns, "eth0", to, arp, ndp_claim(UPSTREAM6, mine, gw.address6))
+
+
+def permanent(g: Chain) -> dict[str, str]:
+    """Pinned address -> MAC address, as gw's kernel has them."""
+    lines = g.gateway.netns.run(["ip", "neigh", "show", "nud", "permanent", "dev", "eth0"]).stdout
+    return {words[0]: words[2] for words in map(str.split, lines.splitlines()) if words}
+
+
+def test_a_neighbour_takes_the_gateway_s_address_unless_it_is_pinned(lab: LabFactory) -> None:
+    """It answers ARP and neighbour discovery for the gateway. The control: clients' packets of
+    both families come to it. Pinned, as written or as learned: none; nothing by the ISP in either.
+    The pin is kept against `ip neigh`, says who answers instead when the gateway changes its own,
+    and goes at a stop."""
+    g = chain(lab, HOSTILE, environ=BOTH)
+    netns = g.gateway.netns
+    netns.sysctl("net/ipv4/neigh/eth0/locktime", 0)  # else for a second a new answer is ignored
+    g.wait_up(6)
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    taken = g.lab.capture(g.lab.neighbours[0], "eth0")
+    since = now()
+
+    def sent_to_the_neighbour(to: Any) -> bool:
+        claimed(g)
+        ask_udp(client.netns, to, timeout=0.2)
+        return bool(taken.packets(match(dst=to), since=since))
+
+    for to in (SERVICE, SERVICE6):
+        wait_until(lambda to=to: sent_to_the_neighbour(to), 10.0, f"{to} to be stolen")
+        taken.prove_sees(match(dst=to), "what a client sends", since=since)
+    mac = mac_of(g.upstream.netns, "eth0")
+    for pin in (mac, "learn"):
+        g.reload(VPN_GATEWAY_MAC=pin, VPN_GATEWAY6_MAC=pin)
+        pinned = {str(g.upstream.address): mac, str(UPSTREAM6): mac}
+        if pin == "learn":  # of who leads out, so the neighbour is not learned
+            assert permanent(g) in ({}, pinned)
+        wait_until(lambda pinned=pinned: permanent(g) == pinned, 10.0, "the pins")
+        g.wait_up(4)
+        g.wait_up(6)
+        started = now()
+        for to in (SERVICE, SERVICE6):
+            with UdpStream(client.netns, to, rate=200, count=200) as stream:
+                claimed(g)
+                assert stream.wait(10.0).lost == 0
+                claimed(g)
+        taken.assert_none(any_of(*(match(dst=to) for to in (SERVICE, SERVICE6))), "a client's",
+                          since=started)  # fmt: skip
+    netns.ip(f"neigh del {g.upstream.address} dev eth0")
+    wait_until(lambda: permanent(g) == pinned, 5.0, "the repair")
+    assert "neighbour 172.28.0.3 dev eth0" in g.gateway.status()["network"]["last_repair"]
+    old = g.gateway.kill()
+    g.gateway.wait_replaced(CONTROL_PID, old)
+    g.wait_control()
+    assert permanent(g) == pinned  # a control plane that is restarted has not learned anew
+    g.upstream.netns.ip(f"link set eth0 address {NEW_MAC}")
+    g.wait_down(4)
+    why = g.exits()["4"]["why"]
+    assert f"172.28.0.3 answers with another MAC address on eth0, {NEW_MAC}, than the {mac}" in why
+    g.assert_nothing_by_isp(since)
+    g.gateway.stop()
+    assert permanent(g) == {}

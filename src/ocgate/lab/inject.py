@@ -7,7 +7,7 @@ import socket
 from ipaddress import ip_address
 
 from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import ETH_IPV4, ETH_IPV6
+from ocgate.lab.packet import ETH_ARP, ETH_IPV4, ETH_IPV6
 
 
 def into_tun(netns: Namespace, device: str, *packets: bytes) -> None:
@@ -36,13 +36,13 @@ def routed(netns: Namespace, *packets: bytes) -> None:
 
 
 def onto_link(netns: Namespace, device: str, mac: str, *packets: bytes) -> None:
-    """Send IP packets to a neighbour's MAC address on an Ethernet `device`, past routes and
+    """Send IP packets or ARP to a neighbour's MAC address on an Ethernet `device`, past routes and
     firewall and whatever the neighbour table says."""
     to = bytes.fromhex(mac.replace(":", ""))
     with netns.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as raw:
         for packet in packets:
-            ethertype = ETH_IPV4 if packet[0] >> 4 == 4 else ETH_IPV6
-            raw.sendto(packet, (device, ethertype, 0, 0, to))
+            kinds = {4: ETH_IPV4, 6: ETH_IPV6}
+            raw.sendto(packet, (device, kinds.get(packet[0] >> 4, ETH_ARP), 0, 0, to))
 
 
 def mac_of(netns: Namespace, device: str) -> str:

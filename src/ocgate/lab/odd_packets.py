@@ -6,7 +6,7 @@ Headers by RFC 791, 8200 (section 4), 4861 (sections 4.2, 4.5), 792 (redirect). 
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from ocgate.lab.packet import build_icmp, build_udp, checksum
 
@@ -86,6 +86,18 @@ def rogue_advertisement(source: str, *networks: IPv6Network) -> bytes:
         rest += struct.pack("!BBBBI", 24, 3, net.prefixlen, 0x08, 1800)
         rest += net.network_address.packed
     return _from_on_link(build_icmp(source, "ff02::1", (134, 0), rest))
+
+
+def arp_claim(address: IPv4Address, mac: bytes, to: IPv4Address, to_mac: bytes) -> bytes:
+    """An unasked ARP reply (RFC 826): `address` is at `mac`."""
+    head = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)
+    return head + mac + address.packed + to_mac + to.packed
+
+
+def ndp_claim(address: IPv6Address, mac: bytes, to: IPv6Address) -> bytes:
+    """An unasked neighbour advertisement with the override flag (RFC 4861): likewise."""
+    rest = struct.pack("!I", 0x2000_0000) + address.packed + b"\x02\x01" + mac
+    return _from_on_link(build_icmp(str(address), str(to), (136, 0), rest))
 
 
 def redirect6(source: str) -> bytes:
