@@ -33,6 +33,7 @@ class Reference:
     tables: Sequence[str] = ("inet ocserv_gw", "inet ocserv")  # the guard first, as `run` has them
     table = TABLE
     repairs = False
+    pinned: Sequence[int] = ()
 
     def __init__(self, netns: Namespace, twin: Twin, ways: Ways, nets: ClientNets) -> None:
         self.ways = ways

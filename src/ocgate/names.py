@@ -39,8 +39,8 @@ TUNNEL_RULE_PRIO = 1000  # first of the rules; before main (32766) and anything 
 # the ranges of the system and of container engines (below 1000, above 60000).
 TUNNEL_UID = 23143
 
-# Interface group (`ip link show group 143`) of the tunnels of admitted sessions: what is for a client
-# goes by a device of this group or nowhere. 0 is every device's that nobody put into another.
+# Interface group (`ip link show group 143`) of the tunnels of admitted sessions: what is for a
+# client goes by a device of it or nowhere. 0 is every device's that nobody put into another.
 TUNNEL_GROUP = 143
 OTHERS_GROUP = 0
 

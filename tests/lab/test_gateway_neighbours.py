@@ -130,7 +130,7 @@ def _routes(g: Chain) -> str:
     return g.gateway.netns.run(["ip", "-6", "route", "show", "dev", "eth0"]).stdout
 
 
-# --- policy rules of other programs -----------------------------------------------------------------
+# --- policy rules of other programs ---------------------------------------------------------------
 
 # Before the block from 996 to 1101, among its rules, and between the last two of them.
 PLACES = (990, 996, 998, 1000, 1002, 1003, 1005, 1006, 1101)
@@ -219,7 +219,7 @@ def test_without_room_before_a_rule_of_another_program_clients_are_rejected(
     g.assert_nothing_by_isp(since)
 
 
-# --- redirects --------------------------------------------------------------------------------------
+# --- redirects ------------------------------------------------------------------------------------
 
 
 def test_a_forged_redirect_moves_no_way_of_this_host(lab: LabFactory) -> None:

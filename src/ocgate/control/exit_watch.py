@@ -33,8 +33,8 @@ from ocgate.control.exit_track import Track
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import Sources
-from ocgate.control.steering import pinned
 from ocgate.control.status_schema import ExitStatus
+from ocgate.control.steering import pinned
 from ocgate.control.wants import lasting
 from ocgate.errors import OcgateError
 from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
@@ -231,13 +231,16 @@ class ExitWatch:
         if track.examined(verdict, thresholds if self._targets(track) else AT_ONCE, self._clock()):
             self._asking.set()
         if verdict.ok and not track.mac and self._learns(track.family):
-            # Of who leads out, and not of who answers first.
-            if mac := self._mac_of(address, self._device(address) or ""):
-                track.learned(mac)
+            self._learn(track, address)
+
+    def _learn(self, track: Track, address: Address) -> None:
+        """Of who leads out, and not of who answers first."""
+        if mac := self._mac_of(address, self._device(address) or ""):
+            track.learned(mac)
 
     def _learns(self, family: Family) -> bool:
         settings = self._keeper.prepared.sources.settings
-        return LEARN == (settings.vpn_gateway_mac if family == 4 else settings.vpn_gateway6_mac)
+        return (settings.vpn_gateway_mac if family == 4 else settings.vpn_gateway6_mac) == LEARN
 
     def _in_force(self, track: Track, address: Address) -> bool:
         """Whether what a probe finds is of this address: probes go where the kernel's route says,

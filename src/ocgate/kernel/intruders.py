@@ -1,13 +1,14 @@
 """Routes of main into a client subnet by anything but a tunnel, and addresses given out with them.
 
 A router advertisement, a DHCP server, or somebody on this host may put a part of the client subnet
-on another link. It is more specific than the blackhole of the subnet, or as long and asked first: what
-is for a client without a tunnel would be sent to a neighbour there. Such a route is nobody's but a
-mistake's or an attacker's, so it is taken out, whoever made it. Likewise an IPv6 address inside the
-subnet that was lent to another device (by autoconfiguration): clients would be translated to it.
+on another link. It is more specific than the blackhole of the subnet, or as long and asked first:
+what is for a client without a tunnel would be sent to a neighbour there. Such a route is nobody's
+but a mistake's or an attacker's, so it is taken out, whoever made it. Likewise an IPv6 address
+inside the subnet that was lent to another device (by autoconfiguration): clients would be
+translated to it.
 
-Looked for device by device, the kernel filtering: 10,000 sessions' own routes are not read. Edges of
-the room `kernel` and the wiring may import this.
+Looked for device by device, the kernel filtering: 10,000 sessions' own routes are not read. Edges
+of the room `kernel` and the wiring may import this.
 """
 
 from __future__ import annotations
@@ -95,9 +96,8 @@ def _dumped(door: Netlink, kind: int, family: Family, header: bytes) -> list[Mes
 
 
 def _intrudes(message: Message, clients: ClientNetworks, index: int) -> bool:
-    family, length, _, _, table, protocol, _, kind, flags = rtnetlink.RTMSG.unpack_from(
-        message.payload
-    )
+    fields = rtnetlink.RTMSG.unpack_from(message.payload)
+    length, table, protocol, kind, flags = (fields[at] for at in (1, 4, 5, 7, 8))
     found = attributes(message.payload, rtnetlink.RTMSG.size)
     elsewhere = table != TABLE_MAIN or kind != rtnetlink.RTN_UNICAST
     if elsewhere or protocol == ROUTE_PROTOCOL or flags & rtnetlink.RTM_F_CLONED:

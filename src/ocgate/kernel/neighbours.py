@@ -11,8 +11,8 @@ import struct
 from collections.abc import Collection, Iterable
 from enum import Enum
 
-from ocgate.kernel import netlink, rtnetlink
 from ocgate.errors import KernelRefused
+from ocgate.kernel import netlink, rtnetlink
 from ocgate.kernel.netlink import CREATE, REPLACE, Message, attribute, attributes
 from ocgate.names import ROUTE_PROTOCOL
 from ocgate.plan.facts import Address, Family

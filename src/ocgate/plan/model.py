@@ -88,7 +88,7 @@ class Table:
 
 @dataclass(frozen=True)
 class PinnedNeighbour:
-    """A permanent neighbour entry: `address` is at this MAC address on `device`, whoever answers."""
+    """A permanent neighbour entry: `address` is at this MAC on `device`, whoever answers."""
 
     address: Address
     device: str

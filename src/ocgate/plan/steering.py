@@ -15,10 +15,10 @@ order in which the kernel asks them, P being VPN_GATEWAY_RULE_PRIO and T VPN_GAT
     P+5    stray answers of this host blackhole
     P+101  forwarded: blackhole                             where only clients are forwarded
 
-P-4 takes a route of main only if it is as long as a session's own (`suppress_prefixlength`) and leads
-to a device in the group of admitted sessions' tunnels (`suppress_ifgroup` hides those in nobody's
-group): a router advertisement, DHCP or an operator may put the client subnet, or one client's
-address, on another link, where the kernel would look for the client among the neighbours.
+P-4 takes a route of main only if it is as long as a session's own (`suppress_prefixlength`) and
+leads to a device in the group of admitted sessions' tunnels (`suppress_ifgroup` hides those in
+nobody's group): a router advertisement, DHCP or an operator may put the client subnet, or one
+client's address, on another link, where the kernel would look for it among the neighbours.
 
 The default route of main is thus never asked for a packet of a client whose exit is a gateway
 (where only clients are forwarded: whatever its source), nor for one that is sent to a client. Of

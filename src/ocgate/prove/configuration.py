@@ -17,7 +17,9 @@ from ocgate.config.choices import Forwarding
 from ocgate.config.gateways import Upstream as Asked
 from ocgate.config.gateways import UpstreamKind
 from ocgate.config.load import Loaded
+from ocgate.config.macs import LEARN
 from ocgate.config.model import Settings
+from ocgate.config.values import NOTHING
 from ocgate.control.flow_ports import is_exclusive
 from ocgate.control.prepared import Egress, Prepared, prepare, problems
 from ocgate.control.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
@@ -88,6 +90,9 @@ def asks(environ: Mapping[str, str]) -> Asks:
     """Read and check it as `run` does; raises ConfigurationError."""
     quick = {**environ, **QUICK, **APART}
     settled = loaded(quick)
+    if pinned := _pinned(settled.settings):  # the twin's upstreams have MAC addresses of their own
+        quick |= dict.fromkeys(pinned, LEARN)
+        settled = loaded(quick)
     return Asks(quick, settled, read(settled))
 
 
@@ -98,6 +103,15 @@ def as_on(asked: Asks, facts: Facts) -> Asks:
         return asked
     mode = Forwarding.EXCLUSIVE if is_exclusive(asked.sources, facts) else Forwarding.SHARED
     return asks({**asked.environ, "OCGATE_FORWARDING": mode.value})
+
+
+def _pinned(settings: Settings) -> tuple[str, ...]:
+    """The variables that hold a gateway to a MAC address."""
+    given = {
+        "VPN_GATEWAY_MAC": settings.vpn_gateway_mac,
+        "VPN_GATEWAY6_MAC": settings.vpn_gateway6_mac,
+    }
+    return tuple(name for name, value in given.items() if value != NOTHING)
 
 
 def require_machine() -> None:
@@ -239,6 +253,8 @@ def has(stage: Stage) -> frozenset[Need]:
         Need.NAME: any(up.name for up in upstreams),
         Need.IPV6: any(net.version == 6 for net in stage.subject.nets.subnets),
         Need.REPAIRS: stage.subject.repairs,
+        Need.PINNED: bool(stage.subject.pinned),
+        Need.UNPINNED: not stage.subject.pinned,
     }
     return frozenset(need for need, met in found.items() if met)
 

@@ -23,6 +23,8 @@ class Need(Enum):
     NAME = "a gateway with a DNS name"
     IPV6 = "clients with IPv6 addresses"
     REPAIRS = "a subject that repairs itself"
+    PINNED = "a gateway that is held to its MAC address"
+    UNPINNED = "a gateway that is not held to its MAC address"
 
 
 class Expect(Enum):

@@ -21,6 +21,7 @@ from typing import Any
 
 from ocgate import names
 from ocgate.config.load import Loaded
+from ocgate.config.values import NOTHING
 from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError
 from ocgate.lab import namespace
@@ -66,6 +67,9 @@ class Gateway:
         )
         gateway = ExitKind.GATEWAY in (ways.exit4, ways.exit6)
         self.table = settled.settings.vpn_gateway_table if gateway else 0
+        settings = settled.settings
+        macs = ((4, settings.vpn_gateway_mac), (6, settings.vpn_gateway6_mac))
+        self.pinned: Sequence[int] = [family for family, mac in macs if mac != NOTHING]
         self.run_dir = world.work / "run"
         intent = prepared.intent
         self.nets = ClientNets(

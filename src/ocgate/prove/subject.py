@@ -75,12 +75,14 @@ class Subject(Protocol):
     tables:   nft tables that are its own, as `inet ocserv`.
     table:    its routing table of gateway mode, 0 without.
     repairs:  whether it puts right by itself what somebody has broken.
+    pinned:   families whose gateway is held to its MAC address.
     """
 
     name: str
     tables: Sequence[str]
     table: int
     repairs: bool
+    pinned: Sequence[int]
     ways: Ways
     nets: ClientNets
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 
+from ocgate.lab.inject import onto_link
+from ocgate.lab.odd_packets import arp_claim, ndp_claim
 from ocgate.lab.wait import wait_until
 from ocgate.plan.facts import Address
 from ocgate.prove.fault import Act, Expect, Fault, Need
 from ocgate.prove.stage import Stage
-from ocgate.prove.twin import Upstream
+from ocgate.prove.twin import Upstream, address_of
 from ocgate.prove.world import FAULT_TABLE, mac
+
+_CLAIMS = 3  # one may be lost, or be older than an answer that is under way
 
 # Another container in its place: the same MAC prefix, so that the witness still knows its role.
 _MAC = "02:6f:63:{generation:02x}:{segment:02x}:{role:02x}"
@@ -128,6 +134,45 @@ def name_moves_back(stage: Stage) -> None:
         stage.world.name(up.name, up.address)
 
 
+def claimed(stage: Stage) -> None:
+    """Another container says that it has the gateways' addresses: of those that are pinned."""
+    take_addresses(stage, stage.subject.pinned)
+
+
+def take_addresses(stage: Stage, families: Sequence[int]) -> None:
+    """The neighbour takes the addresses of the upstreams of these families, and what is sent there.
+
+    A kernel that has just heard of an address takes no other answer for a second (arp(7),
+    locktime): not so here.
+    """
+    for up in stage.twin.upstreams:
+        if up.family in families:
+            number, device = up.segment.number, up.segment.device
+            stage.gw.sysctl(f"net/ipv4/neigh/{device.replace('.', '/')}/locktime", 0)
+            owns = (address_of(text) for text in up.segment.own)
+            own = next(address for address in owns if address.version == up.family)
+            mine, its = mac("neighbour", number), mac("gw", number)
+            packet = _claim(up.address, _octets(mine), own, _octets(its))
+            onto_link(stage.world.spaces["neighbour"], f"seg{number}", its, *[packet] * _CLAIMS)
+
+
+def _octets(written: str) -> bytes:
+    return bytes.fromhex(written.replace(":", ""))
+
+
+def _claim(address: Address, mine: bytes, own: Address, its: bytes) -> bytes:
+    if isinstance(address, IPv4Address) and isinstance(own, IPv4Address):
+        return arp_claim(address, mine, own, its)
+    assert isinstance(address, IPv6Address) and isinstance(own, IPv6Address)
+    return ndp_claim(address, mine, own)
+
+
+def released(stage: Stage) -> None:
+    """The gateway announces itself."""
+    for up in stage.twin.upstreams:
+        _announce(stage, up, mac(up.role, up.segment.number))
+
+
 _DROP = """
 table inet {table} {{
     chain closed {{ type filter hook {hook} priority {priority}; policy drop; }}
@@ -157,10 +202,17 @@ def _fault(
 
 
 FAULTS = (
+    Fault(
+        "neighbour takes the gateway's address",
+        "upstream",
+        claimed,
+        released,
+        needs=frozenset({Need.PINNED}),
+    ),
     _fault("upstream tunnel down", tunnel_down, tunnel_up),
     _fault("upstream host gone", gone, back),
     _fault("upstream frozen", frozen, unfrozen),
-    _fault("upstream rebooted", rebooted, rebooted_back),
+    _fault("upstream rebooted", rebooted, rebooted_back, _GATEWAY | {Need.UNPINNED}),
     _fault("upstream under another address", moved, moved_back),
     _fault("gateway name moves", name_moves, name_moves_back, _NAMED, notice=False),
 )

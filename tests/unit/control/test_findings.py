@@ -23,7 +23,8 @@ SOUND: dict[str, Any] = {
     "healthy": True,
     "reasons": [],
     "server": {"ocserv_version": "1.3.0", "listening": ["tcp 443"], "url": "https://a.example.org"},
-    "network": {"guard": True, "repairs": 0, "last_repair": "", "wan_if": "eth0", "forwarding4": True},
+    "network": {"guard": True, "repairs": 0, "last_repair": "", "wan_if": "eth0",
+                "forwarding4": True},
     "exits": [
         {"exit": "default", "family": 4, "gateway": "nl", "address": "172.28.0.2", "state": "up",
          "why": "1.1.1.1:443 answered"},
