@@ -151,7 +151,7 @@ def hook(worker: int, **changed: str) -> dict[str, bytes]:
 def room(
     netns: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object
 ) -> Iterator[Room]:
-    logs.configure("human", "error")
+    logs.configure("human", "critical")
     made = Room(tmp_path, monkeypatch)
     yield made
     made.nft.close()
@@ -528,3 +528,66 @@ def test_flows_of_an_ended_session_are_gone(room: Room, sh: Callable[[str], str]
     left = sh("conntrack -L 2>/dev/null")
     assert "10.10.10.2" not in left
     assert "10.10.10.3" in left
+
+
+# --- what the machine refuses ---------------------------------------------------------------------
+
+
+def test_a_full_run_dir_refuses_with_its_reason_and_leaves_nothing(
+    room: Room,
+) -> None:
+    """A login storm on a full tmpfs: each is told why, none gets an element, a table entry or a
+    file; with space again they come in."""
+    sessions = room.run_dir / "sessions"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", sessions], check=True)
+
+    async def storm(numbers: range) -> set[str | None]:
+        logins = (
+            room.connect(n, DEVICE=f"vpns{n}", IP_REMOTE=f"10.10.10.{n}", USERNAME=f"user{n}")
+            for n in numbers
+        )
+        return set(await asyncio.gather(*logins))
+
+    async def scenario() -> None:
+        (sessions / "filler").write_bytes(bytes(16 << 10))
+        refused = await storm(range(7, 57))
+        assert refused == {"it can't be noted in the run dir: No space left on device"}
+        assert (len(room.table), room.held()) == (0, set())
+        assert [entry.name for entry in sessions.iterdir()] == ["filler"]
+        (sessions / "filler").unlink()
+        assert await storm(range(7, 9)) == {None}
+        assert (len(room.table), len(room.held())) == (2, 2)
+
+    try:
+        run(scenario())
+    finally:
+        subprocess.run(["umount", sessions], check=True)
+
+
+def test_a_refusing_kernel_leaves_no_element_of_a_session_that_made_way(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old session has ended, the new one can't be set: the old one's element must not stand for
+    the next that gets this tunnel. Until the kernel takes changes again nobody comes in."""
+
+    async def scenario() -> None:
+        assert await room.connect(7) is None
+        taken, really = room.held(), room.nft.run
+        del room.processes[7]
+
+        def out_of_memory(_text: str) -> None:
+            raise KernelRefused("no", request="", reply="Cannot allocate memory")
+
+        monkeypatch.setattr(room.nft, "run", out_of_memory)
+        said = await room.connect(8, IP_REMOTE="10.10.10.3")
+        assert said is not None and "Cannot allocate memory" in said
+        assert room.held() == taken  # as far as anybody could do
+        assert len(room.table) == 0
+        assert room.writer.unsettled
+
+        monkeypatch.setattr(room.nft, "run", really)
+        await room.resync()  # what the keeper's next look does
+        assert not room.writer.unsettled
+        assert room.held() == set()
+
+    run(scenario())
