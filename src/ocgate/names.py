@@ -50,6 +50,11 @@ MARK_MASK = 0x3F00_0000
 MARK_DIRECT = 0x0100_0000  # exit `direct`: by WAN_IF
 MARK_GATEWAY = 0x0200_0000  # the default gateway, both families; named ones take the next numbers
 
+# The lock of a network namespace: an abstract Unix socket's name, and the descriptors under which
+# it is handed on over exec. One digit, because that is what sh can close.
+LOCK_NAME = "ocgate"
+LOCK_FILES = (8, 9)
+
 # Device pattern of client tunnels as ocserv names them (`device = vpns`).
 DEFAULT_DEVICE = "vpns"
 

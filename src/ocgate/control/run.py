@@ -29,7 +29,7 @@ from ocgate.control.sources import loaded, read, write_egress, write_snapshot
 from ocgate.control.starting import prepared_now, warned
 from ocgate.control.teardown import teardown
 from ocgate.errors import MissingRequirement, OcgateError
-from ocgate.kernel import conntrack, routes, surroundings, sysctl
+from ocgate.kernel import conntrack, namespace_lock, routes, surroundings, sysctl
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.names import SESSIONS
@@ -51,6 +51,7 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
     origin = settled.origin(run_dir.KEY)
     run_dir.require(settled.settings.run_dir, origin)
     _require_machine(settled.settings)
+    lock = _lock(settled.settings)
     made = initialise_if_empty(settled.settings)
     if made is not None:
         created(made)
@@ -63,12 +64,25 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
         log.warning(warning.text, code=warning.code, remedy=warning.remedy)
     directory = settled.settings.run_dir
     _write_run_dir(directory, prepared)
+    lock = lock or namespace_lock.required(*_named(settled.settings))
     log.info("configuration checked", conf=sources.document.source, run_dir=str(directory))
     _init_nat(directory, prepared)
     for line in SECRETS:  # used up by now; what follows, and `ps e` by root, need not have them
         for name in (line.setting.name, f"{line.setting.name}_FILE"):
             os.environ.pop(name, None)
-    services.exec_supervisor(directory)
+    services.exec_supervisor(directory, hand_on=lock.hand_on)
+
+
+def _lock(settings: Settings) -> namespace_lock.Lock | None:
+    """This network's; None where it is free once a killed run's services have been ended, which
+    only a sound configuration does."""
+    return namespace_lock.held(
+        *_named(settings), leftover=lambda: services.is_left_over(settings.run_dir)
+    )
+
+
+def _named(settings: Settings) -> tuple[str, str, Path]:
+    return "server", str(settings.config_dir), settings.run_dir
 
 
 def _write_run_dir(directory: Path, prepared: Prepared) -> None:

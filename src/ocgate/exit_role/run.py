@@ -31,7 +31,7 @@ from ocgate.exit_role.kinds import kind_of
 from ocgate.exit_role.record import forget_record
 from ocgate.exit_role.requirements import require_client, require_namespace, with_wireguard
 from ocgate.exit_role.sources import Sources, read, secret_variables, write_snapshot
-from ocgate.kernel import mac, sysctl
+from ocgate.kernel import mac, namespace_lock, sysctl
 from ocgate.kernel.apply import apply, read_table
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_TABLE_EXIT
@@ -50,6 +50,8 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     origin = Origin(ENVIRONMENT) if run_dir.KEY in environ else DEFAULT
     run_dir.require(settings.run_dir, origin)
     facts = require_namespace(sources)
+    named = ("exit", settings.kind.value, settings.run_dir)
+    lock = namespace_lock.held(*named, leftover=lambda: supervision.is_left_over(settings.run_dir))
     sources = with_wireguard(sources)
     kind = kind_of(sources)
     require_client(kind)
@@ -57,12 +59,13 @@ def run(environ: Mapping[str, str]) -> NoReturn:
         log.warning(notice)
     directory = settings.run_dir
     _write_run_dir(directory, sources, origin)
+    lock = lock or namespace_lock.required(*named)
     log.info("configuration checked", kind=kind.name, servers=len(kind.remotes()) or "to be listed",
              run_dir=str(directory))  # fmt: skip
     _init_killswitch(directory, sources, kind, facts)
     for name in secret_variables():  # kept in the run dir, 0600; `ps e` by root need not show them
         os.environ.pop(name, None)
-    supervision.exec_supervisor(directory)
+    supervision.exec_supervisor(directory, hand_on=lock.hand_on)
 
 
 def _write_run_dir(directory: Path, sources: Sources, origin: Origin) -> None:

@@ -11,7 +11,7 @@ starts them when the guard has been verified. Imported by the wiring, and by wha
 services.
 """
 
-from ocgate.supervision.directory import CONTROL, Role, Service, script, write
+from ocgate.supervision.directory import CONTROL, Role, Service, is_left_over, script, write
 from ocgate.supervision.orders import ServiceStatus, start, status, stop
 from ocgate.supervision.supervisor import exec_supervisor
 
@@ -21,6 +21,7 @@ __all__ = [
     "Service",
     "ServiceStatus",
     "exec_supervisor",
+    "is_left_over",
     "script",
     "start",
     "status",

@@ -170,12 +170,18 @@ def _write_file(services: Path, name: str, text: str, *, executable: bool) -> No
     own_files.write(path, text.encode(), mode=0o700 if executable else 0o600)
 
 
+def is_left_over(run_dir: Path) -> bool:
+    """Whether services of a run go on there whose s6-svscan was killed."""
+    services = run_dir / names.SERVICES
+    return not _listened(services / ".s6-svscan" / "control") and bool(_alive(services))
+
+
 def _end_leftovers(services: Path) -> None:
     """End supervisors whose s6-svscan was killed; their services go on without it."""
     if _listened(services / ".s6-svscan" / "control"):
         raise OcgateError(
             f"another ocgate is running in {services.parent}",
-            hint="stop it first, or choose another OCGATE_RUN_DIR",
+            hint="stop it first; a second one needs a network (a container) of its own as well",
         )
     deadline = time.monotonic() + _LEFTOVER_LIMIT
     for name in _alive(services):  # s6-svc: x = leave when the service is down, d = down

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,12 +27,14 @@ _HANDED_ON = (
 _FIRST_NAMESPACE_ONLY = Path("/proc/sys/net/core/netdev_max_backlog")
 
 
-def exec_supervisor(run_dir: Path) -> NoReturn:
+def exec_supervisor(run_dir: Path, *, hand_on: Callable[[], None] = lambda: None) -> NoReturn:
     """Replace this process by s6-svscan (with a terminal: by its stand-in, see foreground.pl).
 
     The environment is handed on to control. SIGTERM, SIGINT and SIGQUIT to this pid are then the
     ordered stop, which ends it with exit status 0; SIGHUP reloads. Raises MissingRequirement if
     the program is not there.
+
+    hand_on: called at the very last; what it makes inheritable is the supervisor's and control's.
     """
     services = (run_dir / names.SERVICES).absolute()
     arguments = ["s6-svscan", str(services)]
@@ -47,6 +50,7 @@ def exec_supervisor(run_dir: Path) -> NoReturn:
     sys.stderr.flush()
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # or it would be by every service
         signal.signal(ignored_by_python, signal.SIG_DFL)
+    hand_on()
     try:
         os.execvp(arguments[0], arguments)
     except OSError as error:

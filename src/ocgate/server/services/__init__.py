@@ -9,11 +9,12 @@ from ocgate.server.services.orders import (
     status,
     stop_ocserv,
 )
-from ocgate.supervision import ServiceStatus, exec_supervisor
+from ocgate.supervision import ServiceStatus, exec_supervisor, is_left_over
 
 __all__ = [
     "ServiceStatus",
     "exec_supervisor",
+    "is_left_over",
     "logging_arguments",
     "ocserv_pid",
     "reload_ocserv",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The real ocserv in the foreground. `env -i`: nothing of control's environment (secrets) reaches it,
 # its hooks or the operator's scripts.
-exec 2>&1 </dev/null
+exec 2>&1 </dev/null 8<&- 9<&- # the lock of this network is the supervisor's and control's
 . ../.s6-svscan/pause
 pause_in_a_loop
 . ../.s6-svscan/orphan
