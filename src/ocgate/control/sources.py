@@ -26,6 +26,7 @@ from ocgate.own_files import Staged, stage, write
 from ocgate.server import files
 from ocgate.server.checks import check
 from ocgate.server.file_checks import check_files
+from ocgate.server.file_modes import writable
 from ocgate.server.inih import BOM, Document, parse
 from ocgate.server.reading import Supplement, read_view
 from ocgate.server.sync import Synced, sync
@@ -104,9 +105,11 @@ def read(settled: Loaded) -> Sources:
     supplements = files.read_supplements(document, base)
     found = Sources(settled.settings, settled.origins, document, supplements, settled.notices)
     texts = [supplement.document for supplement in supplements]
+    facts = files.observe(found.view, base)
     problems = [
         *check(document, texts, found.view, ipv6=found.wants_ipv6),
-        *check_files(found.view, files.observe(found.view, base)),
+        *check_files(found.view, facts),
+        *writable(found.view, facts, files.mode_of(base / OCSERV_CONF)),
         *found.synced.problems,
     ]
     if problems:

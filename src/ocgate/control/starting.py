@@ -18,7 +18,10 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
+from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.server import files
 from ocgate.server.dryrun import version
+from ocgate.server.file_modes import readable
 from ocgate.server.warnings import ServerWarning, Surroundings, warnings
 
 # ocserv's release notes, 1.2.0.
@@ -56,7 +59,35 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
         client_networks=prepared.subnets,
         ipv6_advertised=prepared.decision.advertised,
     )
-    return (*found, *_too_old(sources), *_foreign(prepared), *_gateway_mode(prepared))
+    return (
+        *found,
+        *readable(sources.view, files.observe(sources.view, sources.settings.config_dir)),
+        *_public_subnets(prepared),
+        *_too_old(sources),
+        *_foreign(prepared),
+        *_gateway_mode(prepared),
+    )
+
+
+def _public_subnets(prepared: Prepared) -> Iterator[ServerWarning]:
+    """Somebody else's addresses, given to clients. IPv6 that is routed is meant to be public."""
+    sources = prepared.sources
+    routed = prepared.decision.path is Ipv6Path.ROUTED
+    for net in prepared.subnets:
+        public = net.network_address.is_global or net.broadcast_address.is_global
+        if not public or (net.version == 6 and routed):
+            continue
+        named = [*sources.view.networks4, *sources.view.networks6]
+        places = [str(found.place) for found in named if found.value == net]
+        variable = "VPN_SUBNET" if net.version == 4 else "IPV6_SUBNET"
+        private = "10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16"
+        yield ServerWarning(
+            "client-subnet-public",
+            f"{', '.join(places) or variable}: clients get addresses of {net}, which belong to "
+            "others on the internet: neither clients nor this host reach those any more, and what "
+            "leaks with such a source is answered by strangers",
+            f"Choose a subnet of {private if net.version == 4 else 'fd00::/8'}",
+        )
 
 
 def _too_old(sources: Sources) -> Iterator[ServerWarning]:

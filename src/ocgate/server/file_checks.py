@@ -36,12 +36,14 @@ class FileFact:
     executable: a regular file with an execute bit.
     content:    bytes of a passwd file; None for all others.
     public_key: SubjectPublicKeyInfo (DER) of the key in a certificate or key file, else None.
+    mode:       permission bits; 0 where it can't be opened.
     """
 
     missing: str | None = None
     executable: bool = False
     content: bytes | None = None
     public_key: bytes | None = None
+    mode: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,10 @@ def _users(path: str, content: bytes) -> Iterator[Problem]:
             continue
         user, *rest = text.decode("utf-8", "surrogateescape").split(":")
         if len(rest) < 2:
+            expected = f"user:groups:hash, three fields; this line has {1 + len(rest)} (it is not "
+            expected += "shown here: it may hold a hash)"
             yield Problem(
-                path, number, "user", user, "user:groups:hash", "Run ocgate user add, or remove it"
+                path, number, "user", None, expected, "Run ocgate user add, or remove the line"
             )
         elif not rest[1]:
             yield Problem(

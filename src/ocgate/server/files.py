@@ -111,7 +111,16 @@ def _fact(path: Path, *, secret: bool) -> FileFact:
         executable=executable,
         content=content if secret else None,
         public_key=_public_key(content),
+        mode=stat.S_IMODE(mode),
     )
+
+
+def mode_of(path: Path) -> int:
+    """Permission bits; 0 where it can't be asked."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _public_key(content: bytes) -> bytes | None:

@@ -20,8 +20,10 @@ from ocgate.server.passwd_file import Edited, edit
 LONGEST_NAME = 63
 LONGEST_GROUP = 63
 
-NAME_EXPECTED = f"1 to {LONGEST_NAME} bytes of UTF-8 without ':' and control characters"
-_GROUP_EXPECTED = f"1 to {LONGEST_GROUP} bytes without ':', ',', blanks at the ends; not '*'"
+NAME_EXPECTED = (
+    f"1 to {LONGEST_NAME} bytes of UTF-8 without ':', '/' and control characters; not . or .."
+)
+_GROUP_EXPECTED = f"1 to {LONGEST_GROUP} bytes without ':', ',', '/', blanks at the ends; not '*'"
 
 # plain.c skips lines of at most this many bytes, the newline among them.
 _TOO_SHORT = 4
@@ -48,7 +50,7 @@ def validate_name(name: str, *, source: str = "command line", key: str = "user")
 
     source, key: what to blame in the message.
     """
-    if _is_text(name, LONGEST_NAME) and ":" not in name:
+    if _is_text(name, LONGEST_NAME) and ":" not in name and _is_file_name(name):
         return
     remedy = "Choose a shorter or plainer name, such as alice"
     raise ConfigurationError([Problem(source, 0, key, name, NAME_EXPECTED, remedy)])
@@ -57,10 +59,15 @@ def validate_name(name: str, *, source: str = "command line", key: str = "user")
 def validate_group(group: str) -> None:
     """Raise `ConfigurationError` if `group` can't stand in the passwd file's list of groups."""
     plain = group.strip() == group and not set(group) & {":", ","} and group != "*"
-    if _is_text(group, LONGEST_GROUP) and plain:
+    if _is_text(group, LONGEST_GROUP) and plain and _is_file_name(group):
         return
     remedy = "Choose a plainer name, such as staff"
     raise ConfigurationError([Problem("command line", 0, "group", group, _GROUP_EXPECTED, remedy)])
+
+
+def _is_file_name(text: str) -> bool:
+    """ocserv opens config-per-user/NAME and config-per-group/NAME: of `../x` another file."""
+    return "/" not in text and text not in (".", "..")
 
 
 def _is_text(text: str, longest: int) -> bool:

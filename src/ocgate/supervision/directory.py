@@ -125,7 +125,7 @@ def _files(role: Role, values: Mapping[str, str]) -> Iterator[tuple[str, str, bo
     # Only the first gets the lock; s6-setlock's complaint about the others is no news.
     locked = "exec s6-setlock -n .s6-svscan/stop.lock .s6-svscan/stop"
     stop = f"#!/bin/sh\n{locked} 3>&2 2>/dev/null\n"
-    ask = _fill("#!/bin/sh\nexec @PYTHON@ -P -m ocgate.control.ask reload @RUN_DIR@\n", values)
+    ask = _fill("#!/bin/sh\nexec @PYTHON@ -I -m ocgate.control.ask reload @RUN_DIR@\n", values)
     yield ".s6-svscan/stop", _own("stop.sh", values), True
     for name in ("pause.sh", "orphan.sh", "privileges.sh", "relay.pl", "foreground.pl"):
         yield f".s6-svscan/{Path(name).stem}", _own(name, values), False

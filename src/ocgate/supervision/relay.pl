@@ -32,13 +32,26 @@ sub output {
     return $own;
 }
 
+# What a terminal obeys, or what turns a line around: control characters of both ranges (ECMA-48) and
+# Unicode's invisible ones. A client chooses its user name and agent, and ocserv logs them.
+my $OBEYED = qr/[\x00-\x1f\x7f-\x9f\x{ad}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}]/;
+
 sub json_string {
     my ($bytes) = @_;
     $bytes =~ s/[\x80-\xff]/?/g unless utf8::decode($bytes);
     $bytes =~ s/(["\\])/\\$1/g;
-    $bytes =~ s/([\x00-\x1f\x7f])/sprintf '\\u%04x', ord $1/ge;
+    $bytes =~ s/($OBEYED)/sprintf '\\u%04x', ord $1/ge;
     utf8::encode($bytes);
     return qq("$bytes");
+}
+
+# The same for people: letters of every alphabet stay, bytes that are no UTF-8 are shown by number.
+sub plain {
+    my ($bytes) = @_;
+    $bytes =~ s/([\x80-\xff])/sprintf '\\x%02x', ord $1/ge unless utf8::decode($bytes);
+    $bytes =~ s/($OBEYED)/sprintf ord $1 > 255 ? '\\u%04x' : '\\x%02x', ord $1/ge;
+    utf8::encode($bytes);
+    return $bytes;
 }
 
 sub timestamp {
@@ -54,9 +67,9 @@ sub is_event {
 
 sub as_event {
     my ($line) = @_;
-    return "$line\n" if $stage eq '-' and is_event($line);
+    return ($format eq 'json' ? $line : plain($line)) . "\n" if $stage eq '-' and is_event($line);
     my $said_by = $stage eq '-' ? 'svc-control' : $stage;
-    return "$said_by: $line\n" unless $format eq 'json';
+    return "$said_by: " . plain($line) . "\n" unless $format eq 'json';
     return sprintf qq({"timestamp":"%s","level":"info","stage":"%s","event":%s}\n),
       timestamp(), $said_by, json_string($line);
 }

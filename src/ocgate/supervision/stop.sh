@@ -22,7 +22,7 @@ done
 # nothing.
 for service in $order; do
   s6-svc -wd -T 4000 -d "$service" >&2
-done | timeout 14 @PYTHON@ -P -m @TEARDOWN@ @RUN_DIR@ when-input-ends ||
+done | timeout 14 @PYTHON@ -I -m @TEARDOWN@ @RUN_DIR@ when-input-ends ||
   echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
 
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.

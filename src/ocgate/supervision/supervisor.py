@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +22,16 @@ _HANDED_ON = (
     *("net_bind_service", "net_raw", "setgid", "setpcap", "setuid", "sys_chroot"),
 )
 
+# ld.so(8), perlrun(1), python(1), dash(1) and bash(1), gconv, gnutls and openssl, resolver(5): as
+# sudo's own list (sudoers(5), env_reset).
+_UNTRUSTED = ("LD_", "PYTHON", "PERL", "BASH_", "GLIBC_", "GNUTLS_", "OPENSSL_", "NFT_", "XTABLES_")
+_UNTRUSTED_NAMES = (
+    *("ENV", "SHELLOPTS", "BASHOPTS", "PS4", "IFS", "CDPATH", "GLOBIGNORE", "TMPDIR"),
+    *("HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS", "RESOLV_HOST_CONF", "SSLKEYLOGFILE"),
+    *("GCONV_PATH", "GETCONF_DIR", "LOCPATH", "NLSPATH", "MALLOC_CHECK_", "MALLOC_TRACE"),
+    *("TERMINFO", "TERMINFO_DIRS", "TERMCAP"),
+)
+
 # There only in the machine's first network namespace (net/core/sysctl_net_core.c): on a host of
 # one's own, scripts of the operator may do what root may.
 _FIRST_NAMESPACE_ONLY = Path("/proc/sys/net/core/netdev_max_backlog")
@@ -30,7 +40,8 @@ _FIRST_NAMESPACE_ONLY = Path("/proc/sys/net/core/netdev_max_backlog")
 def exec_supervisor(run_dir: Path, *, hand_on: Callable[[], None] = lambda: None) -> NoReturn:
     """Replace this process by s6-svscan (with a terminal: by its stand-in, see foreground.pl).
 
-    The environment is handed on to control. SIGTERM, SIGINT and SIGQUIT to this pid are then the
+    The environment is handed on to control, for its settings, but for what would change which code
+    root's programs run. SIGTERM, SIGINT and SIGQUIT to this pid are then the
     ordered stop, which ends it with exit status 0; SIGHUP reloads. Raises MissingRequirement if
     the program is not there.
 
@@ -52,11 +63,23 @@ def exec_supervisor(run_dir: Path, *, hand_on: Callable[[], None] = lambda: None
         signal.signal(ignored_by_python, signal.SIG_DFL)
     hand_on()
     try:
-        os.execvp(arguments[0], arguments)
+        os.execvpe(arguments[0], arguments, trusted(os.environ))
     except OSError as error:
         raise MissingRequirement(
             f"{arguments[0]}: {error.strerror}", hint=f"install {arguments[0]} (Debian)"
         ) from error
+
+
+def trusted(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without variables that load code into the loader, libraries, perl, python and shells, or
+    redirect what they read; and without the caller's own directory in PATH."""
+    kept = {name: text for name, text in environ.items() if not name.startswith(_UNTRUSTED)}
+    for name in _UNTRUSTED_NAMES:
+        kept.pop(name, None)
+    if "PATH" in kept:
+        absolute = [part for part in kept["PATH"].split(":") if part.startswith("/")]
+        kept["PATH"] = ":".join(absolute) or os.defpath
+    return kept
 
 
 def _limited() -> list[str]:
