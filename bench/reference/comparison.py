@@ -37,7 +37,12 @@ WAYS = Ways(ExitKind.GATEWAY, ExitKind.GATEWAY)
 ENVIRON = {"VPN_GATEWAY": str(UPSTREAM), "VPN_GATEWAY6": str(UPSTREAM6), "IPV6_NAT": "1"}
 
 # Faults that take away what only ocgate has.
-_OURS = ("our routes flushed", "lock 1 alone", "lock 2 alone", "lock 3 alone")
+_OURS = (
+    "our routes flushed",
+    "nftables layer alone",
+    "policy-routing layer alone",
+    "blackhole layer alone",
+)
 _FEW = ("nothing is broken", "session ended", "all rules flushed*")
 
 _OUTSIDE = ("isp", "neighbour", "all", "unknown")

@@ -67,14 +67,35 @@ def left_by(pid: int) -> list[str]:
 
 
 def test_it_proves_what_would_be_run_here_and_says_so(machine: Namespace, config_dir: Path) -> None:
-    """The table with the summary as last line; 0 when nothing leaked."""
+    """The verdict first, the figures last, no line beyond 80 columns; 0 when nothing leaked."""
     done = run(machine, config_dir, *QUICK, environ={"VPN_GATEWAY": "172.28.0.2"})
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.strip().splitlines()
-    assert "client spoofs" in done.stdout
-    assert "Positive control" in lines[-2]
-    assert lines[-1].startswith("1 faults, ")
+    assert lines[0].startswith("HOLDS: 0 of ")
+    assert lines[0].endswith("leaked, in 1 fault.")
+    assert "Positive control" in done.stdout
+    assert lines[-1].startswith("1 fault, ")
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in done.stdout
+    assert "ocgate: clients: 1 fault, 0 leaked" in done.stderr
     assert ", 0 leaked, " in lines[-1]
+
+
+def test_a_leak_is_told_in_words_with_what_closes_it(machine: Namespace, config_dir: Path) -> None:
+    """One screen: what leaked, which layer was away, why, which setting helps; each packet only on
+    request."""
+    leaking = ("--only", "our tables deleted, frozen")
+    done = run(machine, config_dir, *leaking)
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("LEAKED: ")
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert "With the nftables layer taken away (1 fault, " in done.stdout
+    assert "VPN_GATEWAY=direct adds that layer" in done.stdout
+    assert "seen by" not in done.stdout
+    closed = run(machine, config_dir, *leaking, environ={"VPN_GATEWAY": "direct"})
+    assert closed.returncode == 0, closed.stdout
 
 
 def test_a_leak_is_exit_status_1_and_in_the_json(machine: Namespace, config_dir: Path) -> None:
@@ -87,6 +108,16 @@ def test_a_leak_is_exit_status_1_and_in_the_json(machine: Namespace, config_dir:
     assert fault["leaked"] == document["leaked"] > 0
     assert {"udp", "icmp", "tcp new"} <= {leak["kind"] for leak in fault["leaks"]}
     assert fault["leaks"][0]["examples"]
+    assert document["schema"] == 2
+    assert document["guard"]["layers"] == ["nftables", "blackhole"]
+    assert fault["id"] == "our-tables-deleted-frozen"
+    (group,) = document["summary"]["leaks"]
+    assert group["layers_taken_away"] == fault["layers_taken_away"] == ["nftables"]
+    assert (group["packets"], group["faults"]) == (fault["leaked"], [fault["id"]])
+    assert {"client", "forged"} <= {what["what"] for what in group["what"]}
+    (remedy,) = document["summary"]["remedies"]
+    assert remedy["name"] == group["closed_by"] == "policy-routing"
+    assert (remedy["setting"], remedy["value"]) == ("VPN_GATEWAY", "direct")
     assert sum(kind["sent"] for kind in fault["kinds"]) == fault["sent"]
 
 
@@ -173,7 +204,7 @@ def test_a_proof_that_sees_no_leak_without_locks_refuses(
     config_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The positive control: locks that stay where they should be gone are a broken proof."""
-    standing = Fault("no locks at all", "control", nothing, frozen=True)
+    standing = Fault("no layer at all", "control", nothing, frozen=True)
     monkeypatch.setattr(lock_faults, "POSITIVE_CONTROL", standing)
     monkeypatch.setattr("ocgate.prove.engine.CONTROL_SECONDS", 1.0)
     with pytest.raises(Broken, match="the proof itself is broken"):

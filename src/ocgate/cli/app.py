@@ -258,21 +258,24 @@ def prove(
     pcap: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the captures of every fault there.")
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Every fault, and every kind of leak with examples.")
+    ] = False,
     as_json: Json = False,
     list_only: Annotated[
         bool, typer.Option("--list", help="List the faults; run none of them.")
     ] = False,
 ) -> None:
-    """Show that this configuration does not leak: break a twin of it in every way, and capture.
+    """Show that this configuration does not leak: break a replica in every way, and capture.
 
-    The twin stands in scratch network namespaces; your server and its clients are not touched.
+    The replica stands in scratch network namespaces; your server and its clients are not touched.
     Exit status 1 if a packet leaked.
     """
     from ocgate.cli import prove as proving
 
     if list_only:
         _end(proving.list_faults(full=full))
-    _end(proving.prove(only=only or (), full=full, pcap=pcap, as_json=as_json))
+    _end(proving.prove(only=only or (), full=full, pcap=pcap, as_json=as_json, details=details))
 
 
 @user_app.command(

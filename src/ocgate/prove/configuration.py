@@ -34,6 +34,7 @@ from ocgate.prove.engine import PACKETS, Engine
 from ocgate.prove.fault import Need
 from ocgate.prove.gateway import OCSERV_CONF, Gateway
 from ocgate.prove.internet import Internet
+from ocgate.prove.outcome import Guarded
 from ocgate.prove.ring import Captures, Ring, Way
 from ocgate.prove.stage import Stage
 from ocgate.prove.subject import Subject, Ways
@@ -112,6 +113,13 @@ def _pinned(settings: Settings) -> tuple[str, ...]:
         "VPN_GATEWAY6_MAC": settings.vpn_gateway6_mac,
     }
     return tuple(name for name, value in given.items() if value != NOTHING)
+
+
+def guarded(asked: Asks) -> Guarded:
+    """What its report has to say of it; `asked` as on the machine (`as_on`)."""
+    settings = asked.settings
+    shared = settings.gateway_mode and settings.forwarding is Forwarding.SHARED
+    return Guarded(policy_routing=settings.gateway_mode, shared=shared)
 
 
 def require_machine() -> None:
@@ -210,7 +218,9 @@ def staged(
             asked.environ,
             resolver=str(drawing.resolver),
         )
-        yield engine_of(world, subject, packets=packets, pcap=pcap)
+        engine = engine_of(world, subject, packets=packets, pcap=pcap)
+        engine.guarded = guarded(asked)
+        yield engine
 
 
 def drawn(asked: Asks, facts: Facts) -> Twin:

@@ -8,9 +8,10 @@ Nothing here sleeps: each step ends when a number of packets was sent or a condi
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ocgate.errors import OcgateError
@@ -21,16 +22,17 @@ from ocgate.prove.clients import USERS, Refused
 from ocgate.prove.evidence import save
 from ocgate.prove.fault import Fault, Lock
 from ocgate.prove.marker import Kind
-from ocgate.prove.outcome import Cell, Outcome, Proof
+from ocgate.prove.outcome import Cell, Guarded, Outcome, Proof
 from ocgate.prove.ring import Captures
 from ocgate.prove.stage import Stage
 from ocgate.prove.subject import Unsupported
-from ocgate.prove.verdict import Judge, Leak, Seen
+from ocgate.prove.verdict import Judge, Leak, Limit, Seen
 
 # Packets of clients during each fault, half a second of them.
 PACKETS = 1300
 RECOVERY_SECONDS = 15.0
 CONTROL_SECONDS = 10.0
+IN_FLIGHT_SECONDS = 0.02  # a packet passes in microseconds; its processor may be taken away
 NOTICE_SECONDS = 10.0  # three probes of a second each, and a busy machine
 
 # What must be seen to leak when nothing holds it, by family. DOCKER leaks to neighbours, the rest
@@ -61,12 +63,14 @@ class Engine:
     judge: Judge
     packets: int = PACKETS
     pcap: Path | None = None
+    guarded: Guarded = field(default_factory=Guarded)
     tell: Callable[[Outcome], None] = lambda _outcome: None
     begun: Callable[[Fault], None] = lambda _fault: None
     _number: int = field(default=0, init=False)
     _noticed: float | None = field(default=None, init=False)
     _own: tuple[Address, ...] = field(default=(), init=False)
     _sights: int = field(default=0, init=False)
+    _injected: tuple[float, float] = field(default=(0.0, 0.0), init=False)
 
     def prove(self, faults: Iterable[Fault]) -> Proof:
         """Start the subject, show that leaks are seen, run all faults; raises Broken."""
@@ -83,7 +87,7 @@ class Engine:
         sent = sum(self.stage.traffic.sent.values())
         seconds = time.monotonic() - started
         name = self.stage.subject.name
-        return Proof(name, tuple(outcomes), controls, sent, self._sights, seconds)
+        return Proof(name, tuple(outcomes), controls, sent, self._sights, seconds, self.guarded)
 
     # --- one fault ----------------------------------------------------------------------------
 
@@ -104,7 +108,7 @@ class Engine:
             fault,
             number,
             self._cells(seen, number),
-            self._leaks(seen, number, fault.locks),
+            self._leaks(seen, number, fault),
             seen.examples,
             recovery,
             time.monotonic() - started,
@@ -122,11 +126,12 @@ class Engine:
     def _break(self, fault: Fault) -> float | None:
         """Inject, traffic, undo, recovery; the seconds that this took from when it could begin."""
         stage, subject = self.stage, self.stage.subject
-        since = 0.0
+        since, began = 0.0, time.time()
         if fault.frozen:
             subject.freeze()
         try:
             fault.inject(stage)
+            self._injected = (began, time.time())
             self._note_own()
             self._noticed = self._notice(fault)
             if fault.repaired_by_subject:
@@ -204,7 +209,7 @@ class Engine:
             wait_until(self._recovered, RECOVERY_SECONDS, "the clients' first answers")
         except TimedOut as error:
             raise Broken(
-                f"the twin doesn't work before anything is broken: {error}; "
+                f"the replica doesn't work before anything is broken: {error}; "
                 f"{self.stage.subject.ready()}",
                 hint=self.stage.subject.evidence(),
             ) from None
@@ -232,7 +237,10 @@ class Engine:
         self._note_own()
         self.judge.unguarded = self.stage.unguarded
         attached = (net for s in self.stage.twin.segments for net in s.networks)
-        self.judge.open_to = tuple(attached) if Lock.TABLES in fault.locks else ()
+        bare = Lock.TABLES in fault.locks
+        self.judge.open_to = tuple(attached) if bare else ()
+        # IPv6 has no reverse path filter, and on a shared host whatever is no client's is others'.
+        self.judge.forged_pass = frozenset({6} if bare and self.guarded.shared else ())
         seen = self.judge.judge(drained, self._own, number)
         self._sights += seen.sights
         self._require_complete_captures()
@@ -261,17 +269,36 @@ class Engine:
             if traffic.sent[number, kind, family] or leaked.get((kind, family))
         )
 
-    def _leaks(self, seen: Seen, number: int, locks: frozenset[Lock]) -> dict[Leak, int]:
+    def _leaks(self, seen: Seen, number: int, broken: Fault) -> dict[Leak, int]:
         """With those of sessions that got another's packets. What one client sends to another's
         address is held back by nftables alone; where a fault takes that away, it is no leak. The
         same of what the host says itself, where rules are gone as well."""
-        found = seen.leaked()
+        found, locks = seen.leaked(), broken.locks
+        held = {leak: count for leak, count in found.items() if leak.limit is None}
+        if held and self._in_flight(seen, held, broken):
+            found = {
+                replace(leak, limit=leak.limit or Limit.IN_FLIGHT): count
+                for leak, count in found.items()
+            }
         if locks.issuperset({Lock.TABLES, Lock.RULES}):
             found = {leak: count for leak, count in found.items() if leak.kind is not Kind.HOST}
         for (fault, kind, family), count in tuple(self.stage.traffic.crossed.items()):
             if fault == number and not (kind == Kind.PEER and Lock.TABLES in locks):
                 found[Leak("another session", Kind(kind), 4 if family == 4 else 6, fault)] = count
         return found
+
+    def _in_flight(self, seen: Seen, found: dict[Leak, int], fault: Fault) -> bool:
+        """Whether these are but packets that had our mark already, and were not translated yet, at
+        the moment in which the ruleset went: one a processor, and none later."""
+        if Lock.TABLES not in fault.locks or Lock.RULES in fault.locks:
+            return False
+        if not self.guarded.policy_routing:
+            return False
+        first, last = self._injected
+        spans = [seen.spans[leak] for leak in found if leak in seen.spans]
+        return sum(found.values()) <= (os.cpu_count() or 1) and all(
+            first <= begin and end <= last + IN_FLIGHT_SECONDS for begin, end in spans
+        )
 
     def _require_complete_captures(self) -> None:
         if self.captures.dropped:
@@ -332,7 +359,7 @@ class Engine:
         except TimedOut:
             missing = ", ".join(f"{k.word} IPv{f}" for k, f in sorted(wanted - found.keys()))
             raise Broken(
-                f"the proof itself is broken: without any lock no leak was seen of: {missing}"
+                f"the proof itself is broken: without any layer no leak was seen of: {missing}"
             ) from None
 
     def _downloads(self) -> None:
@@ -343,5 +370,5 @@ class Engine:
         wait_until(
             lambda: all(traffic.replies[key] > before[key] + 30 for key in keys),
             CONTROL_SECONDS,
-            "downloads without locks",
+            "downloads without any layer",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -36,11 +37,12 @@ class Expect(Enum):
 
 
 class Lock(Enum):
-    """The locks that a fault takes away (docs/security.md)."""
+    """The three layers that hold clients, each enough alone (docs/security.md): what a fault takes
+    away of them. The values are their names in JSON and stay."""
 
-    TABLES = 1
-    RULES = 2
-    ROUTES = 3
+    TABLES = "nftables"
+    RULES = "policy-routing"
+    ROUTES = "blackhole"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Fault:
     expect: Expect = Expect.GOES_ON
     noticed: bool = False
     focus: frozenset[Kind] = frozenset()
+
+    @property
+    def id(self) -> str:
+        """Its name for programs: stays when the printed one is reworded."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    @property
+    def layers(self) -> tuple[Lock, ...]:
+        """`locks` in the order of the layers."""
+        return tuple(lock for lock in Lock if lock in self.locks)
 
     @property
     def repaired_by_subject(self) -> bool:

@@ -1,4 +1,4 @@
-"""Each lock alone, and none at all: the positive control."""
+"""Each layer alone, and none at all: the positive control."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def lead_out(stage: Stage) -> None:
 
 
 POSITIVE_CONTROL = Fault(
-    "no locks at all",
+    "no layer at all",
     "control",
     no_locks,
     some_locks,
@@ -98,16 +98,16 @@ POSITIVE_CONTROL = Fault(
 
 ALONE = (
     Fault(
-        "lock 1 alone",
-        "locks",
+        "nftables layer alone",
+        "layers",
         no_rules_no_routes,
         frozen=True,
         locks=frozenset({Lock.RULES, Lock.ROUTES}),
         expect=Expect.OUTAGE,
     ),
     Fault(
-        "lock 2 alone",
-        "locks",
+        "policy-routing layer alone",
+        "layers",
         no_tables_no_blackholes,
         frozen=True,
         locks=frozenset({Lock.TABLES, Lock.ROUTES}),
@@ -115,8 +115,8 @@ ALONE = (
         expect=Expect.OUTAGE,
     ),
     Fault(
-        "lock 3 alone",
-        "locks",
+        "blackhole layer alone",
+        "layers",
         only_blackholes,
         after=translate_no_more,
         frozen=True,

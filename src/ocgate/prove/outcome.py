@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 
 from ocgate.prove.fault import Fault
 from ocgate.prove.marker import Kind
-from ocgate.prove.verdict import Leak
+from ocgate.prove.verdict import Leak, Limit
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """By what the clients of a configuration are held, as its report explains leaks.
+
+    policy_routing: whether that layer is there at all; the standalone server has none.
+    shared:         whether others forward on this host, too (OCGATE_FORWARDING).
+    """
+
+    policy_routing: bool = True
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,15 +71,24 @@ class Outcome:
 
     @property
     def leaked(self) -> int:
-        """Packets that left by a wrong way, or that another session got."""
-        return sum(self.leaks.values())
+        """Packets that left by a wrong way, or that another session got; less `limited`."""
+        return sum(count for leak, count in self.leaks.items() if leak.limit is None)
+
+    @property
+    def limited(self) -> dict[Limit, int]:
+        """Such packets of which it is not promised that there are none."""
+        found: dict[Limit, int] = {}
+        for leak, count in self.leaks.items():
+            if leak.limit is not None:
+                found[leak.limit] = found.get(leak.limit, 0) + count
+        return found
 
 
 @dataclass(frozen=True)
 class Proof:
     """A whole run. controls: kinds whose leak the captures have shown to see, by family.
 
-    packets: client packets in all; sights: captured frames that were judged; idle: seconds of it.
+    packets: client packets in all; sights: captured frames that were judged.
     """
 
     subject: str
@@ -76,6 +97,7 @@ class Proof:
     packets: int
     sights: int
     seconds: float
+    guarded: Guarded = field(default_factory=Guarded)
 
     @property
     def run(self) -> tuple[Outcome, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, Packet, parse
 from ocgate.plan.exits import ExitKind
@@ -30,25 +31,35 @@ _GROUPS = b"\xe0"  # IPv4 multicast and above; IPv6 groups compare as higher, to
 _EXAMPLES = 3  # of leaks, for the report
 
 
+class Limit(Enum):
+    """What is not promised, and therefore reported apart from leaks (docs/known-issues.md)."""
+
+    FORGED_ON_SHARED_HOST = "forged-on-shared-host"
+    IN_FLIGHT = "in-flight"
+
+
 @dataclass(frozen=True)
 class Leak:
-    """Where a leak was seen, of which kind and family, by whom."""
+    """Where a leak was seen, of which kind and family, by whom. limit: why it is not promised that
+    there is none; None: it is."""
 
     where: str
     kind: Kind
     family: Family
     fault: int
+    limit: Limit | None = None
 
 
 @dataclass
 class Seen:
     """Of one drain. right: packets by the right exit, by (fault, kind, family). examples: a packet
-    of each leak, in words."""
+    of each leak, in words; spans: when its first and its last one was seen (since the epoch)."""
 
     right: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     leaks: Counter[Leak] = field(default_factory=Counter)
     witnessed: Counter[Leak] = field(default_factory=Counter)
     examples: dict[Leak, list[str]] = field(default_factory=dict)
+    spans: dict[Leak, tuple[float, float]] = field(default_factory=dict)
     sights: int = 0
     unguarded: int = 0
 
@@ -68,7 +79,9 @@ class Judge:
     unguarded: spans of time (seconds since the epoch) in which the subject did not run: nobody can
                keep the host from answering for itself then; clients' packets count all the same.
     open_to:   gw's own networks while its tables are gone, else nothing: that this host is closed
-               to clients is lock 1 alone, so a source forged from there is answered there.
+               to clients is the nftables layer alone, so a source forged from there is answered
+               there.
+    forged_pass: families whose forged sources no layer holds just now.
     """
 
     def __init__(
@@ -86,6 +99,7 @@ class Judge:
         self._upstreams = dict(upstreams)
         self.unguarded: list[tuple[float, float]] = []
         self.open_to: tuple[Network, ...] = ()
+        self.forged_pass: frozenset[Family] = frozenset()
 
     def judge(
         self, drained: Mapping[Ring, list[bytes]], own: Iterable[Address], fault: int
@@ -131,11 +145,22 @@ class Judge:
         if kind is Kind.HOST and self._is_excused(sight.at, dst, family):
             seen.unguarded += 1
             return
-        leak = Leak(role, kind, family, fault)
+        leak = self._leak(role, kind, family, fault, found)
         (seen.witnessed if witness else seen.leaks)[leak] += 1
+        first, last = seen.spans.get(leak, (sight.at, sight.at))
+        seen.spans[leak] = (min(first, sight.at), max(last, sight.at))
         held = seen.examples.setdefault(leak, [])
         if len(held) < _EXAMPLES:
             held.append(describe(packet, family))
+
+    def _leak(
+        self, role: str, kind: Kind, family: Family, fault: int, found: marker.Marker | None
+    ) -> Leak:
+        """The limit of forged sources takes what the host says about them along."""
+        forged = kind is Kind.SPOOF or (found is not None and found.kind == Kind.SPOOF)
+        if forged and family in self.forged_pass:
+            return Leak(role, Kind.SPOOF, family, fault, Limit.FORGED_ON_SHARED_HOST)
+        return Leak(role, kind, family, fault)
 
     def _is_excused(self, at: float, dst: bytes, family: Family) -> bool:
         """Whether nobody could keep the host from saying this."""

@@ -91,16 +91,16 @@ class Lines:
 def ocgate_toml(lines: Lines) -> str:
     """The commented ocgate.toml."""
     return _OCGATE_TOML.format(
-        nat=_active(lines.nat),
-        sink=_active(lines.sink),
+        nat=_active(on=lines.nat),
+        sink=_active(on=lines.sink),
         gateway=lines.gateway,
-        six=_active(lines.gateway6 is not None),
+        six=_active(on=lines.gateway6 is not None),
         gateway6=lines.gateway6 or "block",
-        shared=_active(lines.shared),
+        shared=_active(on=lines.shared),
     )
 
 
-def _active(on: bool) -> str:
+def _active(*, on: bool) -> str:
     """What stands before a line."""
     return "" if on else "#"
 
