@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ocgate.control.status_schema import (
         CertificateStatus,
         ExitStatus,
+        ReachedStatus,
         SessionStatus,
         Status,
     )
@@ -54,6 +55,7 @@ def show(found: Status) -> None:
         facts("Server", _server_rows(found)),
         facts("Network", _network_rows(found)),
         *([_exits(found["exits"], now)] if found["exits"] else []),
+        *([_networks(found["networks"])] if found.get("networks") else []),
         _sessions(found["sessions"], now),
         blocked(found["blocked"]),
     ):
@@ -144,6 +146,22 @@ def _exits(exits: Sequence[ExitStatus], now: datetime) -> Table:
             _STATES.get(found["state"], found["state"]),
             duration((now - datetime.fromisoformat(since)).total_seconds()) if since else "",
             "" if rtt is None else f"{rtt * 1000:.1f} ms",
+            found["why"],
+        )
+    return shown
+
+
+def _networks(networks: Sequence[ReachedStatus]) -> Table:
+    columns = ("Network", "By", "State", "Packets", "Bytes", "Why")
+    numbers = frozenset({"Packets", "Bytes"})
+    shown = terminal.table("Networks", *columns, numbers=numbers)
+    for found in networks:
+        shown.add_row(
+            found["network"],
+            found["device"] + (f" via {found['via']}" if found["via"] else ""),
+            _STATES.get(found["state"], found["state"]),
+            str(found["packets"]),
+            size(found["bytes"]),
             found["why"],
         )
     return shown

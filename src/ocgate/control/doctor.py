@@ -42,7 +42,9 @@ DNS = 53
 
 # Counters that stand still while all is well: a client's packets that ought to have passed, or a
 # network that sends what it should not. All others are what a busy client does.
-_ALARMING = frozenset({"exit_closed", "no_exit", "wrong_exit", "not_translated", "claimed"})
+_ALARMING = frozenset(
+    {"exit_closed", "no_exit", "wrong_exit", "not_translated", "claimed", "network_closed"}
+)
 
 
 @dataclass(frozen=True)

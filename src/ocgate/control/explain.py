@@ -3,7 +3,8 @@
 Pure: from what is in force, without asking the kernel; the planner's decisions told again for one
 destination. A kernel test holds it against what packets really do.
 
-    pushed into the tunnel? -> the server itself? -> closed? -> this host? -> another client?
+    pushed into the tunnel? -> the server itself? -> a permitted network? -> closed? -> this host?
+      -> another client?
       -> a network of this host? -> by the exit, and by nothing else
 """
 
@@ -19,6 +20,7 @@ from ocgate.config.gateways import VARIABLES
 from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
+from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Address, Family
 from ocgate.plan.guard import NOT_BEYOND
@@ -42,7 +44,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Explanation:
-    """verdict: `gateway` or `direct` (it goes out by that), `host` (it is answered here),
+    """verdict: `gateway` or `direct` (it goes out by that), `network` (one of OCGATE_NETWORKS),
+    `host` (it is answered here),
     `outside` (clients do not send it into the tunnel), `rejected` or `dropped`.
 
     way:     by what it leaves, '' where it does not. reason: the counter of a block, else ''.
@@ -125,6 +128,7 @@ class _Packet:
             self._pushed,
             self._multicast,
             self._host,
+            self._network,
             self._closed,
             self._own,
             self._clients,
@@ -167,6 +171,23 @@ class _Packet:
             allowed += ["DNS (port 53)"] if self.to in intent.resolvers else []
             self._step(f"{NFT_TABLE} input_from_client", f"{' and '.join(allowed)}; else rejected")
             return _End("host", f"it is this server: {' and '.join(allowed)} is answered")
+        return None
+
+    def _network(self) -> _End | None:
+        """One that is reached beside the exit, whatever that is."""
+        for net in permitted.of_family(self.intent.networks, self.family):
+            if self.to not in net.network or self.prepared.facts.is_local(self.to):
+                continue
+            if net.missing:
+                self._step(f"{NFT_TABLE} from_client", "rejected, counted as network_closed")
+                why = f"OCGATE_NETWORKS permits {net}, but {net.missing}"
+                return _End("rejected", why, reason="network_closed")
+            self._step(f"route of {net.network}", f"by {net.device}; below it unreachable")
+            self._step(f"{NFT_TABLE} networks", "accepted there, by nothing else")
+            self._step(f"{NFT_TABLE} nat", "masqueraded")
+            via = f"via {net.via} " if net.via else ""
+            why = f"OCGATE_NETWORKS permits {net.network} by {net.device}"
+            return _End("network", why, f"{via}dev {net.device}")
         return None
 
     def _own(self) -> _End | None:

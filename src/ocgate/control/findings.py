@@ -8,7 +8,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from ocgate.control.status_schema import CertificateStatus, ExitStatus, FlowsStatus, Status
+from ocgate.control.status_schema import (
+    CertificateStatus,
+    ExitStatus,
+    FlowsStatus,
+    ReachedStatus,
+    Status,
+)
 
 # Of connection tracking or of translated ports: what is left is a few seconds of a busy server.
 NEARLY_ALL = 0.9
@@ -50,6 +56,7 @@ def of_status(status: Status, *, now: datetime) -> Iterator[Finding]:
     yield from _server(status)
     yield from _guard(status)
     yield from (_exit(found) for found in status["exits"])
+    yield from (_network(found) for found in status["networks"])
     yield from _flows(status)
     yield from _certificates(status, now)
     yield from _history(status)
@@ -115,6 +122,15 @@ def _exit(found: ExitStatus) -> Finding:
         return Finding(name, Verdict.WARNING, why, remedy)
     verdict = Verdict.NOTE if found["state"] == "unknown" else Verdict.OK
     return Finding(name, verdict, f"{found['state']}: {why}")
+
+
+def _network(found: ReachedStatus) -> Finding:
+    name = f"network {found['network']}"
+    if found["state"] == "down":
+        words = f"{found['why']}: what clients send there is rejected until it comes"
+        remedy = "Bring the interface up, or correct OCGATE_NETWORKS (`ip -br address`)"
+        return Finding(name, Verdict.WARNING, words, remedy)
+    return Finding(name, Verdict.OK, f"by {found['device']}, {found['packets']} packets so far")
 
 
 def _certificates(status: Status, now: datetime) -> Iterator[Finding]:

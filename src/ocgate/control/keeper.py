@@ -204,6 +204,7 @@ class Keeper:
         self._uncut.update(net for net in new.subnets if net.version in moved)
         await self._cut()  # after the new guard stands, so that nothing of the former way is born
         _tell_moved(old, new)
+        _tell_networks(old, new)
         if old.decision != new.decision:
             tell = log.error if new.decision.loud else log.info
             tell(f"IPv6: {new.decision.word}", why=new.decision.why)
@@ -233,6 +234,17 @@ def _tell_moved(old: Prepared, new: Prepared) -> None:
     before, after = _ways(old), _ways(new)
     if before != after:
         log.warning("WAN_IF moved", before=before, after=after)
+
+
+def _tell_networks(old: Prepared, new: Prepared) -> None:
+    """A permitted network that went away, or came."""
+    before = {net.network: net for net in old.intent.networks}
+    for net in new.intent.networks:
+        former = before.get(net.network)
+        if net.missing and (former is None or former.missing != net.missing):
+            log.warning("network is away, clients are rejected", network=net, why=net.missing)
+        elif not net.missing and former is not None and former.missing:
+            log.info("network is back", network=net)
 
 
 def _ways(prepared: Prepared) -> str:

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ocgate.control.status_schema import BlockedStatus, ExitStatus, FlowsStatus, Status
+from ocgate.control.status_schema import (
+    BlockedStatus,
+    ExitStatus,
+    FlowsStatus,
+    ReachedStatus,
+    Status,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -53,6 +59,7 @@ def _families(status: Status) -> Iterator[Metric]:
     yield GaugeMetricFamily("ocgate_guard_intact", intact, value=float(network["guard"]))
     yield repairs(network["repairs"])
     yield from _exits([found for found in status["exits"] if found["state"] in _WATCHED])
+    yield from _networks(status["networks"])
     yield from _flows(status["flows"])
     yield from _upkeep(status)
     yield from blocked(status["blocked"])
@@ -135,6 +142,28 @@ def _exits(exits: list[ExitStatus]) -> Iterator[Metric]:
         if found["rtt"] is not None:
             rtt.add_metric(values, found["rtt"])
     yield from (up, since, rtt, turns)
+
+
+def _networks(networks: list[ReachedStatus]) -> Iterator[Metric]:
+    """Of OCGATE_NETWORKS: as many series as the operator wrote entries."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    if not networks:
+        return
+    labels = ("network", "device")
+    up = GaugeMetricFamily(
+        "ocgate_network_up", "1 while clients can reach the permitted network.", labels=labels
+    )
+    packets = CounterMetricFamily(
+        "ocgate_network_packets", "Packets from clients to it.", labels=labels
+    )
+    size = CounterMetricFamily("ocgate_network_bytes", "Bytes from clients to it.", labels=labels)
+    for found in networks:
+        values = (found["network"], found["device"])
+        up.add_metric(values, float(found["state"] == "up"))
+        packets.add_metric(values, found["packets"])
+        size.add_metric(values, found["bytes"])
+    yield from (up, packets, size)
 
 
 def blocked(counters: list[BlockedStatus]) -> Iterator[Metric]:

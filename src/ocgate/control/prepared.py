@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ocgate.config.gateways import UpstreamKind
-from ocgate.control import flow_ports, steering
+from ocgate.control import flow_ports, permitted, steering
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.plan.exits import NO_GATEWAYS, Exits, Stray
@@ -117,6 +117,11 @@ def derive(
     flows = flow_ports.choose(sources, facts)
     subnets: tuple[Network, ...] = (*agreed.subnets4, *agreed.subnets6)
     steered = steering.steer(sources, facts, exits, decision, wans, flows.ports, strays=strays)
+    networks = permitted.permitted(sources, facts)
+    strict = (
+        *steering.strict_on(facts, steered),
+        *permitted.strict_on(networks, steered, facts),
+    )
     return Intent(
         device=agreed.device,
         subnets4=agreed.subnets4,
@@ -137,8 +142,9 @@ def derive(
         steering=steered,
         pushed=_in_order({r.value for r in view.dns}) if steered else (),
         local=_local_networks(facts, subnets) if steered else (),
-        strict_on=steering.strict_on(facts, steered),
+        strict_on=tuple(dict.fromkeys(strict)),
         session_flows=_session_flows(sources, facts),
+        networks=networks,
     )
 
 
@@ -163,6 +169,7 @@ def problems(prepared: Prepared) -> tuple[Problem, ...]:
         *_collisions(prepared),
         *_sink_problems(prepared),
         *steering.problems(prepared.sources, prepared.facts, prepared.exits),
+        *permitted.problems(prepared.sources, prepared.exits),
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 
 from ocgate.config.gateways import UpstreamKind
+from ocgate.control import permitted
 from ocgate.control.egress import probed
 from ocgate.control.exit_start import resolved_now
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
@@ -17,7 +18,7 @@ from ocgate.errors import ConfigurationError
 from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
-from ocgate.plan.facts import Facts
+from ocgate.kernel.route_lookup import look_up
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import files
 from ocgate.server.dryrun import version
@@ -55,7 +56,7 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
     found = warnings(
         sources.view,
         sources.document,
-        surroundings(prepared.facts),
+        surroundings(prepared),
         client_networks=prepared.subnets,
         ipv6_advertised=prepared.decision.advertised,
     )
@@ -63,6 +64,7 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
         *found,
         *readable(sources.view, files.observe(sources.view, sources.settings.config_dir)),
         *_public_subnets(prepared),
+        *permitted.warnings(sources, prepared.intent, prepared.facts, _elsewhere(prepared)),
         *_too_old(sources),
         *_foreign(prepared),
         *_gateway_mode(prepared),
@@ -88,6 +90,17 @@ def _public_subnets(prepared: Prepared) -> Iterator[ServerWarning]:
             "leaks with such a source is answered by strangers",
             f"Choose a subnet of {private if net.version == 4 else 'fd00::/8'}",
         )
+
+
+def _elsewhere(prepared: Prepared) -> list[permitted.Elsewhere]:
+    """Where this host has the networks that are pushed, by routes other than its default ones."""
+    names = {link.index: link.name for link in prepared.facts.interfaces}
+    found = look_up(permitted.asked_about(prepared.sources)).values()
+    return [
+        permitted.Elsewhere(route.network, names[route.index], route.gateway)
+        for route in dict.fromkeys(found)
+        if route.index in names and not permitted.wide(route.network)
+    ]
 
 
 def _too_old(sources: Sources) -> Iterator[ServerWarning]:
@@ -123,7 +136,11 @@ def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:
         )
     for resolver in intent.pushed:
         link = prepared.facts.connected_network_of(resolver)
-        reached = resolver in intent.resolvers or resolver == intent.steering.exit4.gateway
+        reached = (
+            resolver in intent.resolvers
+            or resolver == intent.steering.exit4.gateway
+            or any(resolver in net.network for net in intent.networks)
+        )
         if link is not None and not reached:
             yield ServerWarning(
                 "resolver-on-local-network",
@@ -151,9 +168,15 @@ def _foreign(prepared: Prepared) -> Iterator[ServerWarning]:
         )
 
 
-def surroundings(facts: Facts) -> Surroundings:
-    """The machine as the warnings see it."""
+def surroundings(prepared: Prepared) -> Surroundings:
+    """The machine as the warnings see it. A network that clients may reach is no surprise there: an
+    office has its own resolver."""
+    facts = prepared.facts
     return Surroundings(
         addresses=frozenset(a.ip for link in facts.interfaces for a in link.addresses),
-        connected=tuple((link.network, link.device) for link in facts.connected),
+        connected=tuple(
+            (link.network, link.device)
+            for link in facts.connected
+            if not permitted.overlap(link.network, prepared.intent.networks)
+        ),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from ocgate import __version__, own_files
 from ocgate.control import certificates, flow_usage, placement
 from ocgate.control.cert_watch import CertWatch
-from ocgate.control.figures import blocked, counted, iso
+from ocgate.control.figures import blocked, counted, iso, reached
 from ocgate.control.health_egress import Egress
 from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
@@ -75,6 +75,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         server=await asyncio.to_thread(_server, seen),
         network=_network(seen, guard=not drift),
         exits=seen.exits(),
+        networks=await asyncio.to_thread(reached, seen.nft, seen.keeper.prepared.intent.networks),
         flows=await asyncio.to_thread(flow_usage.collect, seen.keeper.prepared),
         session_count=len(seen.table),
         sessions=[_session(session, limited) for session in seen.table] if listing else [],

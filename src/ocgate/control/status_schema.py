@@ -87,6 +87,21 @@ class FlowsStatus(TypedDict):
     busiest: str
 
 
+class ReachedStatus(TypedDict):
+    """A further network that clients may reach (OCGATE_NETWORKS). device: its interface; via: the
+    router there, None where it is the interface's own. state: `up`, or `down` while what clients
+    send there is rejected; why: the reason, '' while it is up. packets, bytes: from clients to it.
+    """
+
+    network: str
+    device: str
+    via: str | None
+    state: str
+    why: str
+    packets: int
+    bytes: int
+
+
 class SessionStatus(TypedDict):
     """worker: pid of its ocserv worker. device: its tun. address4/6: its own, None without that
     family. peer: where the client comes from. bytes_in: from the client, bytes_out: to it.
@@ -157,6 +172,7 @@ class Status(TypedDict):
     server: ServerStatus
     network: NetworkStatus
     exits: list[ExitStatus]
+    networks: list[ReachedStatus]
     flows: FlowsStatus
     session_count: int
     sessions: list[SessionStatus]

@@ -23,12 +23,13 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
         why = "no socket of this host gets a port of clients' flows"
         yield Sysctl("net.ipv4.ip_local_reserved_ports", intent.reserved, why)
     yield from (rp_filter_loose(name) for name in intent.strict_on)
+    networks6 = bool(intent.subnets6 and permitted.of_family(intent.networks, 6))
     # In gateway mode networks of this host refuse, also while IPv6 has a way out.
-    if intent.subnets6 and (intent.ipv6 is Ipv6Path.REJECTED or intent.steering is not None):
+    refuses = networks6 or intent.ipv6 is Ipv6Path.REJECTED or intent.steering is not None
+    if intent.subnets6 and refuses:
         yield REJECTS6_UNLIMITED
-    if intent.ipv6 is Ipv6Path.REJECTED:
-        if not (intent.subnets6 and permitted.of_family(intent.networks, 6)):
-            return
+    if intent.ipv6 is Ipv6Path.REJECTED and not networks6:
+        return
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,
         # unless told otherwise (Documentation/networking/ip-sysctl, accept_ra). Set first.

@@ -47,6 +47,17 @@ STATUS: dict[str, Any] = {
         "repairs": 0,
         "last_repair": "",
     },
+    "networks": [
+        {
+            "network": "10.77.0.0/24",
+            "device": "lan0",
+            "via": None,
+            "state": "up",
+            "why": "",
+            "packets": 7,
+            "bytes": 700,
+        }
+    ],
     "exits": [
         {
             "exit": "default",

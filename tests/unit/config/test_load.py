@@ -371,6 +371,10 @@ _WRITTEN = {
     "VPN_IF": ("tun+", "'tun+'"),
     "MSS": ("1400", "1_400"),
     "OCGATE_SESSION_FLOWS": ("8192", "8_192"),
+    "OCGATE_NETWORKS": (
+        "10.77.0.0/24 dev lan0, 10.78.0.0/16 via 10.77.0.1 dev lan0",
+        '["10.77.0.0/24 dev lan0", "10.78.0.0/16 via 10.77.0.1 dev lan0"]',
+    ),
     "IPV6_FORWARD": ("yes", "true"),
     "IPV6_NAT": ("auto", '"AUTO"'),
     "IPV6_SUBNET": ("fd00:1::/64", '"fd00:1::/64"'),

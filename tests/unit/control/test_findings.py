@@ -25,6 +25,17 @@ SOUND: dict[str, Any] = {
     "server": {"ocserv_version": "1.3.0", "listening": ["tcp 443"], "url": "https://a.example.org"},
     "network": {"guard": True, "repairs": 0, "last_repair": "", "wan_if": "eth0",
                 "forwarding4": True},
+    "networks": [
+        {
+            "network": "10.77.0.0/24",
+            "device": "lan0",
+            "via": None,
+            "state": "up",
+            "why": "",
+            "packets": 7,
+            "bytes": 700,
+        }
+    ],
     "exits": [
         {"exit": "default", "family": 4, "gateway": "nl", "address": "172.28.0.2", "state": "up",
          "why": "1.1.1.1:443 answered"},

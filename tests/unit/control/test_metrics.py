@@ -128,7 +128,23 @@ def test_every_figure_is_the_status_documents() -> None:
 
 def test_an_exit_that_is_down_or_not_probed_yet_is_not_up() -> None:
     for state in ("down", "unknown"):
-        found = samples(STATUS | {"exits": [EXIT | {"state": state, "since": None, "rtt": None}]})
+        found = samples(
+            STATUS
+            | {
+                "networks": [
+                    {
+                        "network": "10.77.0.0/24",
+                        "device": "lan0",
+                        "via": None,
+                        "state": "up",
+                        "why": "",
+                        "packets": 7,
+                        "bytes": 700,
+                    }
+                ],
+                "exits": [EXIT | {"state": state, "since": None, "rtt": None}],
+            }
+        )
         assert found["ocgate_exit_up/exit=default/family=4"] == 0
         assert not [name for name in found if "since" in name or "rtt" in name]
 
