@@ -25,6 +25,9 @@ WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2, "image": 4}
 # Where the long tests come first, and must not all go to one worker.
 ONE_BY_ONE = {"lab", "prove", "image"}
 
+# Runs pytest, and fails where something of the stage's own is left: a process, a file, a namespace.
+CONTAINED = str(Path(__file__).with_name("contained.py"))
+
 BUILD = Path(__file__).with_name("build-image")
 BASE = "docker.io/library/debian:trixie-slim"  # what BUILD begins with
 
@@ -87,6 +90,9 @@ def run(stage: str, arguments: list[str]) -> Result:
         command = [
             sys.executable,
             "-P",
+            CONTAINED,
+            sys.executable,
+            "-P",
             "-m",
             "pytest",
             f"tests/{stage}",
@@ -98,6 +104,8 @@ def run(stage: str, arguments: list[str]) -> Result:
         command += ["-q", f"--junit-xml={report}", *arguments]
         status = subprocess.run(command, check=False).returncode
         counts = count(report) if report.exists() else Counter(error=1)
+        if status and not counts["failed"] + counts["error"]:  # something was left behind
+            counts["error"] = 1
     return Result(stage, status, counts, time.monotonic() - started)
 
 

@@ -56,6 +56,13 @@ def missing(kind: str) -> str:
         return f"needs network namespaces: {error}"
 
 
+def pytest_configure() -> None:
+    """Tell setup/contained.py whose namespaces are this run's: each process makes its own."""
+    if owners := os.environ.get("OCGATE_TEST_OWNERS"):
+        with Path(owners).open("a") as file:
+            file.write(f"{namespace.owner_prefix()}\n")
+
+
 @pytest.hookimpl(trylast=True)  # behind pytest-randomly's shuffle
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long ones first, the longest (by its time-out) before all."""

@@ -58,7 +58,11 @@ if ("@ARGV" =~ /ocgate\.control\.daemon/) {
     system 's6-svc', '-u', $ocserv unless -e "$run/no-ocserv";
     serve('control');
 }
-if ("@ARGV" =~ /ocgate\.control\.teardown (.*)/) { event($1 eq $run ? 'teardown' : "? $1"); exit }
+if ("@ARGV" =~ /ocgate\.control\.teardown (\S+) when-input-ends/) {
+    1 while <STDIN>;
+    event($1 eq $run ? 'teardown' : "? $1");
+    exit;
+}
 if ("@ARGV" =~ /ocgate\.control\.ask reload/) { event('reload'); exit }
 exit 7 if -e "$run/broken-ocserv";
 open my $env, '>', "$run/ocserv.environ"; print $env "$_\n" for sort keys %ENV; close $env;
@@ -150,15 +154,33 @@ class Supervised:
         found = Path("/proc").glob("[0-9]*")
         return [proc for proc in found if _cwd(proc).startswith(str(self.run_dir))]
 
+    def _all_killed(self) -> bool:
+        """Supervisors first, or they start anew what is killed below them."""
+        found = self._processes()
+        for proc in sorted(found, key=lambda proc: not _is_supervisor(proc)):
+            _kill(proc)
+        return not found
+
     def close(self) -> None:
-        for proc in self._processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(proc.name), signal.SIGKILL)
+        """Until nothing runs: a supervisor that is killed a moment after its service has started
+        that again, and a process that was just forked is in no listing of before."""
+        wait_until(self._all_killed, 10, "the end of all that stands in the run dir")
         if self.process is not None:
             self.process.kill()
             self.process.wait()
         if self.terminal >= 0:
             os.close(self.terminal)
+
+
+def _is_supervisor(proc: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (proc / "comm").read_text().startswith("s6-")
+    return False
+
+
+def _kill(proc: Path) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(proc.name), signal.SIGKILL)
 
 
 def _cwd(proc: Path) -> str:

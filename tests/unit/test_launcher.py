@@ -83,7 +83,8 @@ class Checkout:
         terminal leaves it: who runs the tests in the background of a script has it ignored."""
         return subprocess.Popen(
             ("env", "--default-signal=INT", *command), cwd=cwd, env=self.environment, text=True,
-            process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            process_group=0, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
 
