@@ -147,12 +147,13 @@ class Supervised:
         return self.process.wait(timeout)
 
     def left(self) -> list[str]:
-        """Processes that stand in the run dir; all of ours do."""
+        """Processes that stand in the run dir or name it; all of ours do one or the other."""
         return [proc.name for proc in self._processes()]
 
     def _processes(self) -> list[Path]:
         found = Path("/proc").glob("[0-9]*")
-        return [proc for proc in found if _cwd(proc).startswith(str(self.run_dir))]
+        mine = str(self.run_dir)
+        return [p for p in found if _cwd(p).startswith(mine) or mine in _command(p)]
 
     def _all_killed(self) -> bool:
         """Supervisors first, or they start anew what is killed below them."""
@@ -181,6 +182,13 @@ def _is_supervisor(proc: Path) -> bool:
 def _kill(proc: Path) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(int(proc.name), signal.SIGKILL)
+
+
+def _command(proc: Path) -> str:
+    try:
+        return (proc / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _cwd(proc: Path) -> str:
