@@ -55,7 +55,9 @@ if ("@ARGV" =~ /ocgate\.control\.daemon/) {
     event('control has the secret') if $ENV{OCGATE_TEST_SECRET};
     my $ocserv = "$run/services/ocserv";
     select undef, undef, undef, 0.02 while system 's6-svok', $ocserv;
-    system 's6-svc', '-u', $ocserv unless -e "$run/no-ocserv";
+    unless (-e "$run/no-ocserv") { # a supervisor that has just come up may not listen yet
+        select undef, undef, undef, 0.02 while system 's6-svc', '-u', $ocserv;
+    }
     serve('control');
 }
 if ("@ARGV" =~ /ocgate\.control\.teardown (\S+) when-input-ends/) {

@@ -244,6 +244,7 @@ def healthcheck() -> None:
     epilog=_examples(
         "sudo ocgate prove",
         "sudo ocgate prove --only upstream --only 'container restart'",
+        "sudo ocgate prove --chaos 60  # an hour of faults at random",
         "sudo ocgate prove --full --pcap /tmp/evidence --json > proof.json",
     ),
 )
@@ -265,6 +266,15 @@ def prove(
     list_only: Annotated[
         bool, typer.Option("--list", help="List the faults; run none of them.")
     ] = False,
+    chaos: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", min=0.0, help="Several faults at a time, at random, for so long."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="With --chaos: replay these rounds.")
+    ] = None,
 ) -> None:
     """Show that this configuration does not leak: break a replica in every way, and capture.
 
@@ -275,6 +285,10 @@ def prove(
 
     if list_only:
         _end(proving.list_faults(full=full))
+    if chaos is not None:
+        from ocgate.cli import chaos as unrest
+
+        _end(unrest.chaos(minutes=chaos, seed=seed, pcap=pcap, as_json=as_json))
     _end(proving.prove(only=only or (), full=full, pcap=pcap, as_json=as_json, details=details))
 
 

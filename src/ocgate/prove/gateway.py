@@ -36,6 +36,7 @@ from ocgate.prove.world import World
 OCSERV_CONF = "ocserv.conf"
 READY_SECONDS = 30.0  # a start takes one to two; the machine is busy
 STOP_SECONDS = 10.0
+SAME = "The kernel holds exactly this plan."  # cli.looking; a test compares
 
 # What must not be shared with a server that is running, and what must not run for a proof.
 _LEFT_OUT = re.compile(
@@ -138,6 +139,19 @@ class Gateway:
         except (OSError, ValueError):
             return "control doesn't answer"
         return "" if status["network"]["guard"] else "; ".join(status["reasons"]) or "no guard"
+
+    def plan_diff(self) -> str:
+        """What `ocgate plan --diff` prints; '' while the kernel holds the plan."""
+        program = spawn(
+            self.netns,
+            [sys.executable, "-P", "-m", "ocgate", "plan", "--diff"],
+            log=self._world.work / "plan",
+            environ=self._environ,
+            mounts=self._mounts,
+        )
+        code = program.wait(READY_SECONDS)
+        same = code == 0 and SAME in program.stdout
+        return "" if same else program.output.strip() or f"exit status {code}"
 
     def status(self) -> dict[str, Any]:
         """Control's status document; raises OSError or ValueError."""

@@ -19,6 +19,8 @@ _ORDER_LIMIT = 5.0
 _SUPERVISOR_LIMIT = 3.0
 _SUPERVISOR_POLL = 0.02
 
+_NOT_YET = "not listening"  # s6-svc, then nothing was ordered
+
 # s6 forks at once, but for a second after the last death of a service.
 _UP_LIMIT = "3000"  # milliseconds
 
@@ -47,10 +49,18 @@ def start(run_dir: Path, service: str, *, once: bool = False) -> None:
     may have survived or not. Raises ServerRefused if its supervisor does not come up.
     """
     deadline = time.monotonic() + _SUPERVISOR_LIMIT
-    while not _supervised(run_dir, service) and time.monotonic() < deadline:
-        time.sleep(_SUPERVISOR_POLL)
     order = ["-wu", "-T", _UP_LIMIT, "-o"] if once else ["-u"]
-    _order(run_dir, service, order, f"starting {service}")
+    # Asked again with the order itself: one that answers s6-svok has been seen to refuse the very
+    # next order ("supervisor not listening"), on a machine with much to do.
+    while True:
+        last = time.monotonic() >= deadline
+        try:
+            if last or _supervised(run_dir, service):
+                return _order(run_dir, service, order, f"starting {service}")
+        except ServerRefused as refused:
+            if last or _NOT_YET not in str(refused):
+                raise
+        time.sleep(_SUPERVISOR_POLL)
 
 
 def stop(run_dir: Path, service: str, timeout: float) -> None:
