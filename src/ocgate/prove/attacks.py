@@ -1,8 +1,8 @@
 """Attacks of clients that are more than a packet where it may not go, and what all clients are owed.
 
-    port shadow        flows from each low port to one that would send to the listener: does what
-                       it sends there reach a client?
-    refusals are heard what may go nowhere is refused by RST and ICMP, and the client gets these
+port shadow        flows from each low port to one that would send to the listener: does what
+                   it sends there reach a client?
+refusals are heard what may go nowhere is refused by RST and ICMP, and the client gets these
 """
 
 from __future__ import annotations

@@ -316,3 +316,14 @@ def test_addresses_outlive_a_restart_of_control(tmp_path: Path) -> None:
     assert read_strays(tmp_path) == strays
     (tmp_path / STRAYS).write_text("[[1]]")
     assert read_strays(tmp_path) == ()
+
+
+def test_who_was_in_gateway_mode_before_a_reload_keeps_its_guard() -> None:
+    """For the rest of the run: late packets of the gateway's flows are answered by nobody."""
+    strays = (Stray("eth0", ip_address("172.28.0.10")),)
+    made = prepare(sources(CONF), FACTS, Egress(None), strays=strays)
+    assert made.intent.steering is not None
+    assert made.intent.steering.strays == strays
+    assert exit4(made).kind is ExitKind.DIRECT
+    assert exit4(made).usable
+    assert [table.name for table in made.plan.tables] == ["ocserv_gw", "ocserv"]

@@ -1,0 +1,104 @@
+"""What a stop of gateway mode puts before the guard, and for how long it waits behind it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any, cast
+
+import pytest
+
+from ocgate.errors import KernelRefused
+from ocgate.kernel import closing as waiting
+from ocgate.kernel.nft import Nft
+from ocgate.plan.closing import Closing, Wait, closing, text
+from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+
+DIRECT4, DIRECT6 = Exit(4, ExitKind.DIRECT, "eth0"), Exit(6, ExitKind.DIRECT, "eth0")
+WAIT = Wait(least=0.5, quiet=1.0, most=3.0)
+
+
+def steering(*strays: Stray) -> Steering:
+    return Steering(DIRECT4, DIRECT6, 100, 1000, True, (10240, 32767), strays)
+
+
+def test_a_server_that_never_had_a_gateway_waits_for_nothing() -> None:
+    assert closing(steering(), WAIT) is None
+
+
+def test_late_packets_of_each_device_get_the_exits_mark() -> None:
+    """... once, whatever the number of addresses."""
+    strays = [("eth1", "172.30.0.10"), ("eth0", "172.28.0.10"), ("eth0", "2001:db8:28::10")]
+    made = closing(steering(*(Stray(d, ip_address(a)) for d, a in strays)), WAIT)
+    assert made is not None
+    marks = [line for line in text(made).splitlines() if "meta mark set 0x02000000" in line]
+    assert [line.split()[5:9] for line in marks] == [
+        ["iifname", f'"{device}"', proto, "dport"]
+        for device in ("eth0", "eth1")
+        for proto in ("tcp", "udp")
+    ]
+    assert text(made).splitlines()[-1] == "flush chain inet ocserv_gw input"
+
+
+class Clock:
+    """Time that passes in sleep alone."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Kernel:
+    """An nft whose counter has counted the packets that came until now."""
+
+    def __init__(self, clock: Clock, *came: float, flushed: bool = False) -> None:
+        self.clock, self.came, self.flushed = clock, came, flushed
+        self.ran: list[str] = []
+
+    def exists(self, _kind: str, _name: str) -> bool:
+        return True
+
+    def run(self, text: str) -> None:
+        self.ran.append(text)
+
+    def list_json(self, _command: str) -> dict[str, Any]:
+        if self.flushed:
+            raise KernelRefused("gone", request="list", reply="no such file")
+        count = sum(at <= self.clock.now for at in self.came)
+        return {"nftables": [{"metainfo": {}}, {"counter": {"packets": count}}]}
+
+
+@pytest.fixture(autouse=True)
+def _no_sysctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting.sysctl, "read", lambda _key: None)
+
+
+@pytest.mark.parametrize(
+    ("wait", "came", "seconds"),
+    [
+        (WAIT, (), 1.0),  # quiet from the first moment
+        (WAIT, (0.6,), 1.6),
+        (WAIT, (0.6, 1.2), 2.2),
+        (WAIT, tuple(n / 10 for n in range(100)), 3.0),  # who does not stop is not waited for
+        (Wait(2.0, 1.0, 3.0), (), 2.0),
+    ],
+)
+def test_it_waits_until_nothing_comes(wait: Wait, came: tuple[float, ...], seconds: float) -> None:
+    clock = Clock()
+    kernel = Kernel(clock, *came)
+    wanted = Closing(("eth0",), (10240, 32767), wait)
+    seen = waiting.wait(cast(Nft, kernel), wanted, clock=clock, sleep=clock.sleep)
+    assert clock.now == pytest.approx(seconds, abs=0.11)
+    assert seen == sum(at <= clock.now for at in came)
+    assert kernel.ran == [text(wanted)]
+
+
+def test_a_ruleset_that_is_flushed_meanwhile_ends_no_wait_with_an_error() -> None:
+    clock = Clock()
+    kernel = Kernel(clock, flushed=True)
+    wanted = Closing(("eth0",), (10240, 32767), WAIT)
+    assert waiting.wait(cast(Nft, kernel), wanted, clock=clock, sleep=clock.sleep) == 0
