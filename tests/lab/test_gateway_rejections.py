@@ -3,8 +3,8 @@
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
 client2                                                       see ocgate.lab.upstream, t5_chain
 
-What the gateway itself says to a client about a flow of the client's is related to that flow. It goes
-into the tunnel, not to the exit, and no counter blames the client for it.
+What the gateway itself says to a client about a flow of the client's is related to that flow. It
+goes into the tunnel, not to the exit, and no counter blames the client for it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from t3_ground import counters
-from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider
+from t5_chain import Chain, LabFactory, chain, seen_as
 
-from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, UPSTREAM, UPSTREAM6
+from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER, UPSTREAM, UPSTREAM6
 from ocgate.lab.client import Client
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6
 from ocgate.lab.topology import SERVICE, SERVICE6, Options
@@ -54,7 +54,10 @@ def not_refused(client: Client, to: Iterable[Address]) -> Iterator[str]:
         answers: dict[str, tuple[Answer, Verdict]] = {}
         for port in PORTS:
             tcp, udp = ask_tcp(client.netns, address, port), ask_udp(client.netns, address, port)
-            answers |= {f"tcp {port}": (tcp, Verdict.REFUSED), f"udp {port}": (udp, Verdict.REJECTED)}
+            answers |= {
+                f"tcp {port}": (tcp, Verdict.REFUSED),
+                f"udp {port}": (udp, Verdict.REJECTED),
+            }
         answers["ping"] = (ping(client.netns, address), Verdict.REJECTED)
         for what, (answer, wanted) in answers.items():
             right = answer.verdict is wanted and answer.kind in (None, icmp)
@@ -62,7 +65,7 @@ def not_refused(client: Client, to: Iterable[Address]) -> Iterator[str]:
                 yield f"{what} to {address}: {answer}"
 
 
-def closed_to_clients(g: Chain, other: Client, *, six: bool) -> list[Address]:
+def closed_to_clients(g: Chain, other: Client) -> list[Address]:
     """Metadata, another client, gw's own address, docker host, neighbour, the upstream itself."""
     own, own6 = g.lab.gw.address, g.lab.gw.address6
     assert own6 is not None
@@ -70,31 +73,52 @@ def closed_to_clients(g: Chain, other: Client, *, six: bool) -> list[Address]:
     host, host6 = g.lab.router.second, g.lab.router.second6
     assert host is not None
     assert host6 is not None
-    found: list[Address] = [METADATA, other.address, own, host, g.lab.neighbours[0].address, UPSTREAM]
-    if six:
-        neighbour6 = g.lab.neighbours[0].address6
-        assert other.address6 is not None
-        assert neighbour6 is not None
-        found += [other.address6, own6, host6, neighbour6, UPSTREAM6]
-    return found
+    neighbour = g.lab.neighbours[0]
+    assert neighbour.address6 is not None
+    assert other.address6 is not None
+    four = [METADATA, other.address, own, host, neighbour.address, UPSTREAM]
+    return [*four, other.address6, own6, host6, neighbour.address6, UPSTREAM6]
 
 
 OPTIONS = Options(clients=2, neighbours=1, upstream=True)
 
 
-@pytest.mark.parametrize("environ", [SIX, DIRECT6], ids=["IPv6 by a gateway", "IPv6 direct"])
-def test_what_is_closed_to_clients_is_refused_at_once(
-    lab: LabFactory, environ: Mapping[str, str]
-) -> None:
-    """In both families, whichever way IPv6 leaves; and the server's address in the tunnel."""
-    g = chain(lab, OPTIONS, environ=environ)
+CLOSED = {
+    "both by gateways": SIX,
+    "IPv6 direct": {"VPN_GATEWAY6": "direct"},
+    "IPv4 direct": {"VPN_GATEWAY": "direct", **SIX},
+}
+
+
+@pytest.mark.parametrize("ways", CLOSED)
+def test_what_is_closed_to_clients_is_refused_at_once(lab: LabFactory, ways: str) -> None:
+    """In both families as soon as one leaves by a gateway, whichever way the other does: neighbours
+    have both. So is the server's address in the tunnel, but for a ping."""
+    g = chain(lab, OPTIONS, environ=CLOSED[ways])
+    g.wait_up(4 if ways == "IPv6 direct" else 6)
     client, other = g.connect(0), g.connect(1, "bob")
-    assert leaves_by_the_provider(client)
+    assert seen_as(client) == {g.lab.router.address if ways == "IPv4 direct" else PROVIDER}
     before = blamed(g)
-    assert list(not_refused(client, closed_to_clients(g, other, six=True))) == []
+    assert list(not_refused(client, closed_to_clients(g, other))) == []
     assert gateway_itself_not_refused(client) == []
     assert blamed(g) == before
     assert counters(g.gateway, f"inet {NFT_TABLE_GATEWAY}")["local_destination"] > 0
+
+
+@pytest.mark.parametrize(
+    "environ", [{"VPN_GATEWAY": "direct"}, {"VPN_GATEWAY": None}], ids=["direct", "standalone"]
+)
+def test_networks_of_this_host_are_reached_where_nothing_leaves_by_a_gateway(
+    lab: LabFactory, environ: Mapping[str, str | None]
+) -> None:
+    """The other side of the promise, and the control of the test above: the neighbour does answer,
+    in both families."""
+    g = chain(lab, OPTIONS, environ=environ)
+    client, neighbour = g.connect(0), g.lab.neighbours[0]
+    assert neighbour.address6 is not None
+    for address in (neighbour.address, neighbour.address6):
+        assert ping(client.netns, address)
+        assert ask_udp(client.netns, address).kind in ((3, 3), (1, 4))  # its own: nobody listens
 
 
 def gateway_itself_not_refused(client: Client) -> list[str]:
@@ -129,7 +153,9 @@ def test_all_is_refused_at_once_while_an_exit_is_closed(lab: LabFactory, kind: s
 # --- errors about a flow that is allowed ---------------------------------------------------------
 
 
-def hears(client: Client, to: Address, size: int, *, hops: int | None = None) -> list[tuple[int, int]]:
+def hears(
+    client: Client, to: Address, size: int, *, hops: int | None = None
+) -> list[tuple[int, int]]:
     """The ICMP errors of three datagrams that may not be fragmented, in at most a second each."""
     heard = []
     for _ in range(3):
@@ -152,8 +178,8 @@ def hears(client: Client, to: Address, size: int, *, hops: int | None = None) ->
 def test_a_client_learns_what_becomes_of_its_packets(
     lab: LabFactory, environ: Mapping[str, str]
 ) -> None:
-    """Hop limit 1: time exceeded. A datagram too large for a path of MTU 1280: fragmentation needed,
-    packet too big. All three of three, in both families, by this host and by the upstream."""
+    """Hop limit 1: time exceeded. A datagram too large for a path of MTU 1280: fragmentation
+    needed, packet too big. Three of three, in both families, by this host and by the upstream."""
     own = {"VPN_GATEWAY": str(EXIT_UPSTREAM)}
     if environ is SIX:
         own["VPN_GATEWAY6"] = str(EXIT_UPSTREAM6)

@@ -183,9 +183,9 @@ def translated_anyway(g: Ground) -> Iterator[None]:
 
 @pytest.mark.parametrize("mode", ["standalone", "direct, shared host"])
 def test_no_client_takes_what_has_no_ports(lab: LabFactory, mode: str) -> None:
-    """GRE, ESP, 6in4 and the like of a client to a victim go nowhere and are counted: the flow would
-    own what the victim sends of that protocol to this host, as the control shows. A ping of the
-    victim's is this host's, whatever id a client has pinged with."""
+    """GRE, ESP, 6in4 and the like of a client to a victim go nowhere and are counted: the flow
+    would own what the victim sends of that protocol to this host, as the control shows. A ping of
+    the victim's is this host's, whatever id a client has pinged with."""
     g = ground(lab, Options(docker_nat=False), environ=MODES[mode][0])
     client = g.connect(0)
     for victim in (SERVICE, SERVICE6):
@@ -292,7 +292,9 @@ def test_where_the_kernel_would_give_sockets_these_ports_they_are_reserved(lab: 
     g = ground(lambda _: built)
     assert built.gw.netns.sysctl(reserved).strip() == "8080"
     built.gw.netns.sysctl(own, "1024 65535")
-    built.gw.netns.ip("link add something type veth peer name other")  # an event: control looks again
+    built.gw.netns.ip(
+        "link add something type veth peer name other"
+    )  # an event: control looks again
     wanted = "8080,10240-32767"
     wait_until(lambda: built.gw.netns.sysctl(reserved).strip() == wanted, 5.0, "the reservation")
     assert g.connect(0, dtls=False)

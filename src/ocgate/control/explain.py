@@ -218,7 +218,8 @@ class _Packet:
         """Networks of this host, and addresses that mean something on its links only."""
         if self.to in _LINK_LOCAL4:
             return self._block("forward_from_client", "rejected", "link_local_destination")
-        if self.exit.kind is ExitKind.GATEWAY:
+        steering = self.intent.steering
+        if steering is not None and steering.closes_local(self.family):
             held = (*NOT_BEYOND[self.family], *self.intent.local)
             if any(self.to in net for net in held if net.version == self.family):
                 if self.to == self.exit.gateway and self.to in self.intent.pushed:
@@ -227,7 +228,8 @@ class _Packet:
                         "gateway", "it is the gateway itself: DNS is let through", self._by()
                     )
                 return self._block("guard", "rejected", "local_destination")
-            return None
+            if self.exit.kind is ExitKind.GATEWAY:
+                return None
         link = self.prepared.facts.connected_network_of(self.to)
         if link is not None and link.device != self.exit.device:
             self._step(f"route of {link.network}", f"by {link.device}, which is not the exit's")

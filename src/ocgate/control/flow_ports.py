@@ -64,8 +64,9 @@ def choose(sources: Sources, facts: Facts) -> FlowPorts:
     best = max((below, above), key=_size)
     if _size(best) >= FEWEST_PORTS:
         return FlowPorts(best)
-    below, above = (FIRST_PORT, LOCAL_PORTS[0] - 1), (LOCAL_PORTS[1] + 1, HIGHEST_PORT)
-    first, last = below if exclusive else above
+    first, last = (
+        (FIRST_PORT, LOCAL_PORTS[0] - 1) if exclusive else (LOCAL_PORTS[1] + 1, HIGHEST_PORT)
+    )
     ports = _largest_gap(first, last, listeners)
     held = _ranges(facts.sysctls.get("net.ipv4.ip_local_reserved_ports", ""))
     return FlowPorts(ports, reserved=_text([*held, ports]))

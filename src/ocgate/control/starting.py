@@ -19,6 +19,8 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.route_lookup import look_up
+from ocgate.plan.exits import Steering
+from ocgate.plan.facts import Facts
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import files
 from ocgate.server.dryrun import version
@@ -118,7 +120,10 @@ def _too_old(sources: Sources) -> Iterator[ServerWarning]:
 def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:
     """What clients send or show past the gateway because the configuration says so."""
     sources, intent = prepared.sources, prepared.intent
-    if intent.steering is None or sources.settings.exit4.kind is not UpstreamKind.GATEWAY:
+    if intent.steering is None:
+        return
+    yield from _local_resolvers(prepared, intent.steering)
+    if sources.settings.exit4.kind is not UpstreamKind.GATEWAY:
         return
     if exposes_ipv6(sources):
         yield ServerWarning(
@@ -134,14 +139,20 @@ def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:
             "further leaves by this host and not by the gateway",
             "Push a resolver that is reached through the gateway (`dns =` in ocserv.conf)",
         )
+
+
+def _local_resolvers(prepared: Prepared, steering: Steering) -> Iterator[ServerWarning]:
+    """Of a family that leaves by this host, too, where the other one's exit is a gateway."""
+    intent = prepared.intent
     for resolver in intent.pushed:
         link = prepared.facts.connected_network_of(resolver)
+        way = steering.of(resolver.version)
         reached = (
             resolver in intent.resolvers
-            or resolver == intent.steering.exit4.gateway
+            or resolver == way.gateway
             or any(resolver in net.network for net in intent.networks)
         )
-        if link is not None and not reached:
+        if link is not None and not reached and steering.closes_local(way.family):
             yield ServerWarning(
                 "resolver-on-local-network",
                 f"clients are told to ask the resolver {resolver} on {link.device}: networks of "

@@ -115,6 +115,12 @@ class Steering:
         """That family's exit."""
         return self.exit4 if family == 4 else self.exit6
 
+    def closes_local(self, family: Family) -> bool:
+        """Whether networks of this host are no destination for clients of that family: where a
+        gateway is its exit, and where one is the other's, because neighbours have both families."""
+        kinds = (self.exit4.kind, self.exit6.kind)
+        return ExitKind.GATEWAY in kinds and self.of(family).kind is not ExitKind.BLOCK
+
 
 @dataclass(frozen=True)
 class Marks:

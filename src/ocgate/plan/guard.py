@@ -36,7 +36,7 @@ NOT_BEYOND: dict[int, tuple[Network, ...]] = {
 
 def guard(intent: Intent, steering: Steering) -> Table:
     """The table for these exits."""
-    ways = [steering.exit4, steering.exit6]
+    ways = (steering.exit4, steering.exit6)
     gateways = [way for way in ways if way.kind is ExitKind.GATEWAY]
     forward = [
         NftRule(f'iifname "{intent.device}*" goto guard', "clients: to their exit's next hop"),
@@ -44,7 +44,7 @@ def guard(intent: Intent, steering: Steering) -> Table:
     ]
     chains = (
         Chain("forward", tuple(forward), Hook("filter", "forward", BEFORE_FILTER)),
-        Chain("guard", tuple(_guard(intent, ways))),
+        Chain("guard", tuple(_guard(intent, steering))),
         *permitted.chain(intent.networks, counted=False),
         Chain("input", tuple(_input(intent, steering)), Hook("filter", "input", BEFORE_FILTER)),
         Chain("output", tuple(_output(intent, gateways)), Hook("route", "output", MANGLE)),
@@ -73,12 +73,12 @@ def _former(steering: Steering) -> Iterator[NftRule]:
             yield NftRule(f"{ip} daddr {to} {count('stray')} drop", "a former address")
 
 
-def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
+def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
+    ways = (steering.exit4, steering.exit6)
     yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
     yield from permitted.gates(intent.networks)
-    gateway = any(way.kind is ExitKind.GATEWAY for way in ways)
     for way in ways:
-        if way.kind is not ExitKind.BLOCK and gateway:
+        if steering.closes_local(way.family):
             yield from _local(intent, way)
     for way in ways:
         if way.usable:
@@ -87,8 +87,7 @@ def _guard(intent: Intent, ways: list[Exit]) -> Iterator[NftRule]:
 
 
 def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
-    """Networks of this host are no way out, but for a pushed resolver that is the gateway. Nor are
-    they of a family that leaves by this host beside a gateway of the other: the same neighbours."""
+    """Networks of this host are no way out, but for a pushed resolver that is the gateway."""
     ip, mark = _ip(way), f"meta mark 0x{way.mark:08x}"
     if way.usable and way.gateway in intent.pushed:
         for proto in ("udp", "tcp"):
@@ -154,8 +153,7 @@ def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
         for net in intent.subnets(way.family):
             yield NftRule(
                 f"ct state related ct original {_ip(way)} saddr {net} "
-                f'oifname != "{intent.device}*" '
-                f"meta mark set 0x{way.mark:08x}",
+                f'oifname != "{intent.device}*" meta mark set 0x{way.mark:08x}',
                 "ICMP errors about a client's flow",
             )
 

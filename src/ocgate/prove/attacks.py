@@ -1,4 +1,4 @@
-"""Attacks of clients that are more than a packet where it may not go, and what all clients are owed.
+"""Attacks of clients that are more than a packet to the wrong place, and what clients are owed.
 
 port shadow        flows from each low port to one that would send to the listener: does what
                    it sends there reach a client?

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 
 from ocgate.lab.wait import wait_until
-from ocgate.prove import attacks, conntrack_full, damage, interface_faults, lock_faults, upstream_faults
+from ocgate.prove import (
+    attacks,
+    conntrack_full,
+    damage,
+    interface_faults,
+    lock_faults,
+    upstream_faults,
+)
 from ocgate.prove.clients import Refused
 from ocgate.prove.fault import Act, Expect, Fault, Need, nothing
 from ocgate.prove.marker import Kind

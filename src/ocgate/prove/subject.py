@@ -39,9 +39,10 @@ class Ways:
         return self.of(family) is not ExitKind.BLOCK
 
     def closes_local(self, family: Family) -> bool:
-        """Whether this host's own networks are no destination: by any exit but `direct`, and by that
-        one beside a gateway of the other family."""
-        return self.of(family) is not ExitKind.DIRECT or ExitKind.GATEWAY in (self.exit4, self.exit6)
+        """Whether this host's own networks are no destination: by any exit but `direct`, and by
+        that one beside a gateway of the other family."""
+        beside = ExitKind.GATEWAY in (self.exit4, self.exit6)
+        return beside or self.of(family) is not ExitKind.DIRECT
 
     def translated(self, family: Family) -> bool:
         """Whether the right way shows gw's own address."""

@@ -19,7 +19,11 @@ FACTS = facts(
     interface(3, "eth1", "172.28.0.10/24"),
     default4="eth0",
     default6="eth0",
-    connected={"192.168.0.0/24": "eth0", "172.28.0.0/24": "eth1"},
+    connected={
+        "192.168.0.0/24": "eth0",
+        "172.28.0.0/24": "eth1",
+        "2001:db8::/64": "eth0",
+    },
 )
 GATEWAY = ip_address("172.28.0.2")
 BY_GATEWAY = {"VPN_GATEWAY": "172.28.0.2"}
@@ -55,6 +59,19 @@ def told(made: Prepared, to: str) -> tuple[str, str, str]:
 )
 def test_by_a_gateway(to: str, verdict: str, way: str, reason: str) -> None:
     assert told(prepared(**BY_GATEWAY), to) == (verdict, way, reason)
+
+
+def test_beside_a_gateway_of_the_other_family_networks_of_this_host_are_closed() -> None:
+    """IPv6 by this host, and IPv4 by it; but not where nothing leaves by a gateway."""
+    six = {"IPV6_NAT": "1"}
+    beside = prepared(**BY_GATEWAY, VPN_GATEWAY6="direct", **six)
+    assert told(beside, "2606:4700::1111")[0] == "direct"
+    assert told(beside, "2001:db8::77") == ("rejected", "", "local_destination")
+    beside = prepared(VPN_GATEWAY="direct", VPN_GATEWAY6="2001:db8::3", **six)
+    assert told(beside, "1.1.1.1")[0] == "direct"
+    assert told(beside, "192.168.0.1") == ("rejected", "", "local_destination")
+    direct = prepared(VPN_GATEWAY="direct", VPN_GATEWAY6="direct", **six)
+    assert told(direct, "2001:db8::77")[0] == told(direct, "192.168.0.1")[0] == "direct"
 
 
 @pytest.mark.parametrize(

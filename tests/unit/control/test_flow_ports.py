@@ -111,5 +111,5 @@ def test_there_are_ports_on_every_machine(
     assert last - first + 1 >= FEWEST_PORTS
     assert not first <= (tcp or 443) <= last
     assert not first <= udp <= last
-    overlaps = first <= kernel[1] and kernel[0] <= last
-    assert overlaps is bool(found.reserved)
+    if first <= kernel[1] and kernel[0] <= last:
+        assert found.reserved == f"{first}-{last}"
