@@ -27,6 +27,7 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
 from ocgate.plan.facts import Network
+from ocgate.plan.guard import not_for_clients
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
@@ -57,6 +58,7 @@ class Keeper:
         self._exits = exits
         self._strays = read_strays(run_dir)
         self._uncut: set[Network] = set()
+        self._unasked = False  # flows may exist that no first packet was asked for
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
@@ -92,7 +94,7 @@ class Keeper:
         """Apply and verify; raises OcgateError where the kernel refuses."""
         async with self._busy:
             await self._apply(prepared)
-            await self._forget_untranslated()
+            await self._forget_wrong()
             self._note_removed()
 
     async def look(
@@ -134,6 +136,7 @@ class Keeper:
         """Put the whole table right from the session table."""
         async with self._busy:
             await self._apply(self.prepared)
+            await self._forget_closed()
 
     async def drift(self) -> tuple[str, ...]:
         """What in the kernel differs from the plan just now."""
@@ -152,7 +155,18 @@ class Keeper:
 
     async def _again(self) -> None:
         await self._apply(self.prepared)
+        await self._forget_wrong()
+
+    async def _forget_wrong(self) -> None:
+        """Our tables may have been gone: flows that began meanwhile began unasked."""
         await self._forget_untranslated()
+        await self._forget_closed()
+
+    async def _forget_closed(self) -> None:
+        """Flows to destinations that are closed to clients, which the guard asks of a first packet
+        alone. DNS to a gateway that is the resolver is asked again by the client."""
+        self._unasked = True
+        await self._cut()
 
     async def _forget_untranslated(self) -> None:
         """Flows that clients began while our table was gone would never be translated, and so
@@ -185,14 +199,22 @@ class Keeper:
 
     async def _cut(self) -> None:
         """Flows that a former way was made for; what can't be cut now is tried at the next look."""
-        if not self._uncut:
+        if not (self._uncut or self._unasked):
             return
         try:
-            await asyncio.to_thread(conntrack.delete_of_networks, tuple(self._uncut))
+            await asyncio.to_thread(self._cut_now)
         except OcgateError:
             self.unsettled = True
             raise
         self._uncut.clear()
+        self._unasked = False
+
+    def _cut_now(self) -> None:
+        if self._uncut:
+            conntrack.delete_of_networks(tuple(self._uncut))
+        if self._unasked:
+            closed = not_for_clients(self.prepared.intent)
+            conntrack.delete_towards(self.prepared.subnets, closed)
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
         """Say what moved; flows that were translated for another way are cut."""
@@ -202,6 +224,7 @@ class Keeper:
             if _way(before) != _way(after) and _may_have_flows(before)
         ]
         self._uncut.update(net for net in new.subnets if net.version in moved)
+        self._unasked |= _destinations(old) != _destinations(new)
         await self._cut()  # after the new guard stands, so that nothing of the former way is born
         _tell_moved(old, new)
         _tell_networks(old, new)
@@ -216,6 +239,12 @@ def _way(way: Exit) -> tuple[object, ...]:
     if way.kind is ExitKind.GATEWAY:
         return (way.kind, way.device, way.gateway, way.usable, way.own)
     return (way.kind, way.device)
+
+
+def _destinations(prepared: Prepared) -> tuple[object, ...]:
+    """What decides to where a client's flow may begin, besides its exit."""
+    intent = prepared.intent
+    return (intent.steering is None, intent.local, intent.pushed)
 
 
 def _may_have_flows(way: Exit) -> bool:

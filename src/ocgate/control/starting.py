@@ -20,7 +20,6 @@ from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.route_lookup import look_up
 from ocgate.plan.exits import Steering
-from ocgate.plan.facts import Facts
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import files
 from ocgate.server.dryrun import version

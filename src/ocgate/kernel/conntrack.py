@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from enum import IntEnum
 from ipaddress import ip_address
 
@@ -97,6 +97,39 @@ def delete_untranslated(networks: Iterable[Network]) -> int:
         return sum(_delete_within(door, network, translated=False) for network in networks)
 
 
+def delete_towards(networks: Iterable[Network], destinations: Iterable[Network]) -> int:
+    """Delete entries of client addresses within `networks` whose destination is within
+    `destinations`; how many. Raises as `delete_of_clients` does.
+
+    What may begin is asked of a flow's first packet alone: these began while it was allowed, or
+    while nobody asked.
+    """
+    closed = tuple(destinations)
+    ranges = {v: [_members(net) for net in closed if net.version == v] for v in (4, 6)}
+    with Netlink(netlink.NETFILTER) as door:
+        return sum(
+            _delete_found(
+                door,
+                network.version,
+                chosen=_is_towards(_members(network), ranges[network.version]),
+                holding=_whole_bytes(network),
+            )
+            for network in networks
+        )
+
+
+def _is_towards(members: range, destinations: Sequence[range]) -> _Choice:
+    """Chooses entries from these addresses to one of those."""
+
+    def chosen(entry: _Entry, version: int) -> bool:
+        if _source(entry, _Side.ORIGINAL, version) not in members:
+            return False
+        to = _destination(entry, _Side.ORIGINAL, version)
+        return any(to in some for some in destinations)
+
+    return chosen
+
+
 def usage() -> tuple[int, int]:
     """(entries of this network namespace, how many it may have); 0 where the kernel has none."""
     found = (sysctl.read(f"net.netfilter.nf_conntrack_{what}") for what in ("count", "max"))
@@ -113,11 +146,10 @@ def busiest(networks: Iterable[Network]) -> tuple[str, int]:
     found: Counter[tuple[int, bytes, int, bytes]] = Counter()
     with Netlink(netlink.NETFILTER) as door:
         for network in networks:
-            holding = network.network_address.packed[: network.prefixlen // 8]
-            chosen = range(int(network.network_address), int(network.broadcast_address) + 1)
-            for message in _dumped(door, network.version, holding=holding):
+            members = _members(network)
+            for message in _dumped(door, network.version, holding=_whole_bytes(network)):
                 entry = attributes(message.payload, _NFGENMSG.size)
-                if _source(entry, _Side.ORIGINAL, network.version) in chosen:
+                if _source(entry, _Side.ORIGINAL, network.version) in members:
                     found.update(_destinations(entry, network.version))
     for (_, address, protocol, port), flows in found.most_common(1):
         at = f"{ip_address(address)} {_WITH_PORTS[protocol]} {int.from_bytes(port, 'big')}"
@@ -162,12 +194,19 @@ def _delete_filtered(door: Netlink, address: Address, side: _Side) -> None:
 
 def _delete_within(door: Netlink, network: Network, *, translated: bool = True) -> int:
     """translated: also entries that are."""
-    # A range holds its members without listing them, which a set of a /64 could not.
-    members = range(int(network.network_address), int(network.broadcast_address) + 1)
-    # The whole bytes of the prefix stand in every entry wanted: others are not even looked into.
-    holding = network.network_address.packed[: network.prefixlen // 8]
+    members = _members(network)
     chosen = _is_of(members) if translated else _is_untranslated(members)
-    return _delete_found(door, network.version, chosen=chosen, holding=holding)
+    return _delete_found(door, network.version, chosen=chosen, holding=_whole_bytes(network))
+
+
+def _members(network: Network) -> range:
+    """A range holds its members without listing them, which a set of a /64 could not."""
+    return range(int(network.network_address), int(network.broadcast_address) + 1)
+
+
+def _whole_bytes(network: Network) -> bytes:
+    """Of the prefix; they stand in every entry wanted, and others are not even looked into."""
+    return network.network_address.packed[: network.prefixlen // 8]
 
 
 def _delete_found(

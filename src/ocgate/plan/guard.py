@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from ocgate.names import MARK_GATEWAY, MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind, Steering
-from ocgate.plan.facts import Address, Network, collapsed
+from ocgate.plan.facts import Address, Family, Network, collapsed
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject
@@ -23,6 +23,8 @@ from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject
 # at the usual priorities (docker's and firewalld's 0, -150) still see what is refused here.
 BEFORE_FILTER = -10
 MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
+
+LINK_LOCAL4: tuple[Network, ...] = (ip_network("169.254.0.0/16"),)  # clouds' metadata
 
 # Never by a gateway: addresses that mean something on this host's own links only. Private networks
 # beyond these are allowed, because a company's network may be what the upstream is for.
@@ -74,9 +76,13 @@ def _former(steering: Steering) -> Iterator[NftRule]:
 
 
 def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
+    """A flow that exists is asked for its next hop alone: where it goes was asked of its first
+    packet. Whatever could have let it begin otherwise cuts it (control.keeper, _forget_closed).
+    A permitted network is asked of every packet: with its own route gone another would lead on."""
     ways = (steering.exit4, steering.exit6)
-    yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
     yield from permitted.gates(intent.networks)
+    yield from (existing(_allowed(way)) for way in ways if way.usable)
+    yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
     for way in ways:
         if steering.closes_local(way.family):
             yield from _local(intent, way)
@@ -84,6 +90,16 @@ def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
         if way.usable:
             yield _allowed(way)
     yield from reject("", "wrong_exit", GUARD_COUNTERS["wrong_exit"])
+
+
+def not_for_clients(intent: Intent) -> tuple[Network, ...]:
+    """Destinations that the first packet of a flow is refused for, and others are not asked."""
+    families: tuple[Family, ...] = (4, 6)
+    closed = list(LINK_LOCAL4)
+    for family in families:
+        if intent.steering is not None and intent.steering.closes_local(family):
+            closed += [*NOT_BEYOND[family], *(n for n in intent.local if n.version == family)]
+    return tuple(collapsed(closed))
 
 
 def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
@@ -115,6 +131,12 @@ def _allowed(way: Exit) -> NftRule:
             "exit direct",
         )
     return NftRule(next_hop(way), "the gateway, and nobody else")
+
+
+def existing(accepts: NftRule) -> NftRule:
+    """The same for a flow that exists, and for nothing else: what is new, related to a flow,
+    invalid or untracked goes on to be asked everything."""
+    return NftRule(f"ct state established {accepts.match}", f"{accepts.why}: a flow that exists")
 
 
 def next_hop(way: Exit) -> str:

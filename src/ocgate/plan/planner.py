@@ -32,7 +32,7 @@ from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
 from ocgate.plan import permitted, steering
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
-from ocgate.plan.guard import guard, next_hop
+from ocgate.plan.guard import existing, guard, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.limits import limits
@@ -264,14 +264,16 @@ def _forward(intent: Intent) -> Chain:
 
 
 def _forward_from_client(intent: Intent) -> Chain:
-    """The accept names its interface, so what is refused by interface may stand behind it."""
+    """The accept names its interface, so what is refused by interface may stand behind it. As in
+    the guard a flow that exists is asked for no more than its way."""
     rules = [
+        *permitted.gates(intent.networks),
+        *(existing(_accepted(way)) for way in _ways_out(intent)),
         NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated"),
         *reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
-    rules += permitted.gates(intent.networks)
     rules += [_accepted(way) for way in _ways_out(intent)]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])

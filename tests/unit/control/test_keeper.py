@@ -32,7 +32,8 @@ def prepared(device: str) -> Any:
 
 def by(exit4: Exit) -> Any:
     exits = (exit4, Exit(6, ExitKind.BLOCK, closed="block"))
-    return SimpleNamespace(intent=SimpleNamespace(exits=exits), subnets=NETS, decision=None)
+    intent = SimpleNamespace(exits=exits, steering=None, local=(), pushed=())
+    return SimpleNamespace(intent=intent, subnets=NETS, decision=None)
 
 
 def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
@@ -92,3 +93,21 @@ def test_flows_are_cut_when_a_way_closes_and_not_when_it_opens(
     monkeypatch.setattr(keepers.conntrack, "delete_of_networks", called.extend)
     asyncio.run(keeper(tmp_path)._after_change(by(before), by(after)))
     assert bool(called) is cut
+
+
+def test_flows_that_began_while_it_was_allowed_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard asks a flow's first packet where it goes; a change of that cuts, nothing else."""
+    monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
+    monkeypatch.setattr(keepers, "not_for_clients", lambda _: NETS)
+    cut: list[object] = []
+    monkeypatch.setattr(keepers.conntrack, "delete_towards", lambda *given: cut.append(given))
+    before, after = by(OPEN), by(OPEN)
+    made = keeper(tmp_path)
+    made._prepared = after
+    asyncio.run(made._after_change(before, after))
+    assert cut == []
+    after.intent.pushed = (ip_address("172.28.0.3"),)
+    asyncio.run(made._after_change(before, after))
+    assert cut == [(NETS, NETS)]

@@ -1,0 +1,50 @@
+"""A flow that exists is asked for its next hop alone: it must not outlive what let it begin.
+
+The gateway itself is the destination that shows it: its next hop is right, and it is a network of
+this host, which clients may not reach. An echo listens there.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from t3_ground import LabFactory, frozen
+from t5_chain import chain, conversation
+
+from ocgate.lab.services import Services
+from ocgate.lab.topology import Lab
+from ocgate.lab.traffic import ask_tcp
+from ocgate.lab.upstream import Upstream
+from ocgate.lab.wait import wait_until
+from ocgate.names import NFT_TABLE_GATEWAY
+
+pytestmark = pytest.mark.lab
+
+
+def echo_at_the_gateway(built: Lab, _: Upstream) -> None:
+    assert built.upstream.address is not None
+    built.own(Services(built.upstream.netns, (built.upstream.address,)))
+
+
+def is_answered(sock: socket.socket) -> bool:
+    try:
+        sock.sendall(b"more")
+        return bool(sock.recv(100))
+    except OSError:
+        return False
+
+
+def test_a_flow_that_began_without_the_guard_ends_with_its_return(lab: LabFactory) -> None:
+    g = chain(lab, before=echo_at_the_gateway)
+    alice, gateway = g.connect(0), g.lab.upstream.address
+    assert not ask_tcp(alice.netns, gateway, timeout=1.0)
+    with frozen(g.gateway):
+        g.gateway.netns.nft(f"delete table inet {NFT_TABLE_GATEWAY}")
+        talk = conversation(alice, gateway)
+        sock = talk.__enter__()  # positive control: nothing but the guard is in its way
+        assert is_answered(sock)
+    g.wait_guarded()
+    wait_until(lambda: not is_answered(sock), 10.0, "the flow's end")
+    assert not ask_tcp(alice.netns, gateway, timeout=1.0)
+    talk.__exit__(None, None, None)
