@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from t3_ground import frozen
-from t5_chain import Chain, LabFactory, chain, goes_on
+from t5_chain import Chain, LabFactory, chain, goes_on, leaves_by_the_provider
 
 from ocgate.lab import client as vpn
 from ocgate.lab.addresses import UPSTREAM6
@@ -326,3 +326,37 @@ def test_a_neighbour_takes_the_gateway_s_address_unless_it_is_pinned(lab: LabFac
     g.assert_nothing_by_isp(since)
     g.gateway.stop()
     assert permanent(g) == {}
+
+
+# --- more specific routes (TunnelVision, TunnelCrack) -------------------------------------------
+
+
+def test_more_specific_routes_of_this_host_move_no_client_of_a_gateway(lab: LabFactory) -> None:
+    """As DHCP's classless routes or a router's advertisement would make them on the server's own
+    network. The control: what this host itself sends goes by them."""
+    g = chain(lab, HOSTILE)
+    netns, neighbour = g.gateway.netns, g.lab.neighbours[0]
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    taken = g.lab.capture(neighbour, "eth0")
+    netns.ip(f"route add {SERVICE}/32 via {neighbour.address} dev eth0 proto dhcp")
+    since = now()
+    ask_udp(netns, SERVICE, timeout=0.2)
+    taken.prove_sees(match(dst=SERVICE), "this host's own question", since=since)
+    since = now()
+    assert leaves_by_the_provider(client)
+    taken.assert_none(match(dst=SERVICE), "a client's packets", since=since)
+    g.assert_nothing_by_isp(since)
+
+
+def test_routes_on_the_client_s_side_go_around_the_tunnel(lab: LabFactory) -> None:
+    """What no server can hold (docs/known-issues.md): the client's own network gives it a route to
+    a part of the internet, or calls that part its own. A full tunnel does not get those packets."""
+    g = chain(lab)
+    client = g.connect(0)
+    assert leaves_by_the_provider(client)
+    host = client.host
+    client.netns.ip(f"route add {SERVICE}/32 via {host.next_hop} dev eth0")
+    assert ask_udp(client.netns, SERVICE).seen_as == host.address
+    client.netns.ip(f"route del {SERVICE}/32")
+    assert leaves_by_the_provider(client)

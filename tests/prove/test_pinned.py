@@ -40,5 +40,5 @@ def test_without_the_pin_the_matrix_shows_what_the_neighbour_took(config_dir: Pa
     )
     proof = prove(config_dir, BOTH, only=("no such",), also=lambda: (fault,))
     (outcome,) = proof.outcomes
-    assert {leak.where for leak in outcome.leaked} == {"neighbour"}
-    assert {leak.family for leak in outcome.leaked} == {4, 6}
+    assert {leak.where for leak in outcome.leaks} == {"neighbour"}
+    assert {leak.family for leak in outcome.leaks} == {4, 6}
