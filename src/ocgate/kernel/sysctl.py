@@ -111,16 +111,16 @@ def restore(*, run_dir: Path) -> list[str]:
 # What the kernel itself sets when forwarding is put back to 0: whoever had refused redirects would
 # accept them from then on (net/ipv4/devinet.c, inet_forward_change).
 _FORWARDING = "net.ipv4.ip_forward"
-_RESET = tuple(f"net.ipv4.conf.{which}.accept_redirects" for which in ("all", "default"))
+_RESET = "net.ipv4.conf.all.accept_redirects"
 
 
 def _coupled(found: dict[str, _Entry]) -> dict[str, _Entry]:
-    """Entries that stand before forwarding's, so that they are put back after it: what they are,
-    and what the kernel makes of them."""
-    if _FORWARDING not in found or found[_FORWARDING].before != "0":
+    """An entry that stands before forwarding's, so that it is put back after it: what it is, and
+    what the kernel makes of it."""
+    forwards = _FORWARDING in found and found[_FORWARDING].before == "0"
+    if not forwards or _RESET in found or read(_RESET) != "0":
         return {}
-    values = ((key, read(key)) for key in _RESET if key not in found)
-    return {key: _Entry(before=value, ours="1") for key, value in values if value == "0"}
+    return {_RESET: _Entry(before="0", ours="1")}
 
 
 def _matters(wanted: Sysctl, value: str | None) -> bool:
