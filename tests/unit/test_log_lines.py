@@ -1,4 +1,4 @@
-"""Lines of the services as they come to a terminal or a collector: nothing of a client is obeyed."""
+"""Lines of the services as they come to a terminal or collector: nothing of a client is obeyed."""
 
 from __future__ import annotations
 

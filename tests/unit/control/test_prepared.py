@@ -8,6 +8,7 @@ import pytest
 from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
 from ocgate.control.prepared import Egress, Prepared, prepare, problems
+from ocgate.control.starting import _public_subnets
 from ocgate.plan.facts import Facts
 from ocgate.plan.intent import Wan
 
@@ -113,3 +114,27 @@ def test_preparing_twice_gives_equal_values() -> None:
     found = facts(ETH0, default4="eth0", default6="eth0")
     one, two = prepared(found), prepared(found)
     assert (one.intent, one.plan, one.decision) == (two.intent, two.plan, two.decision)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "public"),
+    [
+        ("10.10.10.0/255.255.255.0", False),
+        ("100.64.0.0/255.255.255.0", False),
+        ("192.0.2.0/255.255.255.0", False),  # documentation: nobody's
+        ("8.8.8.0/255.255.255.0", True),
+        ("172.15.0.0/255.255.0.0", True),
+    ],
+)
+def test_subnets_that_belong_to_others_are_warned_of(subnet: str, public: bool) -> None:
+    address, mask = subnet.split("/")
+    conf = CONF.replace("10.10.10.0", address).replace("255.255.255.0", mask)
+    codes = [w.code for w in _public_subnets(prepared(facts(ETH0, default4="eth0"), conf))]
+    assert codes == ["client-subnet-public"] * public
+
+
+def test_the_warning_of_a_public_subnet_names_its_place() -> None:
+    conf = CONF.replace("10.10.10.0", "8.8.8.0")
+    (warning,) = _public_subnets(prepared(facts(ETH0, default4="eth0"), conf))
+    assert warning.text.startswith("/etc/ocserv/ocserv.conf:5: clients get addresses of 8.8.8.0/24")
+    assert "10.0.0.0/8" in warning.remedy

@@ -10,7 +10,7 @@ from ocgate.errors import ConfigurationError
 from ocgate.server import files, initial_conf
 from ocgate.server.certificate import create
 from ocgate.server.checks import check
-from ocgate.server.file_checks import check_files
+from ocgate.server.file_checks import FileFact, FileFacts, check_files
 from ocgate.server.inih import parse
 from ocgate.server.reading import read_view
 from ocgate.server.view import ScopeKind
@@ -80,3 +80,15 @@ def test_fresh_installation_passes_all_checks(tmp_path: Path) -> None:
     view = read_view(document)
     assert check(document, [], view, ipv6=True) == []
     assert check_files(view, files.observe(view, tmp_path)) == []
+
+
+@pytest.mark.parametrize("line", ["alice$5$salt$hash", "alice:$5$salt$hash", "$5$salt$hash:"])
+def test_a_malformed_passwd_line_is_not_quoted(line: str) -> None:
+    """It may hold a hash; the place says which line it is."""
+    conf = b"auth = plain[passwd=p]\nserver-cert = c\n"
+    view = read_view(parse(conf, "ocserv.conf"))
+    facts = FileFacts({"p": FileFact(content=b"# fine\n" + line.encode() + b"\n")})
+    (found,) = [p for p in check_files(view, facts) if p.source == "p"]
+    assert (found.line, found.got) == (2, None)
+    assert "$5$" not in str(found)
+    assert "hash" not in str(found).replace("user:groups:hash", "").replace("hold a hash", "")

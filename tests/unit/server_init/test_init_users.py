@@ -38,7 +38,22 @@ ODD_NAMES = [
     "üñî",
     "x" * 63,
 ]
-BAD_NAMES = ["", "a:b", "a\nb", "a\0b", "a\rb", "tab\t", "\x1b[2J", "x" * 64, "ü" * 32, "\udc80"]
+BAD_NAMES = [
+    "",
+    "../x",
+    "a/b",
+    ".",
+    "..",
+    "a:b",
+    "a\nb",
+    "a\0b",
+    "a\rb",
+    "tab\t",
+    "\x1b[2J",
+    "x" * 64,
+    "ü" * 32,
+    "\udc80",
+]
 
 
 def test_random_passwords_are_long_and_readable() -> None:
