@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,6 +115,11 @@ class Flows:
 def since_boot() -> float:
     """Seconds since boot, on the clock that process start times are told in (proc(5))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def age(session: Session) -> float:
+    """Seconds since the session's worker began, by the kernel's clock: the wall's may be set."""
+    return since_boot() - session.started / os.sysconf("SC_CLK_TCK")
 
 
 def forget(networks: tuple[Network, ...]) -> None:

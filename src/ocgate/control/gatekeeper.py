@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from ocgate.control.doorway import HOOK_PID
 from ocgate.control.elements import ElementWriter
-from ocgate.control.flows import Flows
+from ocgate.control.flows import Flows, age
 from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.log import stage
@@ -138,7 +138,7 @@ class Gatekeeper:
             return
         async with self._turn(worker):  # a connect may still be under way: it comes first
             ending, moved = _ending(fields), _moved(fields)
-            session = ended_by(self._table.of_worker(worker), ending, now=time.time())
+            session = ended_by(self._table.of_worker(worker), ending, age=age)
             if session is not None:
                 await self.end(session, "disconnected", moved)
             else:
@@ -176,7 +176,7 @@ class Gatekeeper:
         self._flows.leave(session)
         await self._drop([session])
         self._flows.closed(session)
-        seconds = round(time.time() - session.connected_at)
+        seconds = max(0, round(time.time() - session.connected_at))  # the clock may be set back
         words = {"sent": moved.sent, "received": moved.received} if moved else {}
         log.info(
             "session ended",

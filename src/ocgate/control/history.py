@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocgate.control import history_file
+from ocgate.control.flows import age
 from ocgate.control.log import stage
 from ocgate.control.status_schema import HistoryStatus
 from ocgate.names import HISTORY
@@ -105,7 +106,7 @@ class History:
     def reported(self, worker: int, ending: Ending, moved: Moved | None) -> None:
         """A disconnect hook tells of a session that had ended already, or of an unknown one."""
         candidates = tuple(each.session for each in self._waiting.get(worker, {}).values())
-        session = ended_by(candidates, ending, now=self._clock())
+        session = ended_by(candidates, ending, age=age)
         waiting = None if session is None or moved is None else self._taken(session.key)
         if waiting is not None and moved is not None:
             self._put(replace(waiting.record, bytes_in=moved.received, bytes_out=moved.sent))

@@ -11,7 +11,7 @@ address, so an end removes only what that very session owns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ocgate.plan.facts import Network
@@ -131,19 +131,23 @@ class Ending:
     duration: int | None
 
 
-def ended_by(candidates: tuple[Session, ...], ending: Ending, *, now: float) -> Session | None:
+def ended_by(
+    candidates: tuple[Session, ...], ending: Ending, *, age: Callable[[Session], float]
+) -> Session | None:
     """Which of one worker's sessions a disconnect means, or None.
 
     A late disconnect of a process id that has been reused must not end its successor: that one
     started at another time, has another device or user, or is younger than the session that ended
     (2 s cover ocserv's rounding and the time between its clock and ours).
+
+    age: of a session's worker in seconds, by a clock that nobody sets.
     """
     for session in candidates:
         if ending.started is not None:
             if session.started == ending.started:
                 return session
         elif (session.user, session.device) == (ending.user, ending.device) and (
-            ending.duration is None or ending.duration <= now - session.connected_at + 2
+            ending.duration is None or ending.duration <= age(session) + 2
         ):
             return session
     return None

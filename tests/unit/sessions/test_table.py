@@ -20,6 +20,12 @@ from ocgate.sessions.table import (
     ended_by,
 )
 
+
+def aged(session: Session) -> float:
+    """As at 2010 s."""
+    return 2010.0 - session.connected_at
+
+
 SUBNETS = (IPv4Network("10.10.10.0/24"), IPv6Network("fd00::/64"))
 ANN = Session(100, 7, "vpns0", "ann", "", IPv4Address("10.10.10.5"), None, "198.51.100.9", 1000.0)
 
@@ -71,12 +77,12 @@ def test_a_late_end_leaves_what_a_successor_took_over() -> None:
 def test_a_reused_worker_id_is_told_apart_by_age_device_and_user() -> None:
     young = replace(ANN, started=9, connected_at=2000.0)
     late = Ending("ann", "vpns0", None, 9)
-    assert ended_by((young,), late, now=2010.0) == young
-    assert ended_by((young,), replace(late, duration=None), now=2010.0) == young
-    assert ended_by((young,), replace(late, duration=500), now=2010.0) is None
-    assert ended_by((young,), replace(late, user="bob"), now=2010.0) is None
-    assert ended_by((young,), replace(late, started=7), now=2010.0) is None
-    assert ended_by((young,), replace(late, started=9, duration=500), now=2010.0) == young
+    assert ended_by((young,), late, age=aged) == young
+    assert ended_by((young,), replace(late, duration=None), age=aged) == young
+    assert ended_by((young,), replace(late, duration=500), age=aged) is None
+    assert ended_by((young,), replace(late, user="bob"), age=aged) is None
+    assert ended_by((young,), replace(late, started=7), age=aged) is None
+    assert ended_by((young,), replace(late, started=9, duration=500), age=aged) == young
 
 
 FIELDS = {

@@ -1,0 +1,178 @@
+"""What the machine refuses ends nothing: jobs begin anew, requests are answered, status tells."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+import subprocess
+import time
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from ocgate import own_files
+from ocgate.control import flows, status, wants
+from ocgate.control import log as logs
+from ocgate.control.complaints import Complaints
+from ocgate.errors import OcgateError, ServerRefused
+from ocgate.kernel import process, surroundings
+from ocgate.names import EFFECTIVE_CONF, KEYS
+from ocgate.plan.requirements import Tun
+from ocgate.server import key_copies
+from ocgate.sessions.session import Session
+from ocgate.sessions.table import Ending, ended_by
+from ocgate.supervision import orders
+
+NO_PROCESSES = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+SESSION = Session(
+    812, 0, "vpns0", "alice", "default", IPv4Address("10.10.10.2"), None, "192.0.2.9", 0.0
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet(capsys: object) -> None:
+    logs.configure("human", "critical")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (NO_PROCESSES, "Resource temporarily unavailable"),
+        (MemoryError(), "no memory"),
+        (subprocess.TimeoutExpired("ocserv -t", 5), "timed out"),
+        (OcgateError("no", hint="do"), "no"),
+    ],
+)
+def test_a_job_that_lacks_something_begins_anew(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wants, "AGAIN", 0.0)
+    complaints = Complaints(logs.stage("svc-control"), "it stands still")
+    begun = 0
+
+    async def job() -> None:
+        nonlocal begun
+        begun += 1
+        if begun < 3:
+            raise error
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(wants.lasting(job, complaints))
+    assert begun == 3
+    assert complaints.standing.startswith("it stands still: ")
+    assert said in complaints.standing
+
+
+def test_a_mistake_of_ours_is_none_of_these() -> None:
+    async def job() -> None:
+        raise KeyError("mistake")
+
+    with pytest.raises(KeyError):
+        asyncio.run(wants.lasting(job, Complaints(logs.stage("svc-control"), "x")))
+
+
+def test_a_complaint_stands_until_it_is_over_or_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Complaints(logs.stage("svc-control"), "it can't")
+    assert made.standing == ""
+    made.tell("no memory")
+    assert made.standing == "it can't: no memory"
+    made.over()
+    assert made.standing == ""
+    made.tell("no memory")
+    made._latest -= 61
+    assert made.standing == ""
+
+
+def test_threads_are_there_before_processes_are_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards no thread is started, however much is asked of them at once."""
+
+    async def scenario() -> None:
+        await wants.start_threads()
+
+        def none(_self: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr("threading.Thread.start", none)
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.001) for _ in range(50)))
+        monkeypatch.undo()
+
+    asyncio.run(scenario())
+
+
+def test_no_processes_is_said_of_a_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise NO_PROCESSES
+
+    monkeypatch.setattr(subprocess, "run", none)
+    for order in (
+        lambda: orders.status(tmp_path, "ocserv"),
+        lambda: orders.stop(tmp_path, "ocserv", 1.0),
+        lambda: orders.start(tmp_path, "ocserv"),
+    ):
+        with pytest.raises(ServerRefused, match="Resource temporarily unavailable"):
+            order()
+
+
+def test_what_new_sessions_need_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status.lacking(tmp_path) == []
+    monkeypatch.setattr(surroundings, "tun", lambda: Tun.ABSENT)
+    monkeypatch.setattr(own_files, "room", lambda _: "No space left on device")
+    said = status.lacking(tmp_path)
+    assert said == [
+        f"nothing can be written in {tmp_path} (No space left on device): new sessions are refused "
+        "until that is mended",
+        "/dev/net/tun is not there: new sessions get no tunnel",
+    ]
+
+
+def test_room_leaves_nothing_and_says_what_is_wrong(tmp_path: Path) -> None:
+    assert own_files.room(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+    assert own_files.room(tmp_path / "gone") == "No such file or directory"
+
+
+def test_the_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+        assert process.raise_files_limit() == min(before[1], process.MOST_FILES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# --- a clock that steps --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [-(10**8), 10**8])
+def test_a_disconnect_is_understood_after_the_clock_was_set(step: float) -> None:
+    """By the kernel's clock the session is as old as it is, whenever the wall's says it began."""
+    began = int((flows.since_boot() - 100) * os.sysconf("SC_CLK_TCK"))
+    session = replace(SESSION, started=began, connected_at=time.time() + step)
+    ending = Ending(user="alice", device="vpns0", started=None, duration=90)
+    assert ended_by((session,), ending, age=flows.age) == session
+    assert ended_by((session,), replace(ending, duration=500), age=flows.age) is None
+
+
+def test_renewed_keys_are_newer_for_ocserv_also_after_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ocserv compares a file's time with that of its own last look."""
+    key_copies.stage(tmp_path, key_copies.KeyFiles({"key.pem": b"old"}))
+    key_copies.put(tmp_path)
+    (tmp_path / EFFECTIVE_CONF).write_text("read now")
+    looked = time.time()
+    monkeypatch.setattr(key_copies.time, "time", lambda: looked - 7200)
+    key_copies.stage(tmp_path, key_copies.KeyFiles({"key.pem": b"new"}))
+    key_copies.put(tmp_path)
+    copy = tmp_path / KEYS / "key.pem"
+    assert copy.read_bytes() == b"new"
+    assert int(copy.stat().st_mtime) > int(looked)
