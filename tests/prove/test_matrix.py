@@ -12,6 +12,8 @@ from ocgate.prove import report
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
+NETWORKS = "172.29.0.0/24 dev eth1, 2001:db8:29::/64 dev eth1"
+
 # A gateway on the network of the default route is `test_exit_matrix`'s, with the exit role in it.
 CONFIGURATIONS = {
     "gateway on its own interface": {"VPN_GATEWAY": ON_ITS_OWN},
@@ -20,14 +22,17 @@ CONFIGURATIONS = {
     "block": {"VPN_GATEWAY": "block"},
     "direct": {"VPN_GATEWAY": "direct", "IPV6_NAT": "auto"},
     "IPv6 direct": {"VPN_GATEWAY": ON_WAN, "VPN_GATEWAY6": "direct", "IPV6_NAT": "auto"},
+    "networks beside a gateway": {"VPN_GATEWAY": ON_WAN, "OCGATE_NETWORKS": NETWORKS},
 }
 
 
 # A gateway with a name differs in how it is found and followed, not in what holds clients back.
 # Beside a gateway IPv6 by this host differs in what is closed to clients.
+# Networks beside it add rows of their own, and have to hold where interfaces and tables break.
 ONLY = {
     "gateway with a name": ("upstream", "processes", "sessions", "clients"),
     "IPv6 direct": ("clients", "sessions", "our tables deleted*"),
+    "networks beside a gateway": ("interfaces", "client to*", "our tables deleted, frozen"),
 }
 
 

@@ -227,7 +227,8 @@ def drawn(asked: Asks, facts: Facts) -> Twin:
     """The twin for this configuration."""
     agreed = asked.sources.synced
     clients: list[Network] = [*agreed.subnets4, *agreed.subnets6]
-    return twin(facts, asked.wanted, clients, agreed.device)
+    networks = [(found.network, found.device) for found in asked.settings.networks]
+    return twin(facts, asked.wanted, clients, agreed.device, networks)
 
 
 def engine_of(
@@ -251,6 +252,7 @@ def engine_of(
         drawing.services,
         drawing.foreign,
         {up.role: up.family for up in drawing.upstreams},
+        [(net, segment.number) for net, segment in drawing.networks],
     )
     return Engine(stage, captures, judge, packets=packets, pcap=pcap)
 
@@ -265,6 +267,7 @@ def has(stage: Stage) -> frozenset[Need]:
         Need.REPAIRS: stage.subject.repairs,
         Need.PINNED: bool(stage.subject.pinned),
         Need.UNPINNED: not stage.subject.pinned,
+        Need.NETWORK: bool(stage.twin.networks),
     }
     return frozenset(need for need, met in found.items() if met)
 

@@ -26,6 +26,7 @@ class Need(Enum):
     REPAIRS = "a subject that repairs itself"
     PINNED = "a gateway that is held to its MAC address"
     UNPINNED = "a gateway that is not held to its MAC address"
+    NETWORK = "a network that clients may reach beside their exit"
 
 
 class Expect(Enum):

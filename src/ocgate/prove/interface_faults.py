@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
+from typing import Any
 
+from ocgate.names import ROUTE_PROTOCOL
 from ocgate.prove.fault import Expect, Fault, Need
+from ocgate.prove.marker import Kind
 from ocgate.prove.stage import Stage
 from ocgate.prove.twin import Segment, without_defaults
 from ocgate.prove.world import default_route
@@ -94,6 +97,36 @@ def address_back(stage: Stage) -> None:
     stage.mend()
 
 
+def network_down(stage: Stage) -> None:
+    """The interface of a network that clients may reach beside their exit."""
+    for segment in _network_segments(stage):
+        stage.gw.ip(f"link set {segment.device} down")
+
+
+def network_routes_gone(stage: Stage) -> None:
+    """The network's routes, ours in every table and the kernel's own."""
+    for net, segment in stage.twin.networks:
+        words = ("table", "all", "proto", str(ROUTE_PROTOCOL), "root", str(net))
+        stage.try_ip("route", "flush", *words, family=net.version)
+        stage.try_ip("route", "del", str(net), "dev", segment.device, family=net.version)
+
+
+def network_all_gone(stage: Stage) -> None:
+    """Both."""
+    network_routes_gone(stage)
+    network_down(stage)
+
+
+def network_back(stage: Stage) -> None:
+    """Down and up: the kernel makes its own routes again."""
+    network_down(stage)
+    stage.mend()
+
+
+def _network_segments(stage: Stage) -> tuple[Segment, ...]:
+    return tuple(dict.fromkeys(segment for _, segment in stage.twin.networks))
+
+
 def _replace(stage: Stage, segment: Segment, old: str, new: str) -> None:
     """In this order: a second address of a network would go along with the first."""
     nodad = " nodad" if ":" in new else ""
@@ -119,6 +152,11 @@ def _lay_defaults(stage: Stage, segment: Segment) -> None:
 
 
 _OUT = Expect.OUTAGE
+# Clients' other traffic goes on; what is for the network is what neighbours of gw are sent.
+_NETWORK: dict[str, Any] = {
+    "needs": frozenset({Need.NETWORK}),
+    "focus": frozenset({Kind.DOCKER}),
+}
 FAULTS = (
     Fault("WAN interface down", "interfaces", wan_down, mend, expect=_OUT),
     Fault("WAN interface bounced", "interfaces", wan_bounced, expect=Expect.COMES_BACK),
@@ -130,6 +168,10 @@ FAULTS = (
     Fault("second default route", "interfaces", second_default, mend),
     Fault("default route moved", "interfaces", default_moved, mend, expect=Expect.COMES_BACK),
     Fault("default route fails over", "interfaces", default_fails_over, mend, expect=_OUT),
+    Fault("network's interface down", "interfaces", network_down, mend, **_NETWORK),
+    Fault("network's routes gone", "interfaces", network_routes_gone, network_back, **_NETWORK),
+    Fault("network's interface and routes gone, frozen", "interfaces", network_all_gone,
+          network_back, frozen=True, **_NETWORK),
     Fault("address of the host changed", "interfaces", address_changed, address_back,
           expect=Expect.COMES_BACK),
 )  # fmt: skip

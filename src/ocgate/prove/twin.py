@@ -93,6 +93,7 @@ class Twin:
     resolver: the address of the twin's DNS server, on the ISP's side.
     spare:    a segment that gw is not on yet, for a second interface with a default of its own.
     without_ipv6: scopes (`all`, `default`) of gw's disable_ipv6 that are set.
+    networks: what clients may reach beside their exit, each with the segment it is reached by.
     """
 
     segments: tuple[Segment, ...]
@@ -103,6 +104,7 @@ class Twin:
     resolver: Address
     families: tuple[Family, ...]
     without_ipv6: tuple[str, ...] = ()
+    networks: tuple[tuple[Network, Segment], ...] = ()
 
     def upstream(self, family: Family) -> Upstream | None:
         """That family's, if its exit is a gateway."""
@@ -129,10 +131,17 @@ def address_of(text: str) -> Address:
     return ip_interface(text).ip
 
 
-def twin(facts: Facts, wanted: Sequence[Wanted], clients: Sequence[Network], device: str) -> Twin:
+def twin(
+    facts: Facts,
+    wanted: Sequence[Wanted],
+    clients: Sequence[Network],
+    device: str,
+    networks: Iterable[tuple[Network, str]] = (),
+) -> Twin:
     """The drawing for these facts; raises MissingRequirement where there is nothing to copy.
 
     clients: the client subnets.  device: prefix of the clients' tuns, which are left out.
+    networks: what clients may reach beside their exit, and by which interface.
     """
     links = [link for link in facts.interfaces if _is_copied(link, device)]
     if not any(route.device == link.name for route in _defaults(facts) for link in links):
@@ -154,6 +163,12 @@ def twin(facts: Facts, wanted: Sequence[Wanted], clients: Sequence[Network], dev
         resolver=internet4[53],
         families=families,
         without_ipv6=without,
+        networks=tuple(
+            (net, segment)
+            for net, name in networks
+            for segment in segments
+            if segment.device == name
+        ),
     )
 
 

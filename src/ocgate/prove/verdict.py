@@ -4,6 +4,8 @@
                              that only clients use: a leak; unless that family's exit is `direct`:
                              then a translated packet of a usual kind is where it belongs
     seen by an upstream      translated and of a usual kind: the right exit; else a leak
+    for a permitted network  on the wire of its own segment and translated: where it belongs; seen
+                             anywhere else: a leak, whatever the exit
     leaving gw (witness)     judged by whom its Ethernet destination names, as that one would
 
 The witness sees what the receiver does, and also what goes to receivers that are down.
@@ -28,6 +30,7 @@ from ocgate.prove.world import role_of
 WITNESS = "gw"
 _KINDS = {int(kind): kind for kind in Kind}
 _GROUPS = b"\xe0"  # IPv4 multicast and above; IPv6 groups compare as higher, too
+_MAC_SEGMENT = 4  # the byte of a port's address that numbers its segment (world.mac)
 _EXAMPLES = 3  # of leaks, for the report
 
 
@@ -78,6 +81,7 @@ class Judge:
     services: destinations that only clients use.     clients: their subnets.
     unguarded: spans of time (seconds since the epoch) in which the subject did not run: nobody can
                keep the host from answering for itself then; clients' packets count all the same.
+    networks:  permitted ones, each with the number of the segment it is reached by.
     open_to:   gw's own networks while its tables are gone, else nothing: that this host is closed
                to clients is the nftables layer alone, so a source forged from there is answered
                there.
@@ -91,12 +95,14 @@ class Judge:
         services: Iterable[Address],
         foreign: Iterable[Address],
         upstreams: Mapping[str, Family],
+        networks: Iterable[tuple[Network, int]] = (),
     ) -> None:
         self._ways = ways
         self._nets = {v: [_Range(n) for n in clients if n.version == v] for v in (4, 6)}
         self._services = {a.packed for a in services}
         self._foreign = {a.packed for a in foreign}
         self._upstreams = dict(upstreams)
+        self._networks = [(net.version, _Range(net), number) for net, number in networks]
         self.unguarded: list[tuple[float, float]] = []
         self.open_to: tuple[Network, ...] = ()
         self.forged_pass: frozenset[Family] = frozenset()
@@ -129,11 +135,22 @@ class Judge:
             kind = _KINDS.get(found.kind, Kind.UNMARKED)
             if kind is Kind.MULTICAST and dst < _GROUPS:
                 kind = Kind.DOCKER  # the broadcast address of a network that isn't here just now
-            if self._is_right(role, family, kind, translated=translated):
+            segment = self._segment_of(dst, family)
+            right = (
+                self._is_right(role, family, kind, translated=translated)
+                if segment is None
+                else translated and sight.mac[_MAC_SEGMENT] == segment
+            )
+            if right:
                 if not witness:
                     seen.right[found.fault, kind, family] += 1
                 return
-            if dst in mine and self._ways.of(family) is ExitKind.DIRECT and role == "isp":
+            if (
+                segment is None
+                and dst in mine
+                and self._ways.of(family) is ExitKind.DIRECT
+                and role == "isp"
+            ):
                 return  # for an address that gw has lost: goes back by where it came from
         else:
             wrong = self._unmarked(role, family, src, dst, translated=translated)
@@ -204,6 +221,14 @@ class Judge:
             return Kind.SPOOF
         if dst in self._services and not right_role:
             return Kind.HOST if translated else Kind.UNMARKED
+        return None
+
+    def _segment_of(self, dst: bytes, family: Family) -> int | None:
+        """Of a permitted network's address the segment that it is reached by, else None."""
+        number = int.from_bytes(dst, "big")
+        for version, net, segment in self._networks:
+            if version == family and net.first <= number <= net.last:
+                return segment
         return None
 
     def _is_client(self, packed: bytes, family: Family) -> bool:

@@ -107,3 +107,33 @@ def test_what_the_host_says_while_nothing_runs_is_told_apart() -> None:
     assert seen(RESET, "isp", stopped=True).unguarded == 1
     assert not seen(RESET, "isp", stopped=True).leaked()
     assert seen(udp(CLIENT, SERVICE), "isp", stopped=True).leaked()
+
+
+@pytest.mark.parametrize("ways", [GATEWAY, DIRECT])
+@pytest.mark.parametrize(
+    ("packet", "role", "segment", "leaks"),
+    [
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "neighbour", 2, False),
+        (udp(CLIENT, "10.77.0.200", Kind.DOCKER), "neighbour", 2, True),  # untranslated
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "neighbour", 1, True),
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "isp", 1, True),
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "up4", 1, True),
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "gw", 2, False),
+        (udp(OWN, "10.77.0.200", Kind.DOCKER), "gw", 1, True),
+    ],
+)
+def test_a_permitted_network_is_reached_by_its_own_segment(
+    packet: bytes, role: str, segment: int, leaks: bool, ways: Ways
+) -> None:
+    """Whatever the exit: by any other it is a leak, also where that is this host's own way."""
+    judge = Judge(
+        ways,
+        [ip_network("10.10.10.0/24")],
+        [ip_address(SERVICE)],
+        [ip_address(FOREIGN)],
+        {"up4": 4} if ways is GATEWAY else {},
+        [(ip_network("10.77.0.0/24"), 2)],
+    )
+    mac = bytes([2, 0x6F, 0x63, 0, segment, 3])
+    found = judge.judge({_Ring(role): [block(packet, mac)]}, [ip_address(OWN)], 9)  # type: ignore[dict-item]
+    assert bool(found.leaked()) == leaks
