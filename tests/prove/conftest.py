@@ -15,12 +15,23 @@ from ocgate.lab.topology import WORK_ROOT
 @pytest.fixture
 def config_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An operator's config dir; ocserv's workers, which run as nobody, may pass through it."""
-    made = tmp_path_factory.mktemp("etc")
-    for parent in (made, *made.parents):
-        if parent.is_relative_to(WORK_ROOT) and parent != WORK_ROOT:
-            parent.chmod(0o755)
+    made = passable(tmp_path_factory.mktemp("etc"))
     write_configuration(made)
     return made
+
+
+@pytest.fixture
+def empty_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same before a first start."""
+    return passable(tmp_path_factory.mktemp("etc"))
+
+
+def passable(directory: Path) -> Path:
+    """May be passed through by everybody."""
+    for parent in (directory, *directory.parents):
+        if parent.is_relative_to(WORK_ROOT) and parent != WORK_ROOT:
+            parent.chmod(0o755)
+    return directory
 
 
 @pytest.fixture(autouse=True)

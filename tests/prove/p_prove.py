@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
+from ocgate.lab import gateway as gateways
+from ocgate.lab import namespace
 from ocgate.lab.certificate import write_certificate
 from ocgate.lab.ocserv import SETTINGS, write_users
+from ocgate.lab.program import BASE_ENVIRON
 from ocgate.plan.facts import Connected, DefaultRoute, Facts, Interface
 from ocgate.prove import configuration
 from ocgate.prove.fault import Fault
@@ -68,6 +72,31 @@ def write_configuration(directory: Path) -> None:
     }
     written = [f"{key} = {value}" for key, value in lines.items()]
     (directory / "ocserv.conf").write_text("\n".join([*written, "route = default"]) + "\n")
+
+
+def first_start(directory: Path, on: Facts) -> None:
+    """`ocgate init` on an empty config dir, in a namespace with these addresses and sysctls."""
+    netns = namespace.create(f"{namespace.next_prefix()}first")
+    try:
+        for key, value in on.sysctls.items():
+            netns.sysctl(key.replace(".", "/"), value)
+        for link in on.interfaces:
+            if not link.loopback:
+                peer = f"peer{link.index}"
+                netns.ip(f"link add {link.name} type veth peer name {peer}")
+                netns.ip(f"link set {peer} up", f"link set {link.name} up")
+                netns.ip(*(f"address add {a} dev {link.name}" for a in link.addresses))
+        for route in on.routes4:
+            netns.ip(f"route add default via {route.gateway} dev {route.device}")
+        with netns.entered():
+            subprocess.run(
+                gateways.command("init"),
+                env={**BASE_ENVIRON, "OCGATE_CONFIG_DIR": str(directory)},
+                capture_output=True,
+                check=True,
+            )
+    finally:
+        netns.close()
 
 
 def prove(
