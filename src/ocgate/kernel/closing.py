@@ -27,7 +27,8 @@ def wait(
 ) -> int:
     """Until nothing comes any more, as `wanted.wait` says; how many packets came. Returns at once
     without the guard's table (it was removed before): there is nothing to hold anything."""
-    if not nft.exists("table", f"{NFT_FAMILY} {NFT_TABLE_GATEWAY}"):
+    guard = f"{NFT_FAMILY} {NFT_TABLE_GATEWAY}"
+    if not (nft.exists("table", guard) and nft.exists("chain", f"{guard} input")):
         return 0
     with _reflected():
         nft.run(text(wanted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,21 +48,22 @@ def run(
     *,
     tell: Callable[[Outcome], None] = lambda _outcome: None,
     furnish: Furnish | None = None,
+    also: Callable[[], Iterable[Fault]] = tuple,
 ) -> Proof:
     """The same for a configuration and a network as they are given. furnish: what the upstreams
-    are, see `World`."""
+    are, see `World`. also: what else may happen in a round, asked for when the world stands."""
     with configuration.staged(
         asked, facts, packets=PACKETS, pcap=wanted.pcap, furnish=furnish
     ) as engine:
         engine.tell = tell
-        return engine.prove(_all(engine, wanted))
+        return engine.prove(_all(engine, wanted, also()))
 
 
-def _all(engine: Engine, wanted: Unrest) -> Iterator[Fault]:
+def _all(engine: Engine, wanted: Unrest, also: Iterable[Fault]) -> Iterator[Fault]:
     """The rounds, then the end. The first is asked for when the subject serves already, and so
     `Ending` is made here, before."""
     met = configuration.has(engine.stage)
-    words = list(possible(vocabulary(), lambda need: need in met))
+    words = list(possible([*vocabulary(), *also], lambda need: need in met))
     ending = Ending(engine.stage)
 
     def listed() -> Iterator[Fault]:
