@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
-from ocgate.plan import permitted, steering
+from ocgate.plan import permitted, steering, translation
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
 from ocgate.plan.guard import existing, guard, next_hop
@@ -45,7 +45,6 @@ from ocgate.plan.reasons import (
     reject,
 )
 from ocgate.plan.routing import Route, RouteKind
-from ocgate.plan.translation import nat
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before conntrack (-200): a spoofed packet shall not create state
@@ -99,7 +98,7 @@ def _table(intent: Intent) -> Table:
         _forward_from_client(intent),
         *permitted.chain(intent.networks, counted=True),
         _forward_to_client(intent),
-        nat(intent),
+        translation.nat(intent),
         _last(intent),
     )
     maps = (
@@ -274,6 +273,7 @@ def _forward_from_client(intent: Intent) -> Chain:
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
+    rules += translation.refused(intent)
     rules += [_accepted(way) for way in _ways_out(intent)]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])

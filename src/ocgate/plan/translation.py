@@ -14,7 +14,7 @@ from ocgate.plan.facts import Family, Network
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftRule
-from ocgate.plan.reasons import COUNTERS, count
+from ocgate.plan.reasons import COUNTERS, PROHIBITED, count
 
 SRCNAT = 100  # netfilter_ipv4.h
 
@@ -24,6 +24,21 @@ _ASKS: dict[Family, str] = {
     4: "icmp type { echo-request, timestamp-request }",
     6: "icmpv6 type echo-request",
 }
+
+
+# What can be kept apart from this host's own flows; in the order in which nft lists them.
+_WITH_PORTS_OR_IDS: dict[Family, str] = {
+    4: "{ icmp, tcp, udp, sctp }",
+    6: "{ tcp, udp, ipv6-icmp, sctp }",
+}
+
+
+def refused(intent: Intent) -> Iterator[NftRule]:
+    """In forward, so that a client hears at once of what chain `nat` would only drop."""
+    for way in intent.exits:
+        if way.usable and _is_translated(intent, way):
+            kinds = f"meta nfproto ipv{way.family} meta l4proto != {_WITH_PORTS_OR_IDS[way.family]}"
+            yield NftRule(f"{kinds} {count('portless')} {PROHIBITED}", COUNTERS["portless"])
 
 
 def nat(intent: Intent) -> Chain:
@@ -45,11 +60,16 @@ def nat(intent: Intent) -> Chain:
 
 
 def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
-    if way.family == 6 and way.kind is ExitKind.DIRECT and intent.ipv6 is not Ipv6Path.NAT66:
+    if not _is_translated(intent, way):
         return
     ip = "ip" if way.family == 4 else "ip6"
     match = f'oifname "{way.device}" {ip} saddr {net}'
     yield from _by_own_ports(intent, match, way.family, f"exit {way.kind.value}")
+
+
+def _is_translated(intent: Intent, way: Exit) -> bool:
+    """All but IPv6 that is routed to the clients' own addresses."""
+    return way.family == 4 or way.kind is not ExitKind.DIRECT or intent.ipv6 is Ipv6Path.NAT66
 
 
 def _by_own_ports(intent: Intent, match: str, family: Family, to: str) -> Iterator[NftRule]:
