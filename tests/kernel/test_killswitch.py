@@ -6,6 +6,7 @@ the very same packets there before, without the kill switch.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
@@ -298,6 +299,39 @@ def test_the_endpoint_is_reached_by_the_client_s_uid_alone(site: k.Site) -> None
         k.say(site.exit, k.OTHER_SERVER, 1194, uid=TUNNEL_UID)
         site.fence()
         site.capture.assert_none(k.beyond, "all but the client to the endpoint", since=since)
+
+
+def test_nobody_takes_what_the_endpoint_sends_to_the_client(site: k.Site) -> None:
+    """Port shadow: a neighbour asks the endpoint itself, from the client's own port and from each
+    low one. That leaves by the tunnel and is answered there; what the endpoint sends to the client
+    by the uplink stays the client's, whether its flow is older or not."""
+    end, ports, since = site.connect(k.UP), (40000, 40001), now()
+    with k.Echo(site.host, k.SERVER, 1194):
+        assert client_asks(site, ports[0]) == CLIENTS
+        for own in (*range(1, 512), *ports):
+            k.inject.routed(site.peer, k.build_udp(k.PEER, k.SERVER, own, 1194, b"taken?"))
+        site.fence()
+        assert [client_asks(site, port) for port in ports] == [CLIENTS, CLIENTS]
+    assert len(end.packets(match(dst=k.SERVER, dport=1194))) > 256
+    site.inside.prove_sees(match(src=k.SERVER, dst=k.PEER), "the tunnel's answers")
+    site.inside.assert_none(match(dst=k.PEER, marker=CLIENTS), "what is the client's", since=since)
+    taken = match(dst=k.SERVER, marker=b"taken?", interface=site.uplink, outgoing=True)
+    site.capture.prove_sees(match(dst=k.SERVER, marker=CLIENTS, outgoing=True), "the client's own")
+    site.capture.assert_none(taken, "a neighbour's packet by the uplink", since=since)
+
+
+CLIENTS = b"of the tunnel's client"
+
+
+def client_asks(site: k.Site, port: int) -> bytes:
+    """What the endpoint answers to the client's uid, which asks from that port."""
+    with site.exit.entered(), k.as_uid(TUNNEL_UID):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.settimeout(5.0)
+        sock.bind(("", port))
+        sock.sendto(CLIENTS, (k.SERVER, 1194))
+        return sock.recv(100)
 
 
 def test_another_endpoint_closes_the_one_before(site: k.Site) -> None:
