@@ -35,6 +35,7 @@ def intent(wan: str) -> Intent:
         wan6=None,
         ipv6=Ipv6Path.REJECTED,
         ports=(10240, 32767),
+        session_flows=4096,
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from ocgate.kernel import conntrack
 from ocgate.kernel.apply import apply, counters, drift
 from ocgate.kernel.nft import Nft
 from ocgate.lab.namespace import Namespace
@@ -252,3 +253,23 @@ def test_nobody_takes_all_ports_towards_one_destination(gate: Gate) -> None:
     assert gate.counted("destination_limit") >= 534
     assert gate.passed(udp(8, to=OTHER, source=3), by="vpns1") == 8
     assert gate.passed(udp(64, to="198.51.100.12")) == 64  # one session, another destination
+
+
+def test_the_busiest_destination_is_named(gate: Gate) -> None:
+    gate.hold(INTENT)
+    gate.passed([*udp(20, to=OTHER), *udp(30, to=SERVICE6)])
+    nets = (*INTENT.subnets4, *INTENT.subnets6)
+    assert conntrack.busiest(nets) == (f"{SERVICE6} udp 53", 30)
+    assert conntrack.busiest(INTENT.subnets4) == (f"{OTHER} udp 53", 20)
+    assert conntrack.busiest((IPv4Network("10.99.0.0/16"),)) == ("", 0)
+    assert conntrack.usage()[0] == 50
+
+
+def test_flows_towards_what_was_closed_are_cut_and_no_others(gate: Gate) -> None:
+    gate.hold(INTENT)
+    gate.passed([*udp(5), *udp(6, to=OTHER), *udp(7, to=SERVICE6)])
+    nets = (*INTENT.subnets4, *INTENT.subnets6)
+    closed = (IPv4Network(f"{SERVICE}/32"), IPv6Network("2001:db8:1::/64"))
+    assert conntrack.delete_towards((IPv4Network("10.99.0.0/16"),), closed) == 0
+    assert conntrack.delete_towards(nets, closed) == 12
+    assert conntrack.busiest(nets) == (f"{OTHER} udp 53", 6)

@@ -231,3 +231,16 @@ def test_every_look_up_of_a_client_is_followed_by_a_blackhole(name: str) -> None
             == (rule.source, rule.destination, rule.iif, rule.ipproto, rule.sport, rule.inverted)
             for r in after
         ), rule.text
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_a_flow_that_exists_is_asked_less(name: str) -> None:
+    """What stands before the questions to a first packet accepts by state `established` and by the
+    exit's whole condition: what is related, invalid or untracked is asked everything."""
+    chains = {chain.name: chain for table in plan(CASES[name]).tables for chain in table.chains}
+    for chain in ("guard", "forward_from_client"):
+        rules = [rule.match for rule in chains[chain].rules] if chain in chains else []
+        for match in (match for match in rules if "established" in match):
+            state, _, rest = match.partition("ct state established ")
+            assert state == ""
+            assert rest in rules[rules.index(match) + 1 :]
