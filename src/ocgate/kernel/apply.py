@@ -146,8 +146,8 @@ def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
 
 
 def _read(nft: Nft, table: Table) -> dict[str, Any] | None:
-    """As `read_table`, elements of maps alone: what the kernel fills sets with has no end."""
-    return _listed(nft, "table", table.name, terse=not table.maps)
+    """As `read_table`, without elements where the kernel fills sets of ours: these have no end."""
+    return _listed(nft, "table", table.name, terse=bool(table.sets))
 
 
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:

@@ -47,7 +47,7 @@ SHORTEST_LIFE = 32
 LISTS = 16
 LONGEST_LIST = 512
 # A list's share is met by chance long before the session's limit: four standard deviations more
-# let 4,096 flows begin before the first is refused, and at most 5,088.
+# let 4,096 flows begin before the first is refused, and at most 5,120.
 DEVIATIONS = 4
 
 # Towards one destination. In the two minutes that conntrack keeps a port for a closed connection or
