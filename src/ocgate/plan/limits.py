@@ -91,7 +91,7 @@ def limits(intent: Intent) -> Table:
     rules = [
         NftRule(f"update @rate_{rate.name} {{ iifname {rate} }} goto too_fast", "new flows"),
         NftRule(
-            f"add @flows_{lists.share} {{ iifname . ct id & {lists.number - 1} "
+            f"add @flows_{lists.share} {{ iifname . (ct id & {lists.number - 1}) "
             f"ct count over {lists.share} }} goto too_many",
             "flows at the same time",
         ),

@@ -98,6 +98,7 @@ CASES = {
     "limits": replace(STANDALONE, session_flows=4096),
     "limits_by_a_gateway_on_a_shared_host": replace(
         GATEWAY,
+        ports=(61000, 65534),
         steering=replace(STEERING, exclusive=False, ports=(61000, 65534)),
         session_flows=4096,
     ),
