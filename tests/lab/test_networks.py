@@ -16,16 +16,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
-from t3_ground import Ground, LabFactory, frozen, ground
+from t3_ground import USERS, Ground, LabFactory, frozen, ground
 from t4_lab import ocgate
 from t5_chain import Chain, chain, rejected_at_once, take_everything_away, write_toml
 
 from ocgate.lab import client as vpn
+from ocgate.lab import gateway as gateways
 from ocgate.lab.addresses import PROVIDER
 from ocgate.lab.capture import Capture, now
 from ocgate.lab.client import Client
 from ocgate.lab.inject import into_tun, routed
 from ocgate.lab.namespace import Namespace
+from ocgate.lab.ocserv import VPN_NET, write_config_dir
 from ocgate.lab.packet import any_of, build_udp, match
 from ocgate.lab.services import Services
 from ocgate.lab.streams import UdpStream, new_marker
@@ -301,3 +303,26 @@ def test_an_exit_that_is_closed_takes_no_network_along(lab: LabFactory) -> None:
     assert rejected_at_once(site.client, SERVICE)
     assert answered(site.client, OFFICE) == {OWN}
     assert answered(site.client, OFFICE6) == {OWN6}
+
+
+def test_check_names_the_line_that_permits_a_pushed_network(lab: LabFactory) -> None:
+    """The office as people set it up, without the setting: connected, and behind a router that
+    main has a route by. With the line that check names, check is silent."""
+    built = lab(Options(neighbours=1))
+    wire_office(built)
+    built.gw.netns.ip(f"route add {FAR} via {OFFICE} dev lan0")
+    directory = built.path("etc")
+    lines = [f"route = {net}" for net in (LAN, FAR, LAN6, VPN_NET)]
+    write_config_dir(built, directory, USERS, lines=lines)
+
+    def check(**environ: str) -> str:
+        given = {"OCGATE_CONFIG_DIR": str(directory), "OCGATE_RUN_DIR": str(built.path("run"))}
+        program = built.spawn(built.gw, gateways.command("check"), environ=given | environ)
+        assert program.wait(20.0) == 0, program.output
+        return program.output
+
+    said = check()
+    for line in (f"{LAN} dev lan0", f"{FAR} via {OFFICE} dev lan0", f"{LAN6} dev lan0"):
+        assert f"Permit it: OCGATE_NETWORKS={line};" in said
+    assert said.count("route-to-closed-network") == 3
+    assert "route-to-closed-network" not in check(OCGATE_NETWORKS=PERMITTED, IPV6_SINK="1")

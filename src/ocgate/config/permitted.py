@@ -88,7 +88,8 @@ def entry(text: str) -> Reached:
     if len(words) % 2 == 0 or given.keys() - {"via", "dev"} or len(given) != len(words) // 2:
         raise reject(text.strip(), ENTRY, f"write it like {SUCH_AS}")
     if "dev" not in given:
-        remedy = f"add the interface: write {text.strip()} dev lan0, with its own name"
+        known = _kept([], lambda: _network(words[0])) or SUCH_AS.split()[0]
+        remedy = f"add the interface: write {known} dev lan0, with its own name"
         raise reject(text.strip(), ENTRY, remedy)
     faults: list[Fault] = []
     network = _kept(faults, lambda: _network(words[0]))
@@ -110,7 +111,7 @@ def _kept(faults: list[Fault], read: Callable[[], T]) -> T | None:
 
 def _network(text: str) -> Network:
     try:
-        interface = ip_interface(text)
+        interface = ip_interface(_without_zone(text))
     except ValueError:
         remedy = "write an address and its length, such as 10.77.0.0/24 or fd00:77::/64"
         raise reject(text, "an IPv4 or IPv6 network", remedy) from None
@@ -129,11 +130,19 @@ def _network(text: str) -> Network:
     return network
 
 
+def _without_zone(text: str) -> str:
+    """The interface of an entry says which link is meant."""
+    if "%" in text:
+        raise ValueError(text)
+    return text
+
+
 def _router(text: str, network: Network | None) -> Address:
     try:
-        address = ip_address(text)
+        address = ip_address(_without_zone(text))
     except ValueError:
-        raise reject(text, "the router's address", "write it without a length") from None
+        remedy = "write it without length and zone"
+        raise reject(text, "the router's address", remedy) from None
     if network is not None and address.version != network.version:
         remedy = f"write the router's IPv{network.version} address"
         raise reject(text, f"an IPv{network.version} address for {network}", remedy)

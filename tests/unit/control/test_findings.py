@@ -90,6 +90,7 @@ TROUBLES: dict[str, tuple[tuple[str, ...], object, Verdict, str]] = {
     ),
     "renewal": (("certificate_trouble",), "half", Verdict.WARNING, "half"),
     "history": (("history", "trouble"), "full", Verdict.WARNING, "full"),
+    "network": (("networks", "0", "state"), "down", Verdict.WARNING, "is rejected until it comes"),
     "exit": (("exits", "0", "state"), "down", Verdict.WARNING, "nl: 1.1.1.1:443 answered"),
 }
 

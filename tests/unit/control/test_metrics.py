@@ -13,10 +13,20 @@ from ocgate.control.status_schema import (
     CertificateStatus,
     ExitStatus,
     HistoryStatus,
+    ReachedStatus,
     SessionStatus,
     Status,
 )
 
+NETWORK = ReachedStatus(
+    network="10.77.0.0/24",
+    device="lan0",
+    via=None,
+    state="down",
+    why="lan0 is down",
+    packets=7,
+    bytes=700,
+)
 EXIT = ExitStatus(
     exit="default",
     family=4,
@@ -57,6 +67,7 @@ STATUS = Status(
         "repairs": 2,
         "last_repair": "table ocserv is gone",
     },
+    networks=[NETWORK],
     exits=[EXIT],
     flows={
         "entries": 900,
@@ -104,6 +115,7 @@ def samples(status: Status) -> dict[str, float]:
 
 def test_every_figure_is_the_status_documents() -> None:
     default4 = "/exit=default/family=4"
+    office = "/device=lan0/network=10.77.0.0/24"
     assert samples(STATUS) == {
         "ocgate_build_info/ocserv_version=1.1.6/version=0.1.0": 1,
         "ocgate_healthy": 1,
@@ -118,6 +130,9 @@ def test_every_figure_is_the_status_documents() -> None:
         f"ocgate_exit_since_seconds{default4}": 1772323200,
         f"ocgate_exit_probe_rtt_seconds{default4}": 0.012,
         f"ocgate_exit_transitions_total{default4}": 3,
+        f"ocgate_network_up{office}": 0,
+        f"ocgate_network_packets_total{office}": 7,
+        f"ocgate_network_bytes_total{office}": 700,
         "ocgate_certificate_not_after_seconds/vhost=default": 1772323200,
         "ocgate_certificate_trouble": 0,
         "ocgate_history_lost_total": 4,
@@ -128,23 +143,7 @@ def test_every_figure_is_the_status_documents() -> None:
 
 def test_an_exit_that_is_down_or_not_probed_yet_is_not_up() -> None:
     for state in ("down", "unknown"):
-        found = samples(
-            STATUS
-            | {
-                "networks": [
-                    {
-                        "network": "10.77.0.0/24",
-                        "device": "lan0",
-                        "via": None,
-                        "state": "up",
-                        "why": "",
-                        "packets": 7,
-                        "bytes": 700,
-                    }
-                ],
-                "exits": [EXIT | {"state": state, "since": None, "rtt": None}],
-            }
-        )
+        found = samples(STATUS | {"exits": [EXIT | {"state": state, "since": None, "rtt": None}]})
         assert found["ocgate_exit_up/exit=default/family=4"] == 0
         assert not [name for name in found if "since" in name or "rtt" in name]
 
