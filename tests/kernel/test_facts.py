@@ -108,6 +108,7 @@ def test_an_ipv6_only_host_has_a_wan(uplink: str, sh: Shell) -> None:
 def test_connected_networks_and_own_addresses(uplink: str, sh: Shell) -> None:
     sh(
         "ip route add 192.0.2.128/25 dev isp0; ip route add 10.0.0.0/8 via 192.0.2.1;"
+        "ip route add 198.51.100.0/24 dev isp0;"
         "ip route add 10.5.0.0/16 dev wan0 proto 143; ip route add blackhole 10.6.0.0/16"
     )
     found = facts.observe()
@@ -115,8 +116,11 @@ def test_connected_networks_and_own_addresses(uplink: str, sh: Shell) -> None:
     assert Connected(ip_network("2001:db8::/64"), "wan0") in found.connected
     assert not [c for c in found.connected if str(c.network).startswith("10.")]
     assert not [c for c in found.connected if c.network.is_multicast]
+    # Where this host has an address, whatever route is more specific; else where a route says.
     near = found.connected_network_of(ip_address("192.0.2.200"))
-    assert near == Connected(ip_network("192.0.2.128/25"), "isp0")
+    assert near == Connected(ip_network("192.0.2.0/24"), "wan0")
+    far = found.connected_network_of(ip_address("198.51.100.7"))
+    assert far == Connected(ip_network("198.51.100.0/24"), "isp0")
     assert found.connected_network_of(ip_address("203.0.113.1")) is None
     assert found.is_local(ip_address("192.0.2.2"))
     assert found.is_local(ip_address("127.0.0.53"))
