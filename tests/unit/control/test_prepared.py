@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -138,3 +139,33 @@ def test_the_warning_of_a_public_subnet_names_its_place() -> None:
     (warning,) = _public_subnets(prepared(facts(ETH0, default4="eth0"), conf))
     assert warning.text.startswith("/etc/ocserv/ocserv.conf:5: clients get addresses of 8.8.8.0/24")
     assert "10.0.0.0/8" in warning.remedy
+
+
+SLAAC = "2001:db8:28::aa/64"
+
+
+@pytest.mark.parametrize(
+    ("advertised", "address", "lent", "wanted"),
+    [
+        (False, "2001:db8:28::10/64", False, {}),
+        (True, "2001:db8:28::10/64", False, {"accept_ra": "2", "accept_ra_pinfo": "0"}),
+        (True, SLAAC, True, {"accept_ra": "2"}),
+        (True, "fe80::1/64", False, {"accept_ra": "2", "accept_ra_pinfo": "0"}),
+    ],
+)
+def test_advertisements_are_heeded_as_far_as_this_host_lives_by_them(
+    advertised: bool,  # noqa: FBT001
+    address: str,
+    lent: bool,  # noqa: FBT001
+    wanted: dict[str, str],
+) -> None:
+    """A default route that was written: not at all. Prefixes: where an address came with them."""
+    link = interface(2, "eth0", "172.28.0.10/24", address)
+    link = replace(link, lent=link.own(6) if lent else ())
+    sysctls = {**IPV6_ON, "net.ipv6.conf.eth0.accept_ra": "1"}
+    found = facts(link, default4="eth0", default6="eth0", sysctls=sysctls)
+    found = replace(found, routes6=tuple(replace(r, advertised=advertised) for r in found.routes6))
+    at = "net.ipv6.conf.eth0."
+    made = prepared(found, IPV6_NAT="auto").plan.sysctls
+    given = {s.key.removeprefix(at): s.value for s in made if s.key.startswith(at)}
+    assert given == ({**wanted, "accept_ra_rt_info_max_plen": "0"} if wanted else {})
