@@ -49,7 +49,7 @@ class SmallDisk:
         )
 
     def fill(self) -> None:
-        with (self.path / "filler").open("wb", buffering=0) as filler:
+        with (self.path / "filler").open("ab", buffering=0) as filler:
             try:
                 while True:
                     filler.write(bytes(4096))
@@ -106,6 +106,7 @@ def test_a_full_run_dir(lab: LabFactory) -> None:
     assert [session["user"] for session in sessions(gw)] == ["alice"]
     assert (len(elements(gw)), len(journal(gw))) == (1, 1)
     assert ask_udp(alice.netns, SERVICE)
+    disk.fill()  # without control.pid of the former one there is a page again
     refused(gw, 1, "bob")
 
     disk.empty()
