@@ -204,6 +204,9 @@ AllowedIPs = 0.0.0.0/0
 """
 
 
+EXIT = {"URL": "https://192.0.2.1", "USER": "u", "PASS": "p"}
+
+
 def test_a_run_dir_of_somebody_else_s(lab: LabFactory) -> None:
     """nobody could have root run his program: refused with status 2, naming what it is, and nothing
     is written through his links. `check` says the same."""
@@ -225,6 +228,6 @@ def test_a_run_dir_of_somebody_else_s(lab: LabFactory) -> None:
     assert checked.returncode == 2
     assert "belongs to uid 65534" in checked.stdout + checked.stderr
 
-    exit_role = start_exit(built, {"URL": "https://u:p@192.0.2.1/"}, run_dir=run_dir, host=built.gw)
+    exit_role = start_exit(built, EXIT, run_dir=run_dir, host=built.gw)
     assert exit_role.program.wait(15.0) == 2
     assert f"{run_dir} belongs to uid 65534" in exit_role.output

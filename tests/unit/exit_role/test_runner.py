@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import pytest
 
 from ocgate.errors import OcgateError
 from ocgate.exit_role.client import Running
@@ -61,6 +64,7 @@ class World:
         self.refuse: Callable[[Open], bool] = lambda _: False
         self.resolves = True
         self.index = 3
+        self.lacking: BaseException | None = None
 
     async def hold(self, wanted: Open) -> None:
         if self.refuse(wanted):
@@ -78,6 +82,8 @@ class World:
         raise AssertionError("they are known")
 
     def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None:
+        if self.lacking is not None:
+            raise self.lacking
         self.done.append(f"start {launch.argv[1]}")
         self.serial += 1
         self.pid = Running(self.serial, 0)
@@ -271,3 +277,31 @@ async def test_a_name_that_does_not_resolve_leaves_the_switch_closed(
 ) -> None:
     assert world.done == ["closed", "stop", "resolve a", "closed"]
     assert (runner.machine.phase, runner.machine.why) == (Phase.WAITING, "NXDOMAIN")
+
+
+def without_processes(world: World) -> None:
+    world.lacking = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def without_memory(world: World) -> None:
+    world.lacking = MemoryError()
+
+
+@pytest.mark.parametrize(
+    ("take_away", "why"),
+    [(without_processes, "Resource temporarily unavailable"), (without_memory, "no memory")],
+)
+def test_what_the_machine_lacks_ends_the_attempt_and_not_control(
+    take_away: Callable[[World], None], why: str, tmp_path: Path
+) -> None:
+    """The switch is closed, the reason told, and the next attempt comes by itself."""
+
+    @runs(take_away)
+    async def body(runner: Runner, world: World) -> None:
+        assert (runner.machine.phase, runner.machine.why) == (Phase.WAITING, why)
+        assert world.done[-1] == "closed"
+        world.lacking = None
+        await runner.say(Next())
+        assert runner.machine.phase is Phase.CONNECTING
+
+    body(tmp_path)
