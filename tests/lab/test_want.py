@@ -100,6 +100,10 @@ def test_a_full_run_dir(lab: LabFactory) -> None:
     findings = json.loads(ocgate(gw, "doctor", "--json").stdout)
     assert reason in json.dumps(findings)
 
+    reloaded = ocgate(gw, "reload")
+    assert reloaded.returncode != 0
+    assert "No space left on device" in reloaded.stdout + reloaded.stderr
+
     killed = gw.kill()
     wait_until(lambda: gw.status_or_none() is not None, 10.0, "control to answer again")
     assert not Path(f"/proc/{killed}").exists()
@@ -153,7 +157,7 @@ def connected(peer: socket.socket, gw: Gateway) -> bool:
 # --- what somebody removed -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", [names.EFFECTIVE_CONF, names.CONTROL_SOCKET])
+@pytest.mark.parametrize("file", [names.EFFECTIVE_CONF, names.CONTROL_SOCKET, names.HOOK_CONNECT])
 def test_a_file_of_ours_that_is_removed_is_back(lab: LabFactory, file: str) -> None:
     """Control neither ends nor stays without it, and nobody is disconnected."""
     gw = serve(two_clients(lab))

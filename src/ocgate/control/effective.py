@@ -16,6 +16,7 @@ from ocgate.control.sources import Sources
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.names import (
     EFFECTIVE_CONF,
+    HOOK_CHAIN,
     HOOK_CONNECT,
     HOOK_DISCONNECT,
     KEYS,
@@ -34,6 +35,9 @@ from ocgate.server.render import Effective, EffectiveChoices, render
 # another device or port than ocserv uses.
 _NEEDS_RESTART = ("device", "tcp-port", "udp-port", "run-as-user", "run-as-group", "auth",
                   "socket-file", "occtl-socket-file", "pid-file", "listen-host")  # fmt: skip
+
+# What `put` writes, and nobody else.
+_FILES = (EFFECTIVE_CONF, HOOK_CONNECT, HOOK_DISCONNECT, HOOK_CHAIN)
 
 DEFAULT_AUTH_TIMEOUT = 240  # seconds; ocserv's own where the file is silent (ocserv(8))
 
@@ -163,8 +167,9 @@ class EffectiveConf:
 
     @property
     def is_missing(self) -> bool:
-        """Whether somebody removed what ocserv reads; without it none starts again."""
-        return not (self._run_dir / EFFECTIVE_CONF).exists()
+        """Whether somebody removed what ocserv reads or runs: without it none starts again, or
+        nobody gets in."""
+        return not all((self._run_dir / name).exists() for name in _FILES)
 
     async def follow(self, prepared: Prepared) -> None:
         """If the decision changes what new clients are given, or the file was removed, write it
@@ -184,6 +189,8 @@ class EffectiveConf:
             self.trouble = f"ocserv keeps its former configuration: {error.message}"
 
     def _current(self) -> bytes | None:
+        if self.is_missing:
+            return None
         try:
             return (self._run_dir / EFFECTIVE_CONF).read_bytes()
         except OSError:

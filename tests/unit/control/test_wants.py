@@ -18,9 +18,11 @@ from ocgate import own_files
 from ocgate.control import flows, status, wants
 from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
+from ocgate.control.egress import keep_egress
+from ocgate.control.pid_file import keep_pid
 from ocgate.errors import OcgateError, ServerRefused
 from ocgate.kernel import process, surroundings
-from ocgate.names import EFFECTIVE_CONF, KEYS
+from ocgate.names import CONTROL_PID, EFFECTIVE_CONF, KEYS
 from ocgate.plan.requirements import Tun
 from ocgate.server import key_copies
 from ocgate.sessions.session import Session
@@ -138,6 +140,15 @@ def test_room_leaves_nothing_and_says_what_is_wrong(tmp_path: Path) -> None:
     assert own_files.room(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
     assert own_files.room(tmp_path / "gone") == "No such file or directory"
+
+
+def test_what_is_kept_for_a_restart_ends_nothing_where_it_cannot_be(tmp_path: Path) -> None:
+    keep_egress(tmp_path / "gone", "no answer")
+    keep_pid(tmp_path / "gone")
+    (tmp_path / ".control.pid.new").mkdir()  # stands for a full disk
+    (tmp_path / CONTROL_PID).write_text("of a predecessor")
+    keep_pid(tmp_path)
+    assert not (tmp_path / CONTROL_PID).exists()
 
 
 def test_the_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
