@@ -6,7 +6,7 @@ the command has ended is known for certain, also where several people's tests ru
 
     processes     children of this one
     files         what is in $TMPDIR, a directory of this run alone
-    namespaces    names under /run/netns of the owners that are listed in $OCGATE_TEST_OWNERS
+    namespaces    names under /run/netns of the owners that are listed in $TEST_OWNERS
     mounts        below $TMPDIR or of those namespaces
 
 Exit status: the command's; 3 if that is 0 and something is left, which is named on stderr and then
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 LEFT = 3  # exit status; pytest has 0 to 5, of which 3 is its own error
-OWNERS = "OCGATE_TEST_OWNERS"
+OWNERS = "TEST_OWNERS"
 NETNS = Path("/run/netns")
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>

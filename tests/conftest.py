@@ -58,7 +58,7 @@ def missing(kind: str) -> str:
 
 def pytest_configure() -> None:
     """Tell setup/contained.py whose namespaces are this run's: each process makes its own."""
-    if owners := os.environ.get("OCGATE_TEST_OWNERS"):
+    if owners := os.environ.get("TEST_OWNERS"):
         with Path(owners).open("a") as file:
             file.write(f"{namespace.owner_prefix()}\n")
 

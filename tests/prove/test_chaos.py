@@ -1,7 +1,7 @@
 """Faults of all kinds at random, several at a time: nothing leaks, all comes back, nothing is left.
 
-The seed is printed and decides each round: `OCGATE_CHAOS_SEED=N ./test tests/prove/test_chaos.py`
-replays a failure, and OCGATE_CHAOS_SECONDS makes it shorter or longer.
+The seed is printed and decides each round: `CHAOS_SEED=N ./test tests/prove/test_chaos.py`
+replays a failure, and CHAOS_SECONDS makes it shorter or longer.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ocgate.prove.unrest import Unrest, run
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 
-SECONDS = float(os.environ.get("OCGATE_CHAOS_SECONDS", "150"))  # 3 minutes with start and end
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "150"))  # 3 minutes with start and end
 GATEWAYS = {"VPN_GATEWAY": ON_WAN, "VPN_GATEWAY6": ON_WAN6, "IPV6_NAT": "auto"}
 
 
 def test_nothing_leaks_in_chaos_and_nothing_is_left(config_dir: Path) -> None:
     """Both families by gateways on the network of the default route, where a slip is a leak."""
-    given = os.environ.get("OCGATE_CHAOS_SEED")
+    given = os.environ.get("CHAOS_SEED")
     seed = int(given) if given else random.SystemRandom().randint(1, HIGHEST_SEED)
-    print(f"OCGATE_CHAOS_SEED={seed}")
+    print(f"CHAOS_SEED={seed}")
     kept = os.environ.get("OCGATE_PCAP_DIR")
     pcap = Path(kept) / "prove" / "chaos" if kept else None
     asked = configuration.asks({"OCGATE_CONFIG_DIR": str(config_dir), **GATEWAYS})
@@ -36,5 +36,5 @@ def test_nothing_leaks_in_chaos_and_nothing_is_left(config_dir: Path) -> None:
     )
     print("\n".join(closing(proof, seed)))
     wrong = [line(outcome) for outcome in proof.outcomes if outcome.leaked or outcome.failed]
-    assert not wrong, "\n".join([f"OCGATE_CHAOS_SEED={seed}", *wrong])
+    assert not wrong, "\n".join([f"CHAOS_SEED={seed}", *wrong])
     assert proof.outcomes[-1].fault.name.startswith("the end")

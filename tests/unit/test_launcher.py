@@ -82,8 +82,8 @@ class Checkout:
         """Starts a command in a process group of its own, as a terminal does; and with SIGINT as a
         terminal leaves it: who runs the tests in the background of a script has it ignored."""
         return subprocess.Popen(
-            ("env", "--default-signal=INT", *command), cwd=cwd, env=self.environment, text=True,
-            process_group=0, stdin=subprocess.DEVNULL,
+            ("/usr/bin/env", "--default-signal=INT", *command),
+            cwd=cwd, env=self.environment, text=True, process_group=0, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -105,10 +105,14 @@ def finished(process: subprocess.Popen[str]) -> Done:
 @pytest.fixture(autouse=True)
 def one_at_a_time() -> Iterator[None]:
     """The set-up under test puts a policy-rc.d of its own into this machine's /usr/sbin for a
-    moment; a test in another process of this run must not meet it there."""
-    with (Path(tempfile.gettempdir()) / "ocgate-launcher-tests.lock").open("w") as lock:
+    moment; a test in another process, of this run or of somebody else's, must not meet it there.
+    The directory is its own lock, so that no file is left."""
+    lock = os.open("/usr/sbin", os.O_RDONLY | os.O_CLOEXEC)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 @pytest.fixture

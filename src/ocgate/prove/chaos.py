@@ -161,6 +161,7 @@ class Acting:
             faults.reconnect(stage)
         self.standing.append(step)
         _tolerant(stage, step.fault.inject)
+        stage.had.update(stage.own_addresses())  # another step may take one back
 
     def _take_back(self, stage: Stage, step: Step) -> None:
         self.standing.remove(step)

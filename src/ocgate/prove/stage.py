@@ -27,6 +27,7 @@ class Stage:
     """One subject in its world, with clients that send.
 
     forwarding: the forwarding sysctls and what they are while the subject serves.
+    had: addresses of gw that a fault has taken back before anybody could ask for them.
     stopped_at, unguarded: since when the subject is stopped, 0 if it isn't; when it was before.
     """
 
@@ -36,6 +37,7 @@ class Stage:
     traffic: Traffic
     internet: Internet
     forwarding: dict[str, str] = field(default_factory=dict)
+    had: set[Address] = field(default_factory=set)
     stopped_at: float = 0.0
     unguarded: list[tuple[float, float]] = field(default_factory=list)
 
@@ -116,15 +118,16 @@ class Stage:
         return {4 if net.version == 4 else 6 for net in self.subject.nets.subnets}
 
     def own_addresses(self) -> list[Address]:
-        """gw's now, but for the tuns': what a translated packet may show."""
+        """gw's now and `had`, but for the tuns': what a translated packet may show."""
         shown = json.loads(self.gw.run(["ip", "-j", "addr"]).stdout)
         device = self.subject.nets.device
-        return [
+        now = [
             ip_address(held["local"])
             for link in shown
             if not link["ifname"].startswith(device)
             for held in link["addr_info"]
         ]
+        return [*now, *self.had.difference(now)]
 
     def mend(self) -> None:
         """The host's own links, addresses and default routes as they are meant to be."""
