@@ -151,7 +151,7 @@ def prove_answers_are_seen(g: Chain, late: Late, frames: list[bytes]) -> None:
     started = now()
     late.say(frames[0])
     for capture in (g.docker, g.uplink):
-        seen = capture.wait_for(said_by_host, 5.0, since=started)
+        seen = capture.wait_for(said_by_host, "an answer by the ISP", since=started)
         assert g.by_isp(seen)
 
 

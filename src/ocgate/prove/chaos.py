@@ -38,7 +38,8 @@ PACE_SECONDS = 30.0
 ALONE = frozenset({"upstream", "interfaces", "freezes"})
 # These ask control, and are over when they were answered.
 ASKING = frozenset({"sessions", "processes"})
-_RESTART = "container restart"
+# A start waits for a host that is whole; a reload is refused where its gateway is on no network.
+WHOLE = frozenset({"container restart", "reload under load", "reload, ocserv.conf changed"})
 
 # Each of these holds a client without the other; where there is only the first, none is taken.
 _HOLDING = frozenset({Lock.TABLES, Lock.RULES})
@@ -112,8 +113,7 @@ def _fits(fault: Fault, before: Sequence[Step], spared: frozenset[Lock], *, froz
     if fault.group in ALONE & standing:
         return False
     if fault.group in ASKING:
-        # A start waits for a host that is whole: with its way out gone it would wait for ever.
-        broken = "freezes" in standing or (fault.name == _RESTART and "interfaces" in standing)
+        broken = "freezes" in standing or (fault.name in WHOLE and "interfaces" in standing)
         return not (frozen or broken)
     return not (frozen and fault.group == "freezes")
 
