@@ -40,8 +40,9 @@ _FILES = (CONTROL_SOCKET, CONTROL_PID, OCSERV_PID, SNAPSHOT, STRAYS)
 # Seconds in which nothing has come by a gateway: an answer that counts as one comes within a
 # probe's own limit, the interval between two, and one second at the least (control.exit_watch).
 SHORTEST_QUIET, LONGEST_QUIET = 1.0, 2.0
-# A container is killed 10 s after SIGTERM, and ocserv's end takes up to 4 of them.
-LONGEST_WAIT = 3.0
+# A container is killed 10 s after SIGTERM: the wait is over after 8, but where the services took all
+# of that (up to 4 s each, on a machine that is far too busy) it still has a moment.
+LONGEST_WAIT, SHORTEST_WAIT, WHOLE_STOP = 3.0, 0.5, 8.0
 
 
 def teardown(run_dir: Path) -> None:
@@ -69,8 +70,9 @@ def _closing(run_dir: Path, sources: Sources) -> Closing | None:
     steering = prepare(sources, facts, Egress("stopping"), strays=strays).intent.steering
     interval = sources.settings.exit_probe_interval
     quiet = min(max(interval, SHORTEST_QUIET), LONGEST_QUIET)
-    wait = Wait(_since_the_stop(run_dir), quiet, LONGEST_WAIT)
-    return closing(steering, wait) if steering else None
+    since = _since_the_stop(run_dir)
+    most = min(max(WHOLE_STOP - since, SHORTEST_WAIT), LONGEST_WAIT)
+    return closing(steering, Wait(since, quiet, most)) if steering else None
 
 
 def _since_the_stop(run_dir: Path) -> float:
