@@ -40,8 +40,8 @@ _FILES = (CONTROL_SOCKET, CONTROL_PID, OCSERV_PID, SNAPSHOT, STRAYS)
 # Seconds in which nothing has come by a gateway: an answer that counts as one comes within a
 # probe's own limit, the interval between two, and one second at the least (control.exit_watch).
 SHORTEST_QUIET, LONGEST_QUIET = 1.0, 2.0
-# A container is killed 10 s after SIGTERM: the wait is over after 8, but where the services took all
-# of that (up to 4 s each, on a machine that is far too busy) it still has a moment.
+# A container is killed 10 s after SIGTERM: the wait is over after 8, but where the services took
+# all of that (up to 4 s each, on a machine that is far too busy) it still has a moment.
 LONGEST_WAIT, SHORTEST_WAIT, WHOLE_STOP = 3.0, 0.5, 8.0
 
 
