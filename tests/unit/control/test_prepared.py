@@ -154,9 +154,9 @@ SLAAC = "2001:db8:28::aa/64"
     ],
 )
 def test_advertisements_are_heeded_as_far_as_this_host_lives_by_them(
-    advertised: bool,  # noqa: FBT001
+    advertised: bool,
     address: str,
-    lent: bool,  # noqa: FBT001
+    lent: bool,
     wanted: dict[str, str],
 ) -> None:
     """A default route that was written: not at all. Prefixes: where an address came with them."""

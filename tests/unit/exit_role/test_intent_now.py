@@ -52,7 +52,7 @@ def test_without_room_before_another_program_s_rule_the_switch_closes() -> None:
     [(True, "1", ("eth0",)), (True, "2", ("eth0",)), (True, "0", ()), (False, "1", ())],
 )
 def test_advertisements_are_heeded_where_the_default_route_came_by_one(
-    advertised: bool,  # noqa: FBT001
+    advertised: bool,
     accept_ra: str,
     devices: tuple[str, ...],
 ) -> None:
