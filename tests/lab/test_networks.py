@@ -208,8 +208,8 @@ def test_clients_reach_the_office_by_its_interface_alone(lab: LabFactory, mode: 
         site.assert_none_outside(since)
         lay_lan(site.gw)
         site.wait_state("up")
-        wait_until(lambda: answered(client, OFFICE) == {OWN}, 5.0, "the office again")
-        wait_until(lambda: answered(client, OFFICE6) == {OWN6}, 5.0, "the office again, IPv6")
+        wait_until(lambda: bool(ping(client.netns, OFFICE)), 5.0, "the office again")
+        wait_until(lambda: bool(ping(client.netns, OFFICE6)), 5.0, "the office again, IPv6")
     site.assert_none_outside(since)
 
 
@@ -224,28 +224,29 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("gone", LAYERS)
-def test_any_layer_can_be_gone_while_the_interface_is_away(
-    lab: LabFactory, mode: str, gone: str
-) -> None:
+def test_any_layer_can_be_gone_while_the_interface_is_away(lab: LabFactory, mode: str) -> None:
     """Control frozen, lan0 down, and one of tables, policy rules, routes taken away: nothing for
     the office leaves by the ISP or the upstream."""
     site = serve(lab, mode)
     prove_outside_is_seen(site)
-    with frozen(site.g.gateway):
-        for command in LAYERS[gone]:
-            site.gw.run(command.split(), check=False)
-        site.gw.ip("link set lan0 down")
+    for gone in LAYERS:
         since = now()
-        for to in (OFFICE, FAR_OFFICE, OFFICE6):
-            source = site.client.address6 if to.version == 6 else site.client.address
-            assert source is not None
-            packets = [
-                build_udp(source, to, 4000, port, b"for the office") for port in range(9, 30)
-            ]
-            into_tun(site.client.netns, vpn.TUN, *packets)
-        assert not ask_udp(site.client.netns, OFFICE, timeout=0.5)  # behind all of these
-        site.assert_none_outside(since)
+        with frozen(site.g.gateway):
+            for command in LAYERS[gone]:
+                site.gw.run(command.split(), check=False)
+            site.gw.ip("link set lan0 down")
+            for to in (OFFICE, FAR_OFFICE, OFFICE6):
+                source = site.client.address6 if to.version == 6 else site.client.address
+                assert source is not None
+                packets = [
+                    build_udp(source, to, 4000, port, gone.encode()) for port in range(9, 30)
+                ]
+                into_tun(site.client.netns, vpn.TUN, *packets)
+            assert not ask_udp(site.client.netns, OFFICE, timeout=0.5)  # behind all of these
+            site.assert_none_outside(since)
+            lay_lan(site.gw)
+        site.g.wait_guarded()
+        wait_until(lambda: bool(ping(site.client.netns, OFFICE)), 5.0, "the office again")
 
 
 def test_the_office_reaches_no_client_unasked(lab: LabFactory) -> None:
@@ -278,7 +279,7 @@ def test_a_network_is_permitted_and_withdrawn_by_a_reload(lab: LabFactory) -> No
     for command in (f"ip route del {LAN} table 100", "nft flush chain inet ocserv networks"):
         site.gw.run(command.split())
         g.wait_guarded()
-        wait_until(lambda: answered(client, OFFICE) == {OWN}, 5.0, "the repair")
+        wait_until(lambda: bool(ping(client.netns, OFFICE)), 5.0, "the repair")
     refused = write_and_reload(g, OCGATE_NETWORKS="10.77.0.1/24 dev lan0, 10.99.0.0/16")
     assert "Write 10.77.0.0/24" in refused
     assert "10.99.0.0/16 dev lan0" in refused
