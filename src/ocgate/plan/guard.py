@@ -111,11 +111,14 @@ def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
                 f"{mark} {ip} daddr {way.gateway} {proto} dport 53 {next_hop(way)}",
                 "the pushed resolver, which is the gateway",
             )
-    nets = [*NOT_BEYOND[way.family], *(n for n in intent.local if n.version == way.family)]
-    members = ", ".join(_member(net) for net in collapsed(nets))
-    yield from reject(
-        f"{mark} {ip} daddr {{ {members} }}", "local_destination", "networks of this host"
-    )
+    match = f"{mark} {ip} daddr {local_networks(intent, way.family)}"
+    yield from reject(match, "local_destination", "networks of this host")
+
+
+def local_networks(intent: Intent, family: Family) -> str:
+    """What is no destination by a gateway, nor beside one, as a set."""
+    nets = [*NOT_BEYOND[family], *(n for n in intent.local if n.version == family)]
+    return "{ " + ", ".join(_member(net) for net in collapsed(nets)) + " }"
 
 
 def _member(net: Network) -> str:

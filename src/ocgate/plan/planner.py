@@ -32,7 +32,7 @@ from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
 from ocgate.plan import permitted, steering, translation
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
-from ocgate.plan.guard import existing, guard, next_hop
+from ocgate.plan.guard import existing, guard, local_networks, next_hop
 from ocgate.plan.intent import Intent, IPAddress, same_family
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.limits import limits
@@ -267,27 +267,30 @@ def _forward_from_client(intent: Intent) -> Chain:
     the guard a flow that exists is asked for no more than its way."""
     rules = [
         *permitted.gates(intent.networks),
-        *(existing(_accepted(way)) for way in _ways_out(intent)),
+        *(existing(_accepted(intent, way)) for way in _ways_out(intent)),
         NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated"),
         *reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
     rules += translation.refused(intent)
-    rules += [_accepted(way) for way in _ways_out(intent)]
+    rules += [_accepted(intent, way) for way in _ways_out(intent)]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
 
 
-def _accepted(way: Exit) -> NftRule:
+def _accepted(intent: Intent, way: Exit) -> NftRule:
     """Of a gateway by next hop here, too: on the WAN's own network the interface alone would let
-    packets go to the ISP, should somebody take both the guard's table and the gateway's route."""
+    packets go to the ISP, should somebody take both the guard's table and the gateway's route.
+    Of `direct` beside a gateway what the guard keeps from this host's networks, likewise."""
     if way.kind is ExitKind.GATEWAY:
         return NftRule(next_hop(way), "exit gateway")
+    beyond = f"meta nfproto {_nfproto(way)}"
+    if intent.steering is not None and intent.steering.closes_local(way.family):
+        beyond = f"{_ip_of(way)} daddr != {local_networks(intent, way.family)}"
     return NftRule(
-        f'meta mark {_hex(way.mark)} meta nfproto {_nfproto(way)} oifname "{way.device}" accept',
-        "exit direct",
+        f'meta mark {_hex(way.mark)} {beyond} oifname "{way.device}" accept', "exit direct"
     )
 
 
@@ -352,6 +355,10 @@ def _tun(intent: Intent) -> str:
 
 def _ways_out(intent: Intent) -> tuple[Exit, ...]:
     return tuple(way for way in intent.exits if way.usable)
+
+
+def _ip_of(way: Exit) -> str:
+    return "ip" if way.family == 4 else "ip6"
 
 
 def _nfproto(way: Exit) -> str:

@@ -80,6 +80,11 @@ CASES = {
         STANDALONE, subnets4=(IPv4Network("10.10.10.0/24"), IPv4Network("10.20.0.0/16"))
     ),
     "gateway": GATEWAY,
+    "direct_beside_a_gateway": replace(
+        GATEWAY,
+        ipv6=Ipv6Path.NAT66,
+        steering=replace(STEERING, exit6=Exit(6, ExitKind.DIRECT, "eth0")),
+    ),
     "gateway_down": replace(
         GATEWAY, steering=replace(STEERING, exit4=replace(EXIT4, closed="1.1.1.1:443: timed out"))
     ),
