@@ -114,7 +114,11 @@ def _limit(flows: FlowsStatus) -> str:
 
 def _exit(found: ExitStatus) -> Finding:
     name = f"exit {found['exit']} IPv{found['family']}"
-    why = f"{found['gateway']}: {found['why']}"
+    why = (
+        f"{found['gateway']}: {found['why']}"
+        if found["gateway"] != found["state"]
+        else found["why"]
+    )
     if found["state"] == "down":
         remedy = "Start the upstream, or look at its tunnel; clients are rejected until it answers"
         if found["address"] is None:

@@ -33,6 +33,7 @@ from ocgate.kernel import conntrack, namespace_lock, routes, surroundings, sysct
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.names import SESSIONS
+from ocgate.plan.exits import ExitKind
 from ocgate.plan.routing import RouteKind
 from ocgate.server import services
 from ocgate.server.initial_conf import CONF
@@ -157,6 +158,8 @@ def _tell_exits(log: logs.Log, prepared: Prepared) -> None:
     for way in (steering.exit4, steering.exit6):
         said = {"kind": way.kind.value, "gateway": str(way.gateway or "none"),
                 "device": way.device or "none"}  # fmt: skip
+        if way.kind is ExitKind.DIRECT and way.family == 6 and not prepared.decision.loud:
+            continue  # as asked, and init-nat has told it
         if way.closed:
             log.warning(f"IPv{way.family}: clients are rejected", why=way.closed, **said)
         else:
