@@ -19,7 +19,8 @@ VPN_GATEWAY = Setting(
     gateways.UPSTREAM4,
     GROUP,
     "By what the clients' IPv4 leaves: an upstream on an attached network, by address or DNS name, "
-    "and by nothing else whatever breaks; `direct`: by this host, as without gateway mode; "
+    "and by nothing else whatever breaks; `direct`: by this host, held by all three layers, as a "
+    "first start writes it into ocgate.toml; "
     "`block`: rejected at once. An upstream that is not there yet, or fails, is no error: clients "
     "are rejected until it is back.",
     "172.28.0.2",
