@@ -76,7 +76,8 @@ def _found(clients: ClientNetworks) -> list[_Intruder]:
 def _others(device: str) -> Iterator[tuple[int, str]]:
     """Index and name of every other device. By /proc/sys, which shows the network namespace of
     whoever reads: a list of links tells all of each, 40 us a session."""
-    for name in os.listdir(sysctl.ROOT / "net/ipv4/conf"):
+    names = [path.name for path in (sysctl.ROOT / "net/ipv4/conf").iterdir()]
+    for name in names:
         if not name.startswith(device) and name not in ("all", "default"):
             with contextlib.suppress(OSError):  # it has just gone
                 yield socket.if_nametoindex(name), name
