@@ -244,7 +244,7 @@ def _way(way: Exit) -> tuple[object, ...]:
 def _destinations(prepared: Prepared) -> tuple[object, ...]:
     """What decides to where a client's flow may begin, besides its exit."""
     intent = prepared.intent
-    return (intent.steering is None, intent.local, intent.pushed)
+    return (intent.steering is None, intent.local, intent.pushed, intent.networks)
 
 
 def _may_have_flows(way: Exit) -> bool:

@@ -44,6 +44,24 @@ def lies_within(network: Network, subnets: Iterable[Network]) -> bool:
     )
 
 
+def remaining(network: Network, holes: Iterable[Network]) -> list[Network]:
+    """What is left of a network when these are taken out of it."""
+    rest: list[Network] = [network]
+    for hole in holes:
+        rest = [part for whole in rest for part in _without(whole, hole)]
+    return rest
+
+
+def _without(network: Network, hole: Network) -> Iterable[Network]:
+    if lies_within(network, [hole]):
+        return ()
+    if isinstance(network, IPv4Network) and isinstance(hole, IPv4Network):
+        return network.address_exclude(hole) if lies_within(hole, [network]) else (network,)
+    if isinstance(network, IPv6Network) and isinstance(hole, IPv6Network):
+        return network.address_exclude(hole) if lies_within(hole, [network]) else (network,)
+    return (network,)
+
+
 @dataclass(frozen=True)
 class Interface:
     """One network device of this namespace.

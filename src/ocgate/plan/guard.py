@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from ocgate.names import MARK_GATEWAY, MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind, Steering
-from ocgate.plan.facts import Address, Family, Network, collapsed
+from ocgate.plan.facts import Address, Family, Network, collapsed, remaining
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject
@@ -99,7 +99,8 @@ def not_for_clients(intent: Intent) -> tuple[Network, ...]:
     for family in families:
         if intent.steering is not None and intent.steering.closes_local(family):
             closed += [*NOT_BEYOND[family], *(n for n in intent.local if n.version == family)]
-    return tuple(collapsed(closed))
+    open_to = [net.network for net in intent.networks]
+    return tuple(rest for net in collapsed(closed) for rest in remaining(net, open_to))
 
 
 def _local(intent: Intent, way: Exit) -> Iterator[NftRule]:
