@@ -307,7 +307,7 @@ class Control:
             try:
                 async with self.exits.held():
                     await self.keeper.look(sources=sources, egress=egress, exits=exits)
-            except OcgateError:
+            except (OcgateError, *LACKS):
                 await self.conf.replace(former, renew=False)
                 raise
         except BaseException:
