@@ -49,6 +49,7 @@ INTENT = Intent(
     wan4=Wan("wan0", 1500),
     wan6=Wan("wan0", 1500),
     ipv6=Ipv6Path.ROUTED,
+    ports=(10240, 32767),
     session_flows=100,
 )
 # All that a share is made of: at once 64, open ones 128.
@@ -244,7 +245,7 @@ def test_the_default_lets_as_many_begin_and_bounds_them(gate: Gate, netns: Names
 
 def test_nobody_takes_all_ports_towards_one_destination(gate: Gate) -> None:
     """T9. Positive control: without a limit others get none."""
-    scarce = replace(INTENT, steering=FEW_PORTS, session_flows=0)
+    scarce = replace(INTENT, ports=FEW_PORTS.ports, steering=FEW_PORTS, session_flows=0)
     gate.hold(scarce)
     assert gate.passed(udp(600)) == 512
     assert gate.passed(udp(8, source=3), by="vpns1") == 0
