@@ -260,7 +260,7 @@ _OCGATE_TOML = """\
 
 # By what the clients' packets leave this server.
 #   "direct"     by this host, held by all three layers of the guard (nftables, policy routing,
-#                blackhole routes), each of which is enough alone
+#                blackhole routes); each of the first two is enough for what clients send
 #   "172.28.0.3" through an upstream VPN on an attached network, or by its name, and by nothing else
 #   "block"      nobody gets out
 # A gateway that VPN_GATEWAY named at the first start stands here, so that without the variable
