@@ -18,9 +18,9 @@ VPN_GATEWAY = Setting(
     "VPN_GATEWAY",
     gateways.UPSTREAM4,
     GROUP,
-    "By what the clients' IPv4 leaves: an upstream on an attached network, by address or DNS name, "
-    "and by nothing else whatever breaks; `direct`: by this host, held by all three layers, as a "
-    "first start writes it into ocgate.toml; "
+    "Where the clients' IPv4 leaves: through an upstream on an attached network, by address or DNS "
+    "name, and no other way whatever breaks; `direct`: through this host, held by all three layers "
+    "(a first start writes this into ocgate.toml); "
     "`block`: rejected at once. An upstream that is not there yet, or fails, is no error: clients "
     "are rejected until it is back.",
     "172.28.0.2",
@@ -39,9 +39,9 @@ VPN_GATEWAY_MAC = Setting(
     "VPN_GATEWAY_MAC",
     macs.PIN,
     GROUP,
-    "The MAC address that the IPv4 gateway is reached at, whoever else on its network answers for "
-    "its address. `learn`: the one that it has when it first leads out, kept until the next start "
-    "or until its name moves to another address. `off`: whoever answers to ARP.",
+    "The MAC address at which the IPv4 gateway is reached, whoever else on its network answers for "
+    "its IP address. `learn`: the one that it has when a probe first succeeds, kept until the next "
+    "start or until its name moves to another address. `off`: whoever answers to ARP.",
     "learn",
 )
 VPN_GATEWAY6_MAC = Setting(
@@ -62,8 +62,8 @@ VPN_GATEWAY_RULE_PRIO = Setting(
     "VPN_GATEWAY_RULE_PRIO",
     gateways.RULE_PRIO,
     GROUP,
-    "The priority of the rule `from VPN_SUBNET lookup VPN_GATEWAY_TABLE`. Its companions stand "
-    "from 4 before it to 101 behind it, before all rules of other programs.",
+    "The priority of the rule `from VPN_SUBNET lookup VPN_GATEWAY_TABLE`. The other rules have "
+    "priorities from 4 below to 101 above it; all must stand before the rules of other programs.",
     "1000",
 )
 VPN_GATEWAYS_RESOLVE_INTERVAL = Setting(

@@ -107,11 +107,11 @@ class Settings(BaseModel):
             "OCGATE_SESSION_FLOWS",
             _FLOWS,
             NETWORK,
-            "How many flows (connections, conversations by UDP) one session may have at the same "
+            "How many flows (TCP connections, UDP exchanges) one session may have at the same "
             "time, so that no client fills the connection tracking or takes the translated ports "
-            "of all others. Also how many it may begin at once, and 1/32 of it in every second "
-            "after that. Towards one address and port a session gets a share of the ports. What is "
-            "beyond is rejected and counted; the other sessions notice nothing. `0`: no limit.",
+            "of all others. It may begin as many at once, and then 1/32 of that in every second. "
+            "Towards one address and port a session gets a share of the ports. Further flows are "
+            "rejected and counted; the other sessions notice nothing. `0`: no limit.",
             "8192",
             unset="4096, but not more than a quarter of nf_conntrack_max",
         ),
@@ -123,10 +123,10 @@ class Settings(BaseModel):
             "OCGATE_NETWORKS",
             permitted.NETWORKS,
             NETWORK,
-            "Further networks that clients may reach, an office network behind a second interface, "
-            "say: each by that interface and by nothing else, translated to this host's address "
-            "there. While the interface or the route is away, they are rejected. In gateway mode, "
-            "too. Push the same networks in ocserv.conf (`route = 10.77.0.0/24`).",
+            "Further networks that clients may reach, for example an office network behind a "
+            "second interface: each through that interface alone, translated to this host's "
+            "address there. While the interface or the route is away, packets for it are rejected. "
+            "Works in every mode. Push the same networks in ocserv.conf (`route = 10.77.0.0/24`).",
             "10.77.0.0/24 dev lan0, 10.78.0.0/16 via 10.77.0.1 dev lan0",
         ),
     ] = ()
