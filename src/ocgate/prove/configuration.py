@@ -176,7 +176,13 @@ def ways(settings: Settings, prepared: Prepared, drawing: Twin) -> Ways:
     else:
         exit6 = plain6
     routed = exit6 is ExitKind.DIRECT and prepared.decision.path is Ipv6Path.ROUTED
-    return Ways(exit4, exit6, translated6=not routed, answered=_answered(exit4, exit6, drawing))
+    return Ways(
+        exit4,
+        exit6,
+        translated6=not routed,
+        answered=_answered(exit4, exit6, drawing),
+        policy_routing=settings.gateway_mode,
+    )
 
 
 def _answered(exit4: ExitKind, exit6: ExitKind, drawing: Twin) -> frozenset[Family]:
@@ -262,6 +268,7 @@ def has(stage: Stage) -> frozenset[Need]:
     upstreams = stage.twin.upstreams
     found = {
         Need.GATEWAY: bool(upstreams),
+        Need.POLICY_ROUTING: stage.subject.ways.policy_routing,
         Need.NAME: any(up.name for up in upstreams),
         Need.IPV6: any(net.version == 6 for net in stage.subject.nets.subnets),
         Need.REPAIRS: stage.subject.repairs,

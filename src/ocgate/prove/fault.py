@@ -21,6 +21,7 @@ class Need(Enum):
     """What a configuration must have for a fault to make sense."""
 
     GATEWAY = "a gateway"
+    POLICY_ROUTING = "the policy-routing layer"
     NAME = "a gateway with a DNS name"
     IPV6 = "clients with IPv6 addresses"
     REPAIRS = "a subject that repairs itself"
@@ -38,8 +39,8 @@ class Expect(Enum):
 
 
 class Lock(Enum):
-    """The three layers that hold clients, each enough alone (docs/security.md): what a fault takes
-    away of them. The values are their names in JSON and stay."""
+    """The three layers that hold clients (docs/security.md says which holds what by itself): what a
+    fault takes away of them. The values are their names in JSON and stay."""
 
     TABLES = "nftables"
     RULES = "policy-routing"

@@ -18,7 +18,7 @@ def no_rules_no_routes(stage: Stage) -> None:
 
 
 def no_tables_no_blackholes(stage: Stage) -> None:
-    """What is left are the policy rules and the gateway's table."""
+    """What is left are the policy rules, and the gateway's table where there is one."""
     delete_tables(stage)
     delete_blackholes(stage)
 
@@ -111,7 +111,7 @@ ALONE = (
         no_tables_no_blackholes,
         frozen=True,
         locks=frozenset({Lock.TABLES, Lock.ROUTES}),
-        needs=frozenset({Need.GATEWAY}),
+        needs=frozenset({Need.POLICY_ROUTING}),
         expect=Expect.OUTAGE,
     ),
     Fault(

@@ -125,12 +125,12 @@ def _footer(proof: Proof) -> Iterator[Line]:
 def _layers(proof: Proof) -> str:
     if proof.guarded.policy_routing:
         return (
-            "Layers: nftables, policy-routing, blackhole; each is enough alone, and faults take "
-            "away one or two of them."
+            "Layers: nftables and policy-routing, each enough alone for what clients send, and "
+            "blackhole for what is sent to them; faults take away one or two."
         )
     return (
         "Layers: nftables and blackhole; the policy-routing layer is not part of this "
-        "configuration. Where all three stand, each is enough alone."
+        "configuration."
     )
 
 

@@ -22,6 +22,7 @@ class Ways:
     answered:   families whose traffic is answered while nothing is broken. What is not among them
                 may leave by its exit all the same, once the host has a way out (IPV6_NAT=auto on a
                 host without IPv6, where a default route comes later).
+    policy_routing: whether policy rules hold clients, too; the standalone server has none.
     """
 
     exit4: ExitKind
@@ -29,6 +30,7 @@ class Ways:
     translated4: bool = True
     translated6: bool = True
     answered: frozenset[Family] = frozenset((4, 6))
+    policy_routing: bool = True
 
     def of(self, family: Family) -> ExitKind:
         """That family's exit."""
