@@ -54,7 +54,7 @@ def guard(intent: Intent, steering: Steering) -> Table:
             "output_held",
             (
                 *permitted.from_host(intent.networks),
-                *_marked(gateways),
+                *_marked(intent, gateways),
                 *_unmarked(intent, steering),
             ),
             Hook("filter", "output", BEFORE_FILTER),
@@ -184,16 +184,18 @@ def _output(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
             )
 
 
-def _marked(gateways: list[Exit]) -> Iterator[NftRule]:
+def _marked(intent: Intent, gateways: list[Exit]) -> Iterator[NftRule]:
     """What this host itself sends by a gateway, probes and those ICMP errors, goes there
-    or nowhere; a probe by another way would call a dead exit alive."""
+    or nowhere; a probe by another way would call a dead exit alive. What refuses a client's packet
+    has the mark of that where the kernel reflects marks (sysctl `fwmark_reflect`)."""
     for way in gateways:
         if way.gateway is not None:
             yield NftRule(next_hop(way), "the gateway, and nobody else")
     # Also where no exit is a gateway: a probe may be under way to one that a reload took out.
     for mark in sorted({MARK_GATEWAY, *(way.mark for way in gateways)}):
         yield NftRule(
-            f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} {count('wrong_exit')} drop",
+            f"meta mark & 0x{MARK_MASK:08x} == 0x{mark:08x} "
+            f'oifname != "{intent.device}*" {count("wrong_exit")} drop',
             "this host's own packets for a gateway",
         )
 
