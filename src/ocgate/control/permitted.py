@@ -14,7 +14,7 @@ from ocgate.config.permitted import Reached
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.plan.exits import Exit, ExitKind, Exits, Steering
-from ocgate.plan.facts import Address, Connected, Facts, Family, Network
+from ocgate.plan.facts import Address, Connected, Facts, Family, Interface, Network
 from ocgate.plan.intent import Intent
 from ocgate.plan.permitted import Permitted, of_family
 from ocgate.server.coverage import networks_of, pushed
@@ -27,6 +27,9 @@ VARIABLE = "OCGATE_NETWORKS"
 MOST_ASKED = 256
 
 _FAMILIES: tuple[Family, ...] = (4, 6)
+
+# Networks of two addresses and one have no broadcast address (RFC 3021).
+_LONGEST_WITH_BROADCAST = 31
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,20 @@ def _missing(found: Reached, facts: Facts) -> str:
         return f"{found.device} is down"
     if not facts.addresses(found.device, family):
         return f"this host has no IPv{family} address on {found.device}"
+    if found.via is not None and _is_no_router(found.via, link, facts):
+        return f"{found.via} is no router, but this host's own or a broadcast address"
     return ""
+
+
+def _is_no_router(via: Address, link: Interface, facts: Facts) -> bool:
+    """What the kernel takes for no next hop: the route would be refused, and with it all else of
+    the plan."""
+    own = (
+        a.network for a in link.own(via.version) if a.network.prefixlen < _LONGEST_WITH_BROADCAST
+    )
+    return facts.is_local(via) or any(
+        net.version == 4 and via == net.broadcast_address for net in own
+    )
 
 
 def strict_on(

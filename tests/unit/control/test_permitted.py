@@ -75,6 +75,23 @@ def test_an_interface_that_is_not_there_is_no_error(seen: Facts, missing: str) -
     assert missing in told.why
 
 
+@pytest.mark.parametrize(
+    ("router", "usable"),
+    [("10.77.0.2", True), ("10.77.0.1", False), ("192.168.0.10", False), ("10.77.0.255", False)],
+)
+def test_a_router_that_the_kernel_would_refuse_closes_its_network_alone(
+    router: str, usable: bool
+) -> None:
+    """This host's own address, also one that it gets while it runs, or a broadcast address: the
+    kernel refuses such a route, and with it whatever else the plan would have changed."""
+    found = made(OCGATE_NETWORKS=f"10.78.0.0/16 via {router} dev lan0")
+    (net,) = found.intent.networks
+    assert net.usable is usable
+    assert (router in net.missing) is not usable
+    via = [route for route in found.plan.routes if route.gateway == ip_address(router)]
+    assert bool(via) is usable
+
+
 @pytest.mark.parametrize("mode", ["", "direct", "block", "172.28.0.2"])
 def test_explain_says_it_in_every_mode(mode: str) -> None:
     """Its own address there stays closed."""
