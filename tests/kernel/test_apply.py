@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ocgate.control.preview import difference
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import apply as apply_module
 from ocgate.kernel import nftgen, routes, sysctl
@@ -251,6 +252,15 @@ def test_drift_tells_routes_and_sysctls(nft: Nft, sh: Shell, tmp_path: Path) -> 
     found = "\n".join(drift(nft, state, ELEMENTS))
     assert "route 10.10.10.0/24" in found or "blackhole 10.10.10.0/24" in found
     assert "net.ipv4.ip_forward is 0; expected 1" in found
+
+
+def test_a_table_of_another_mode_is_drift(nft: Nft, sh: Shell, tmp_path: Path) -> None:
+    """What a stop that was killed or a reload that was refused left is found and taken out."""
+    state = applied(nft, tmp_path)
+    sh("nft add table inet ocserv_closing")
+    assert drift(nft, state, ELEMENTS) == ("table ocserv_closing is not wanted",)
+    assert "-table ocserv_closing" in difference(state.plan)
+    assert drift(nft, applied(nft, tmp_path), ELEMENTS) == ()
 
 
 def test_counting_is_no_drift(nft: Nft, sh: Shell, tmp_path: Path) -> None:

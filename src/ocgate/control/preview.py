@@ -16,7 +16,7 @@ from ocgate.control.sources import OCSERV_CONF, Sources, loaded, read
 from ocgate.control.starting import prepared_now, warned
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.kernel import intruders, neighbours, null_device, routes, sysctl
-from ocgate.kernel.apply import read_table
+from ocgate.kernel.apply import unwanted
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY
 from ocgate.plan import nft as nft_text
@@ -120,10 +120,12 @@ def difference(plan: Plan) -> str:
     """What applying would change, as lines of a diff."""
     nft, lines = Nft(), list[str]()
     for table in plan.tables:
-        held = [] if read_table(nft, table.name) is None else _rules(_listed(nft, table.name))
+        at = f"{NFT_FAMILY} {table.name}"
+        held = _rules(_listed(nft, at)) if nft.exists("table", at) else []
         wanted = _rules(nft_text.listing(table))
         marks = difflib.unified_diff(held, wanted, "kernel", "plan", lineterm="", n=0)
         lines += [line for line in marks if not line.startswith(("---", "+++", "@@"))]
+    lines += [f"-table {name}" for name in unwanted(nft, plan)]
     differing = routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
     differing += neighbours.differing(plan.neighbours)
     differing += intruders.differing(plan.clients) if plan.clients is not None else []
@@ -132,8 +134,9 @@ def difference(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _listed(nft: Nft, name: str) -> str:
-    return nft.list_text(f"list table {NFT_FAMILY} {name}")
+def _listed(nft: Nft, at: str) -> str:
+    """Without elements: those of the sets that the kernel fills have no end."""
+    return nft.list_text(f"list table {at}", terse=True)
 
 
 def _rules(listing: str) -> list[str]:

@@ -94,6 +94,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
         if table.maps and text.held_elements(held, table) != elements:
             found.append(f"table {table.name}: elements of sessions differ")
     plan = applied.plan
+    found += [f"table {name} is not wanted" for name in unwanted(nft, plan)]
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
@@ -138,6 +139,14 @@ def _attempt(step: Callable[[], object]) -> OcgateError | None:
     except OcgateError as error:
         return error
     return None
+
+
+def unwanted(nft: Nft, plan: Plan) -> list[str]:
+    """Names of tables of ours that the plan lacks. A kill switch is never removed by a server that
+    happens to start beside it."""
+    wanted = {table.name for table in plan.tables}
+    removable = SERVER_TABLES if plan.tunnel is None else OWN_TABLES
+    return [name for name in _own_tables(nft) if name in removable and name not in wanted]
 
 
 def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
@@ -221,11 +230,7 @@ def _anew(table: Table, elements: text.Elements) -> str:
 
 
 def _remove_others(nft: Nft, plan: Plan) -> None:
-    """A kill switch is never removed by a server that happens to start beside it."""
-    wanted = {table.name for table in plan.tables}
-    removable = SERVER_TABLES if plan.tunnel is None else OWN_TABLES
-    extra = [name for name in _own_tables(nft) if name in removable and name not in wanted]
-    if extra:
+    if extra := unwanted(nft, plan):
         nft.run(text.removal(extra))
 
 

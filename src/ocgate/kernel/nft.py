@@ -91,10 +91,14 @@ class Nft:
         with self._lock, self._dry_run():
             self._repeat(text, flags=0)
 
-    def list_text(self, command: str = "list ruleset", *, stateless: bool = False) -> str:
-        """The answer of a `list` command as nft prints it; `stateless` without counter values."""
+    def list_text(
+        self, command: str = "list ruleset", *, stateless: bool = False, terse: bool = False
+    ) -> str:
+        """The answer of a `list` command as nft prints it; `stateless` without counter values,
+        `terse` without elements."""
+        flags = (_OUTPUT_STATELESS if stateless else 0) | (_OUTPUT_TERSE if terse else 0)
         with self._lock:
-            return self._repeat(command, flags=_OUTPUT_STATELESS if stateless else 0)
+            return self._repeat(command, flags=flags)
 
     def list_json(self, command: str = "list ruleset", *, terse: bool = False) -> dict[str, Any]:
         """The answer of a `list` command in libnftables-json(5); `terse` leaves elements out."""
