@@ -42,7 +42,7 @@ from ocgate.control.sources import (
     reread,
     stage_snapshot,
 )
-from ocgate.control.wants import LACKS, lasting, start_threads, words
+from ocgate.control.wants import AGAIN, LACKS, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel import process
 from ocgate.kernel.facts import observe
@@ -112,6 +112,7 @@ class Control:
         self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
         self._unreachable = Complaints(log, "the server can't be started, or its hooks not heard")
         self._watching = Complaints(log, "what goes on beside the guard stands still")
+        self._ungrouped = Complaints(log, "tunnels can't be put into their group")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
     async def serve(self) -> None:
@@ -205,12 +206,18 @@ class Control:
             await self._look()
 
     async def _regroup(self) -> None:
-        """Tunnels of sessions that a former version admitted, which knew no group."""
-        devices = [session.device for session in self.table]
-        try:
-            await asyncio.to_thread(TunnelGroup().join, devices)
-        except OcgateError as error:
-            log.error("tunnels can't be put into their group", why=str(error))
+        """Tunnels of sessions that a former version admitted, which knew no group: until they are
+        in it, what is for them is kept back."""
+        while True:
+            devices = [session.device for session in self.table]
+            try:
+                await asyncio.to_thread(TunnelGroup().join, devices)
+            except (OcgateError, *LACKS) as error:
+                self._ungrouped.tell(words(error))
+                await asyncio.sleep(AGAIN)
+            else:
+                self._ungrouped.over()
+                return
 
     async def _look(self, *, by: str = "") -> None:
         try:
@@ -227,6 +234,7 @@ class Control:
             self._complaints.standing,
             self._unreachable.standing,
             self._watching.standing,
+            self._ungrouped.standing,
             self.exits.complaints.standing,
             self.conf.trouble,
             self.doorway.trouble,
@@ -308,6 +316,7 @@ class Control:
                 async with self.exits.held():
                     await self.keeper.look(sources=sources, egress=egress, exits=exits)
             except (OcgateError, *LACKS):
+                self.keeper.unsettled = True  # what the kernel has taken of it is put back
                 await self.conf.replace(former, renew=False)
                 raise
         except BaseException:

@@ -20,6 +20,7 @@ from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.repairs import Repairs
 from ocgate.control.sources import Sources
 from ocgate.control.stray_record import read_strays, write_strays
+from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
 from ocgate.kernel.apply import Applied, apply, drift
@@ -126,10 +127,9 @@ class Keeper:
                 self._note_removed()
                 await self._after_change(old, new)
             else:
-                self._prepared = new
+                self._in_force(new)
                 await self._repair(by)
                 await self._cut()
-            self._egress, self._exits = new.egress, new.exits
             await self._effective.follow(new)
 
     async def restore(self) -> None:
@@ -184,8 +184,13 @@ class Keeper:
                 apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
-        self._prepared = prepared
+        self._in_force(prepared)
         self._keep_strays(prepared)
+
+    def _in_force(self, prepared: Prepared) -> None:
+        """Whatever fails from here on, the next look must not plan for what was before."""
+        self._prepared = prepared
+        self._egress, self._exits = prepared.egress, prepared.exits
 
     def _keep_strays(self, prepared: Prepared) -> None:
         """For the next plan, and for a control plane that is restarted."""
@@ -203,7 +208,7 @@ class Keeper:
             return
         try:
             await asyncio.to_thread(self._cut_now)
-        except OcgateError:
+        except (OcgateError, *LACKS):
             self.unsettled = True
             raise
         self._uncut.clear()
@@ -225,7 +230,10 @@ class Keeper:
         ]
         self._uncut.update(net for net in new.subnets if net.version in moved)
         self._unasked |= _destinations(old) != _destinations(new)
-        await self._cut()  # after the new guard stands, so that nothing of the former way is born
+        try:  # after the new guard stands, so that nothing of the former way is born
+            await self._cut()
+        except (OcgateError, *LACKS) as error:  # what is new is in force all the same
+            log.error("flows of before can't be cut yet", why=words(error))
         _tell_moved(old, new)
         _tell_networks(old, new)
         if old.decision != new.decision:

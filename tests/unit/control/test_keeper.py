@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -15,7 +17,7 @@ from ocgate.control import keeper as keepers
 from ocgate.control.keeper import Keeper
 from ocgate.control.prepared import Egress
 from ocgate.errors import KernelRefused
-from ocgate.plan.exits import Exit, ExitKind
+from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState
 
 NETS = (ip_network("10.10.10.0/24"),)
 
@@ -36,13 +38,25 @@ def by(exit4: Exit) -> Any:
     return SimpleNamespace(intent=intent, subnets=NETS, decision=None)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        KernelRefused("refused", request="conntrack -D", reply="busy"),
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    ],
+)
 def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refusal: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kernel that refuses once leaves no flow on the former way, and asks for another look."""
+    """A kernel that refuses once leaves no flow on the former way, and asks for another look. What
+    is new is in force: a reload must not say that nothing changed."""
     cut: list[object] = []
-    monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
-    refusals = [KernelRefused("refused", request="conntrack -D", reply="busy")]
+    said: list[object] = []
+    quiet = SimpleNamespace(
+        warning=lambda *_, **__: None, error=lambda *_, **more: said.append(more)
+    )
+    monkeypatch.setattr(keepers, "log", quiet)
+    refusals = [refusal]
 
     def delete(nets: tuple[Any, ...]) -> None:
         if refusals:
@@ -53,9 +67,9 @@ def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
     made = keeper(tmp_path)
 
     async def run() -> None:
-        with pytest.raises(KernelRefused):
-            await made._after_change(prepared("eth0"), prepared("eth1"))
+        await made._after_change(prepared("eth0"), prepared("eth1"))
         assert made.unsettled
+        assert said
         assert cut == []
         await made._cut()
         assert cut == list(NETS)
@@ -111,3 +125,32 @@ def test_flows_that_began_while_it_was_allowed_are_cut(
     after.intent.pushed = (ip_address("172.28.0.3"),)
     asyncio.run(made._after_change(before, after))
     assert cut == [(NETS, NETS)]
+
+
+def test_a_look_that_fails_behind_the_kernel_does_not_go_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was applied is what the next look plans for, also if the conf can't be written then: a
+    gateway that went down would be opened again."""
+    down, up = Exits(ExitState(ip_address("172.28.0.3"), down="timed out")), Exits()
+    made = keeper(tmp_path)
+    made._prepared = SimpleNamespace(sources=None, intent=SimpleNamespace(device="vpns"), plan=1)
+    made.writer = SimpleNamespace(lock=asyncio.Lock(), now_holds=lambda *_: None)  # type: ignore[assignment]
+    made._exits = up
+    intent = SimpleNamespace(marks=None, steering=None)
+
+    def planned(_sources: object, _facts: object, egress: Egress, exits: Exits, **_: object) -> Any:
+        return SimpleNamespace(plan=2, intent=intent, egress=egress, exits=exits, sources=None)
+
+    async def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keepers, "observe", lambda **_: None)
+    monkeypatch.setattr(keepers, "prepare", planned)
+    monkeypatch.setattr(keepers, "_tell_rules_before", lambda *_: None)
+    monkeypatch.setattr(keepers, "apply", lambda *_, **__: SimpleNamespace(removed=()))
+    monkeypatch.setattr(keepers.elements, "wanted", lambda *_: {})
+    monkeypatch.setattr(made, "_after_change", refused)
+    with pytest.raises(OSError, match="No space"):
+        asyncio.run(made.look(exits=down))
+    assert made.exits is down

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import resource
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ocgate import own_files
-from ocgate.control import flows, status, wants
+from ocgate.control import daemon, flows, status, wants
 from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.egress import keep_egress
@@ -187,3 +190,63 @@ def test_renewed_keys_are_newer_for_ocserv_also_after_the_clock_was_set_back(
     copy = tmp_path / KEYS / "key.pem"
     assert copy.read_bytes() == b"new"
     assert int(copy.stat().st_mtime) > int(looked)
+
+
+# --- the daemon's own jobs -----------------------------------------------------------------------
+
+
+def test_tunnels_are_grouped_as_soon_as_they_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor neither control ends, nor are adopted sessions cut off for good."""
+    refusals, joined = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))], list[str]()
+
+    def join(_self: object, devices: list[str]) -> None:
+        if refusals:
+            raise refusals.pop()
+        joined.extend(devices)
+
+    monkeypatch.setattr(daemon.TunnelGroup, "join", join)
+    monkeypatch.setattr(daemon, "AGAIN", 0.001)
+    told = Complaints(logs.stage("svc-control"), "tunnels can't be put into their group")
+    control = SimpleNamespace(table=[SESSION], _ungrouped=told)
+    asyncio.run(daemon.Control._regroup(control))  # type: ignore[arg-type]
+    assert joined == ["vpns0"]
+    assert told.standing == ""
+
+
+def test_what_the_kernel_took_of_a_refused_reload_is_put_back_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The plan in force is looked at again within a second, and not at the next event."""
+    done: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def held() -> AsyncIterator[None]:
+        yield
+
+    async def replace_conf(_prepared: object, *, renew: bool = True) -> None:
+        done.append("new" if renew else "former")
+
+    async def refused(**_: object) -> None:
+        raise OcgateError("the kernel refuses a route")
+
+    async def anything(*_: object) -> None:
+        return None
+
+    for name in ("prepare", "problems", "needs_restart", "left_out"):
+        monkeypatch.setattr(daemon, name, lambda *_, **__: ())
+    snapshot = SimpleNamespace(drop=lambda: done.append("dropped"))
+    monkeypatch.setattr(daemon, "stage_snapshot", lambda *_: snapshot)
+    monkeypatch.setattr(daemon, "_facts", anything)
+    former = SimpleNamespace(sources=None)
+    control = SimpleNamespace(
+        run_dir=None,
+        table=(),
+        keeper=SimpleNamespace(prepared=former, strays=(), look=refused, unsettled=False),
+        conf=SimpleNamespace(replace=replace_conf),
+        exits=SimpleNamespace(resolved=anything, held=held),
+        _egress_for=anything,
+    )
+    with pytest.raises(OcgateError, match="refuses a route"):
+        asyncio.run(daemon.Control._accept(control, None))  # type: ignore[arg-type]
+    assert control.keeper.unsettled
+    assert done == ["new", "former", "dropped"]
