@@ -250,9 +250,12 @@ def _way(way: Exit) -> tuple[object, ...]:
 
 
 def _destinations(prepared: Prepared) -> tuple[object, ...]:
-    """What decides to where a client's flow may begin, besides its exit."""
-    intent = prepared.intent
-    return (intent.steering is None, intent.local, intent.pushed, intent.networks)
+    """What decides to where a client's flow may begin, besides its exit. That of one family closes
+    this host's networks to the other's clients, whose exit stays what it was."""
+    intent, families = prepared.intent, (4, 6)
+    steering = intent.steering
+    closes = None if steering is None else [steering.closes_local(family) for family in families]
+    return (closes, intent.local, intent.pushed, intent.networks)
 
 
 def _may_have_flows(way: Exit) -> bool:

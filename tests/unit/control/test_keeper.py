@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from t4_sources import facts, interface, sources
 
 from ocgate.control import keeper as keepers
 from ocgate.control.keeper import Keeper
-from ocgate.control.prepared import Egress
+from ocgate.control.prepared import Egress, prepare
 from ocgate.errors import KernelRefused
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState
 
@@ -134,7 +135,8 @@ def test_a_look_that_fails_behind_the_kernel_does_not_go_back(
     gateway that went down would be opened again."""
     down, up = Exits(ExitState(ip_address("172.28.0.3"), down="timed out")), Exits()
     made = keeper(tmp_path)
-    made._prepared = SimpleNamespace(sources=None, intent=SimpleNamespace(device="vpns"), plan=1)
+    former: Any = SimpleNamespace(sources=None, intent=SimpleNamespace(device="vpns"), plan=1)
+    made._prepared = former
     made.writer = SimpleNamespace(lock=asyncio.Lock(), now_holds=lambda *_: None)  # type: ignore[assignment]
     made._exits = up
     intent = SimpleNamespace(marks=None, steering=None)
@@ -154,3 +156,24 @@ def test_a_look_that_fails_behind_the_kernel_does_not_go_back(
     with pytest.raises(OSError, match="No space"):
         asyncio.run(made.look(exits=down))
     assert made.exits is down
+
+
+def test_a_gateway_of_one_family_cuts_flows_of_the_other_to_this_hosts_networks() -> None:
+    """IPv6 goes on as `direct`, and its flows to a neighbour began while that was allowed."""
+    seen = facts(
+        interface(2, "eth0", "172.28.0.10/24", "fd00:28::10/64"),
+        default4="eth0",
+        default6="eth0",
+        connected={"172.28.0.0/24": "eth0", "fd00:28::/64": "eth0"},
+    )
+    exits = Exits(ExitState(ip_address("172.28.0.3")))
+    before, after = (
+        prepare(
+            sources(VPN_GATEWAY=way, VPN_GATEWAY6="direct", IPV6_NAT="1"), seen, Egress(None), exits
+        )
+        for way in ("direct", "172.28.0.3")
+    )
+    six = [keepers._way(found.intent.exits[1]) for found in (before, after)]
+    assert six[0] == six[1]
+    assert keepers._destinations(before) != keepers._destinations(after)
+    assert ip_network("fd00:28::/64") in keepers.not_for_clients(after.intent)
