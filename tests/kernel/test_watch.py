@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import Callable
 
@@ -210,3 +212,26 @@ def test_close_ends_the_iteration(netns: object) -> None:
         watch.close()
 
     asyncio.run(run())
+
+
+def test_an_overflow_is_heard_without_descriptors_too(
+    netns: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of tunnels can't be had then; the look must come all the same, and not with the
+    next event."""
+
+    class Full:
+        def recv(self, _size: int) -> bytes:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+    def refused(_watch: Watch) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    watch = Watch(session_prefix="vpns")
+    try:
+        monkeypatch.setattr(Watch, "_learn_session_links", refused)
+        with pytest.raises(OSError, match="Too many open files"):
+            watch._drain(Full(), watch._hear_route)  # type: ignore[arg-type]
+        assert watch._heard.is_set()
+    finally:
+        watch.close()

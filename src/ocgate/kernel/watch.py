@@ -193,8 +193,8 @@ class Watch:
                 if problem.errno != errno.ENOBUFS:
                     raise
                 self._pending.overflow = True
+                self._heard.set()  # first: without descriptors the list can't be had
                 self._learn_session_links()
-                self._heard.set()
                 continue
             for _, message in netlink.parse(datagram):
                 hear(message)
