@@ -60,6 +60,7 @@ class Keeper:
         self._strays = read_strays(run_dir)
         self._uncut: set[Network] = set()
         self._unasked = False  # flows may exist that no first packet was asked for
+        self._half = False  # the kernel may have taken a part of another plan
         self._busy = asyncio.Lock()
         self.writer = ElementWriter(nft, self.restore)
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
@@ -122,7 +123,7 @@ class Keeper:
                 strays=self._strays,
             )
             _tell_rules_before(old, new)
-            if new.plan != old.plan or self.writer.unsettled:
+            if new.plan != old.plan or self.writer.unsettled or self._half:
                 await self._apply(new)
                 self._note_removed()
                 await self._after_change(old, new)
@@ -178,12 +179,14 @@ class Keeper:
         await asyncio.to_thread(conntrack.delete_untranslated, nets)
 
     async def _apply(self, prepared: Prepared) -> None:
+        self._half = True  # drift does not see all that a refused plan may have left
         async with self.writer.lock:
             wanted = elements.wanted(self._table, prepared.intent.marks)
             self._applied = await asyncio.to_thread(
                 apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
+        self._half = False
         self._in_force(prepared)
         self._keep_strays(prepared)
 
@@ -252,9 +255,8 @@ def _way(way: Exit) -> tuple[object, ...]:
 def _destinations(prepared: Prepared) -> tuple[object, ...]:
     """What decides to where a client's flow may begin, besides its exit. That of one family closes
     this host's networks to the other's clients, whose exit stays what it was."""
-    intent, families = prepared.intent, (4, 6)
-    steering = intent.steering
-    closes = None if steering is None else [steering.closes_local(family) for family in families]
+    intent, steering = prepared.intent, prepared.intent.steering
+    closes = steering and (steering.closes_local(4), steering.closes_local(6))
     return (closes, intent.local, intent.pushed, intent.networks)
 
 

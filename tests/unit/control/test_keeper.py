@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -128,34 +129,85 @@ def test_flows_that_began_while_it_was_allowed_are_cut(
     assert cut == [(NETS, NETS)]
 
 
+OLD, NEW = 1, 2
+
+
+def looking(made: Keeper, monkeypatch: pytest.MonkeyPatch, plans: Iterator[int]) -> list[int]:
+    """`made` holds plan OLD and plans these; the plans that the kernel took, as they come."""
+    former: Any = SimpleNamespace(sources=None, intent=SimpleNamespace(device="vpns"), plan=OLD)
+    writer: Any = SimpleNamespace(
+        lock=asyncio.Lock(), now_holds=lambda *_: None, unsettled=False, held=dict
+    )
+    follows: Any = SimpleNamespace(follow=nothing)
+    made._prepared, made.writer, made._effective = former, writer, follows
+    intent = SimpleNamespace(marks=None, steering=None, device="vpns")
+    taken: list[int] = []
+
+    def planned(_sources: object, _facts: object, egress: Egress, exits: Exits, **_: object) -> Any:
+        values = {"plan": next(plans), "intent": intent, "egress": egress, "exits": exits}
+        return SimpleNamespace(sources=None, **values)
+
+    def applied(_nft: object, plan: int, *_: object, **__: object) -> Any:
+        taken.append(plan)
+        return SimpleNamespace(removed=())
+
+    monkeypatch.setattr(keepers, "observe", lambda **_: None)
+    monkeypatch.setattr(keepers, "prepare", planned)
+    monkeypatch.setattr(keepers, "_tell_rules_before", lambda *_: None)
+    monkeypatch.setattr(keepers, "apply", applied)
+    monkeypatch.setattr(keepers, "drift", lambda *_: ())
+    monkeypatch.setattr(keepers.elements, "wanted", lambda *_: {})
+    monkeypatch.setattr(made, "_after_change", nothing)
+    return taken
+
+
+async def nothing(*_: object) -> None:
+    """Takes as long as nothing."""
+
+
 def test_a_look_that_fails_behind_the_kernel_does_not_go_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was applied is what the next look plans for, also if the conf can't be written then: a
     gateway that went down would be opened again."""
-    down, up = Exits(ExitState(ip_address("172.28.0.3"), down="timed out")), Exits()
+    down = Exits(ExitState(ip_address("172.28.0.3"), down="timed out"))
     made = keeper(tmp_path)
-    former: Any = SimpleNamespace(sources=None, intent=SimpleNamespace(device="vpns"), plan=1)
-    made._prepared = former
-    made.writer = SimpleNamespace(lock=asyncio.Lock(), now_holds=lambda *_: None)  # type: ignore[assignment]
-    made._exits = up
-    intent = SimpleNamespace(marks=None, steering=None)
-
-    def planned(_sources: object, _facts: object, egress: Egress, exits: Exits, **_: object) -> Any:
-        return SimpleNamespace(plan=2, intent=intent, egress=egress, exits=exits, sources=None)
+    taken = looking(made, monkeypatch, iter([NEW]))
 
     async def refused(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(keepers, "observe", lambda **_: None)
-    monkeypatch.setattr(keepers, "prepare", planned)
-    monkeypatch.setattr(keepers, "_tell_rules_before", lambda *_: None)
-    monkeypatch.setattr(keepers, "apply", lambda *_, **__: SimpleNamespace(removed=()))
-    monkeypatch.setattr(keepers.elements, "wanted", lambda *_: {})
     monkeypatch.setattr(made, "_after_change", refused)
     with pytest.raises(OSError, match="No space"):
         asyncio.run(made.look(exits=down))
+    assert taken == [NEW]
     assert made.exits is down
+
+
+def test_a_plan_that_was_refused_half_way_is_applied_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former plan is put in place anew, although no drift from it is seen: rules and routes
+    that a refused reload added beside it are none."""
+    made = keeper(tmp_path)
+    taken = looking(made, monkeypatch, iter([NEW, OLD, OLD]))
+    apply = keepers.apply
+
+    def refused(*given: Any, **more: Any) -> Any:
+        apply(*given, **more)
+        raise KernelRefused("refused", request="ip route replace", reply="busy")
+
+    async def run() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(keepers, "apply", refused)
+            with pytest.raises(KernelRefused):
+                await made.look()
+        await made.look()
+        assert taken == [NEW, OLD]
+        await made.look()
+        assert taken == [NEW, OLD]
+
+    asyncio.run(run())
 
 
 def test_a_gateway_of_one_family_cuts_flows_of_the_other_to_this_hosts_networks() -> None:
