@@ -55,18 +55,22 @@ def choose(sources: Sources, facts: Facts) -> FlowPorts:
 
     In a namespace of ours the larger room below the kernel's own ports, less the listener's: 22,528
     flows to one destination. Elsewhere somebody's service may listen there, and above the kernel's
-    own nobody does: 4,535. Where the kernel's own leave no room, they are made to.
+    own nobody does: 4,535. That is above what they are everywhere: a host that was given lower ones
+    has its WireGuard at 51820 all the same. Where the kernel's own leave no room, they are made to.
     """
     exclusive, listeners = is_exclusive(sources, facts), _listeners(sources)
     low, high = _local_ports(facts)
-    above = _largest_gap(max(high + 1, FIRST_PORT), HIGHEST_PORT, listeners)
-    below = _largest_gap(FIRST_PORT, low - 1, listeners) if exclusive else (1, 0)
+    free = FIRST_PORT if exclusive else LOCAL_PORTS[1] + 1
+    above = _largest_gap(max(high + 1, free), HIGHEST_PORT, listeners)
+    below = _largest_gap(free, low - 1, listeners)
     best = max((below, above), key=_size)
     if _size(best) >= FEWEST_PORTS:
         return FlowPorts(best)
     first, last = (
         (FIRST_PORT, LOCAL_PORTS[0] - 1) if exclusive else (LOCAL_PORTS[1] + 1, HIGHEST_PORT)
     )
+    if not exclusive and low > first - FEWEST_PORTS:  # nearly all of its own: it keeps a half
+        first = (low + last) // 2 + 1
     ports = _largest_gap(first, last, listeners)
     held = _ranges(facts.sysctls.get("net.ipv4.ip_local_reserved_ports", ""))
     return FlowPorts(ports, reserved=_text([*held, ports]))

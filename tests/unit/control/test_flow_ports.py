@@ -52,7 +52,10 @@ def conf(tcp: int = 443, udp: int = 443) -> str:
         ("32768 60999", 62000, 443, False, (62001, 65534)),
         ("32768 60999", 62000, 65000, False, (62001, 64999)),
         ("1024 60999", 443, 443, True, (61000, 65534)),
-        ("1024 9999", 443, 443, False, (10240, 65534)),
+        ("1024 9999", 443, 443, True, (10240, 65534)),
+        ("1024 9999", 443, 443, False, (61000, 65534)),
+        ("15000 50000", 443, 443, False, (61000, 65534)),
+        ("65000 65535", 443, 443, False, (61000, 64999)),
         ("", 443, 443, True, (10240, 32767)),
     ],
 )
@@ -80,6 +83,18 @@ def test_where_the_kernel_s_own_ports_leave_no_room_they_are_made_to(
     reserved stays so, and the second look wishes what the first has written."""
     found = machine("1024 65535", exclusive=exclusive, reserved=held)
     assert choose(sources(), found) == FlowPorts(ports, reserved)
+
+
+@pytest.mark.parametrize("kernel", ["60000 65535", "61000 65535", "62000 65535"])
+def test_a_reservation_leaves_the_kernel_ports_of_its_own(kernel: str) -> None:
+    """With all of them reserved this host could open no connection any more (EADDRNOTAVAIL)."""
+    found = choose(sources(), machine(kernel, exclusive=False))
+    first, last = found.ports
+    assert found.reserved == f"{first}-{last}"
+    assert first - int(kernel.split()[0]) >= FEWEST_PORTS - 24
+    assert last - first + 1 >= FEWEST_PORTS
+    again = choose(sources(), machine(kernel, exclusive=False, reserved=found.reserved))
+    assert again == found
 
 
 @pytest.mark.parametrize("mode", MODES)
