@@ -33,6 +33,7 @@ from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.ocserv import hand_made_nat
 from ocgate.lab.packet import checksum
+from ocgate.names import TUNNEL_GROUP
 
 FLOWS = 64
 AIM_FLAT = 0.95  # "flat in sessions"; what is below is no noise of these medians any more
@@ -150,6 +151,7 @@ def _ours(count: int, work: Path, netns: Namespace, *, gateway: bool) -> None:
     sessions = [ruleset.on_device(number, "vpns0") for number in range(count)]
     run_dir = work / f"run-{count}-{gateway}"
     ruleset.install(netns, "eth0", sessions, run_dir, gateway=gateway).close()
+    netns.ip(f"link set vpns0 group {TUNNEL_GROUP}")  # as of a session that is admitted
 
 
 @contextmanager

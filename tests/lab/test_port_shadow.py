@@ -25,6 +25,7 @@ from ocgate.lab import client as vpn
 from ocgate.lab.capture import Capture, now
 from ocgate.lab.client import Client
 from ocgate.lab.inject import into_tun, routed
+from ocgate.lab.namespace import Namespace
 from ocgate.lab.ocserv import VPN_NET, VPN_NET6
 from ocgate.lab.packet import SYN, build_icmp, build_other, build_tcp, build_udp, match
 from ocgate.lab.streams import new_marker
@@ -167,8 +168,10 @@ def test_no_client_takes_the_listener_s_port(lab: LabFactory, mode: str) -> None
 
 @contextlib.contextmanager
 def translated_anyway(g: Ground) -> Iterator[None]:
-    """Somebody masquerades all that clients send, and nobody puts that right."""
+    """Somebody masquerades all that clients send, whatever protocol it is, and nobody puts that
+    right."""
     with frozen(g.gateway):
+        let_portless_through(g.gateway.netns)
         g.gateway.netns.nft(f"""
             table inet anyway {{
                 chain nat {{
@@ -179,6 +182,15 @@ def translated_anyway(g: Ground) -> Iterator[None]:
             }}""")
         yield
         g.gateway.netns.nft("delete table inet anyway")
+
+
+def let_portless_through(netns: Namespace) -> None:
+    """Delete the rules that refuse it in forward."""
+    chain = ("inet", "ocserv", "forward_from_client")
+    listed = netns.run(["nft", "-a", "list", "chain", *chain]).stdout
+    for line in listed.splitlines():
+        if '"portless"' in line:
+            netns.run(["nft", "delete", "rule", *chain, "handle", line.rsplit(" ", 1)[1]])
 
 
 @pytest.mark.parametrize("mode", ["standalone", "direct, shared host"])

@@ -182,14 +182,14 @@ def test_two_in_one_network(lab: LabFactory) -> None:
 
     second = gateway.start(gw.lab, {}, operator_conf(gw.lab))
     assert second.program.wait(15.0) == 1
-    assert first in second.output
+    assert first[:60] in second.output  # the kernel keeps a hundred characters of it
     assert "OCGATE_RUN_DIR" not in second.output
 
     wireguard = gw.lab.path("wg0.conf")
     wireguard.write_text(WIREGUARD)
     third = start_exit(gw.lab, {"WG_CONFIG": str(wireguard)}, host=gw.host)
     assert third.program.wait(15.0) == 1
-    assert first in third.output
+    assert first[:60] in third.output
 
     assert kernel.differences(gw.state()) == []
     assert ask_udp(log_in(gw, 0, "alice").netns, SERVICE)

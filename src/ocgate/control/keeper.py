@@ -29,6 +29,7 @@ from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
 from ocgate.plan.facts import Network
 from ocgate.plan.guard import not_for_clients
+from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.sessions import elements
 from ocgate.sessions.table import SessionTable
@@ -137,7 +138,7 @@ class Keeper:
         """Put the whole table right from the session table."""
         async with self._busy:
             await self._apply(self.prepared)
-            await self._forget_closed()
+            await self._forget_wrong()
 
     async def drift(self) -> tuple[str, ...]:
         """What in the kernel differs from the plan just now."""
@@ -160,23 +161,8 @@ class Keeper:
 
     async def _forget_wrong(self) -> None:
         """Our tables may have been gone: flows that began meanwhile began unasked."""
-        await self._forget_untranslated()
-        await self._forget_closed()
-
-    async def _forget_closed(self) -> None:
-        """Flows to destinations that are closed to clients, which the guard asks of a first packet
-        alone. DNS to a gateway that is the resolver is asked again by the client."""
         self._unasked = True
         await self._cut()
-
-    async def _forget_untranslated(self) -> None:
-        """Flows that clients began while our table was gone would never be translated, and so
-        dropped for as long as the client goes on."""
-        intent = self.prepared.intent
-        nets = intent.subnets(4)
-        if intent.ipv6 is Ipv6Path.NAT66:
-            nets += intent.subnets(6)
-        await asyncio.to_thread(conntrack.delete_untranslated, nets)
 
     async def _apply(self, prepared: Prepared) -> None:
         self._half = True  # drift does not see all that a refused plan may have left
@@ -221,8 +207,15 @@ class Keeper:
         if self._uncut:
             conntrack.delete_of_networks(tuple(self._uncut))
         if self._unasked:
-            closed = not_for_clients(self.prepared.intent)
-            conntrack.delete_towards(self.prepared.subnets, closed)
+            self._cut_unasked(self.prepared.intent)
+
+    def _cut_unasked(self, intent: Intent) -> None:
+        """Flows that would never be translated, and so dropped for as long as the client goes on;
+        and those to destinations that are closed to clients, which the guard asks of a first packet
+        alone. DNS to a gateway that is the resolver is asked again by the client."""
+        translated6 = intent.ipv6 is Ipv6Path.NAT66
+        conntrack.delete_untranslated(intent.all_subnets if translated6 else intent.subnets(4))
+        conntrack.delete_towards(intent.all_subnets, not_for_clients(intent))
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
         """Say what moved; flows that were translated for another way are cut."""
@@ -232,7 +225,7 @@ class Keeper:
             if _way(before) != _way(after) and _may_have_flows(before)
         ]
         self._uncut.update(net for net in new.subnets if net.version in moved)
-        self._unasked |= _destinations(old) != _destinations(new)
+        self._unasked = True  # others may have taken a table while the plan changed
         try:  # after the new guard stands, so that nothing of the former way is born
             await self._cut()
         except (OcgateError, *LACKS) as error:  # what is new is in force all the same
@@ -250,14 +243,6 @@ def _way(way: Exit) -> tuple[object, ...]:
     if way.kind is ExitKind.GATEWAY:
         return (way.kind, way.device, way.gateway, way.usable, way.own)
     return (way.kind, way.device)
-
-
-def _destinations(prepared: Prepared) -> tuple[object, ...]:
-    """What decides to where a client's flow may begin, besides its exit. That of one family closes
-    this host's networks to the other's clients, whose exit stays what it was."""
-    intent, steering = prepared.intent, prepared.intent.steering
-    closes = steering and (steering.closes_local(4), steering.closes_local(6))
-    return (closes, intent.local, intent.pushed, intent.networks)
 
 
 def _may_have_flows(way: Exit) -> bool:

@@ -138,6 +138,8 @@ def _attempt(step: Callable[[], object]) -> OcgateError | None:
         step()
     except OcgateError as error:
         return error
+    except OSError as error:  # no descriptors, no memory, a record that can't be removed
+        return OcgateError(f"a step of the removal: {error}")
     return None
 
 

@@ -27,6 +27,9 @@ SYSCTLS = (
 # What changes by itself: numbers the kernel gives out, counters, ages.
 _VOLATILE = frozenset({"handle", "packets", "bytes", "expires", "metainfo", "used", "age"})
 
+# Of this table the kernel fills the sets, as flows begin.
+_COUNTS_FLOWS = "ocserv_limits"
+
 
 @dataclass(frozen=True)
 class KernelState:
@@ -78,5 +81,7 @@ def _line(value: Any) -> str:
 
 def _steady(value: Any) -> Any:
     if isinstance(value, dict):
+        if value.get("table") == _COUNTS_FLOWS:
+            value = {k: v for k, v in value.items() if k != "elem"}
         return {k: _steady(v) for k, v in value.items() if k not in _VOLATILE}
     return [_steady(v) for v in value] if isinstance(value, list) else value

@@ -296,12 +296,14 @@ def _accepted(intent: Intent, way: Exit) -> NftRule:
 
 def _forward_to_client(intent: Intent) -> Chain:
     """ocserv gives a tunnel its address before the session is admitted: what still arrives for
-    that address' last owner must not be queued in it. Hence the look-up, whose mark nobody asks."""
+    that address' last owner must not be queued in it. Hence the look-up, whose mark nobody asks.
+    And what a stranger began while our table was gone, and a client answered, is a flow, too: only
+    what answers a client passes, errors about its packets among it (nf_conntrack_proto_icmp.c)."""
     owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
     receiver = {4: "oifname . ip daddr map @sessions4", 6: f"{owner6} map @sessions6"}
     rules = [
         NftRule(
-            f'iifname "{way.device}" ct state established,related '
+            f'iifname "{way.device}" ct state established,related ct direction reply '
             f"meta mark set {receiver[way.family]} accept",
             "answers to an admitted client",
         )

@@ -26,7 +26,17 @@ NETS = (ip_network("10.10.10.0/24"),)
 
 def keeper(tmp_path: Path) -> Keeper:
     unused: Any = SimpleNamespace()
-    return Keeper(unused, tmp_path, unused, unused, Egress("not asked"))
+    made = Keeper(unused, tmp_path, unused, unused, Egress("not asked"))
+    made._prepared = prepared("eth0")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def cut_unasked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Intents of which flows were cut that nobody may have asked or translated."""
+    cut: list[object] = []
+    monkeypatch.setattr(Keeper, "_cut_unasked", lambda _, intent: cut.append(intent))
+    return cut
 
 
 def prepared(device: str) -> Any:
@@ -111,22 +121,16 @@ def test_flows_are_cut_when_a_way_closes_and_not_when_it_opens(
     assert bool(called) is cut
 
 
-def test_flows_that_began_while_it_was_allowed_are_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_flows_that_began_unasked_are_cut_with_each_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_unasked: list[object]
 ) -> None:
-    """The guard asks a flow's first packet where it goes; a change of that cuts, nothing else."""
+    """The guard asks a flow's first packet where it goes: what decides of that may have changed, or
+    a table may have been gone meanwhile."""
     monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
-    monkeypatch.setattr(keepers, "not_for_clients", lambda _: NETS)
-    cut: list[object] = []
-    monkeypatch.setattr(keepers.conntrack, "delete_towards", lambda *given: cut.append(given))
-    before, after = by(OPEN), by(OPEN)
     made = keeper(tmp_path)
-    made._prepared = after
-    asyncio.run(made._after_change(before, after))
-    assert cut == []
-    after.intent.pushed = (ip_address("172.28.0.3"),)
-    asyncio.run(made._after_change(before, after))
-    assert cut == [(NETS, NETS)]
+    made._prepared = by(OPEN)
+    asyncio.run(made._after_change(by(OPEN), made.prepared))
+    assert cut_unasked == [made.prepared.intent]
 
 
 OLD, NEW = 1, 2
@@ -227,5 +231,5 @@ def test_a_gateway_of_one_family_cuts_flows_of_the_other_to_this_hosts_networks(
     )
     six = [keepers._way(found.intent.exits[1]) for found in (before, after)]
     assert six[0] == six[1]
-    assert keepers._destinations(before) != keepers._destinations(after)
+    assert ip_network("fd00:28::/64") not in keepers.not_for_clients(before.intent)
     assert ip_network("fd00:28::/64") in keepers.not_for_clients(after.intent)
