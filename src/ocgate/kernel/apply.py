@@ -8,7 +8,7 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -63,8 +63,9 @@ class Applied:
 def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Applied:
     """Make the kernel hold `plan` and these sessions' elements; raises KernelRefused,
     MissingRequirement or VerificationFailed. A table of ours that the plan lacks is removed."""
-    _replace(nft, plan.tables, elements)
-    _remove_others(nft, plan)
+    there = _own_tables(nft)
+    _replace(nft, plan.tables, elements, there)
+    _remove(nft, _unwanted(there, plan))
     null_device.ensure(plan.devices)
     if plan.tunnel is not None:
         tun.ensure(plan.tunnel)
@@ -84,8 +85,9 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
 def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...]:
     """What in the kernel differs from what was applied, in words; empty when nothing does."""
     found: list[str] = []
+    there = _own_tables(nft)
     for table in applied.plan.tables:
-        held = _read(nft, table)
+        held = _read(nft, table, there)
         if held is None:
             found.append(f"table {table.name} is gone")
             continue
@@ -94,7 +96,7 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
         if table.maps and text.held_elements(held, table) != elements:
             found.append(f"table {table.name}: elements of sessions differ")
     plan = applied.plan
-    found += [f"table {name} is not wanted" for name in unwanted(nft, plan)]
+    found += [f"table {name} is not wanted" for name in _unwanted(there, plan)]
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
     found += routes.differing(plan.routes, plan.rules, tables=plan.routing_tables)
@@ -144,28 +146,34 @@ def _attempt(step: Callable[[], object]) -> OcgateError | None:
 
 
 def unwanted(nft: Nft, plan: Plan) -> list[str]:
-    """Names of tables of ours that the plan lacks. A kill switch is never removed by a server that
-    happens to start beside it."""
+    """Names of tables of ours that the plan lacks."""
+    return _unwanted(_own_tables(nft), plan)
+
+
+def _unwanted(there: Collection[str], plan: Plan) -> list[str]:
+    """A kill switch is never removed by a server that happens to start beside it."""
     wanted = {table.name for table in plan.tables}
     removable = SERVER_TABLES if plan.tunnel is None else OWN_TABLES
-    return [name for name in _own_tables(nft) if name in removable and name not in wanted]
+    return [name for name in there if name in removable and name not in wanted]
 
 
 def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
     """The table as libnftables' JSON (`nft -j list table`), or None if there is none."""
-    return _listed(nft, "table", name)
+    return _listed(nft, "table", name, _own_tables(nft))
 
 
-def _read(nft: Nft, table: Table) -> dict[str, Any] | None:
-    """As `read_table`, without elements where the kernel fills sets of ours: these have no end."""
-    return _listed(nft, "table", table.name, terse=bool(table.sets))
+def _read(nft: Nft, table: Table, there: Collection[str]) -> dict[str, Any] | None:
+    """As `read_table`, without elements where the kernel fills sets of ours: these have no end.
+    there: tables of ours in the kernel, asked once for all."""
+    return _listed(nft, "table", table.name, there, terse=bool(table.sets))
 
 
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:
     """Counter name -> (packets, bytes) of our tables together; empty where there are none."""
     found: dict[str, tuple[int, int]] = {}
-    for name in _own_tables(nft):
-        listing = _listed(nft, "counters table", name)
+    there = _own_tables(nft)
+    for name in there:
+        listing = _listed(nft, "counters table", name, there)
         for item in listing["nftables"] if listing else ():
             if "counter" in item:
                 counter = item["counter"]
@@ -183,9 +191,13 @@ def limited(nft: Nft) -> frozenset[str]:
     return frozenset(str(element["elem"]["val"]) for element in found)
 
 
-def _listed(nft: Nft, what: str, table: str, *, terse: bool = False) -> dict[str, Any] | None:
-    """What the kernel holds of our table; None if it is not there, or goes while we ask."""
-    if table not in _own_tables(nft):
+def _listed(
+    nft: Nft, what: str, table: str, there: Collection[str], *, terse: bool = False
+) -> dict[str, Any] | None:
+    """What the kernel holds of our table; None if it is not there, or goes while we ask. What is
+    not there is not asked for: a refusal costs ten answers (`Nft` looks for what the kernel lacks).
+    """
+    if table not in there:
         return None
     try:
         return nft.list_json(f"list {what} {NFT_FAMILY} {table}", terse=terse)
@@ -201,18 +213,20 @@ def _own_tables(nft: Nft) -> list[str]:
     return [name for name in names if name in OWN_TABLES]
 
 
-def _replace(nft: Nft, tables: Sequence[Table], elements: text.Elements) -> None:
+def _replace(
+    nft: Nft, tables: Sequence[Table], elements: text.Elements, there: Collection[str]
+) -> None:
     """One transaction for all of them. Chains that can't be kept as they are (another hook or map
     type, left by another version) make the kernel refuse; then the tables are made anew, still in
     one."""
     try:
-        nft.run("".join(_kept(nft, table, elements) for table in tables))
+        nft.run("".join(_kept(nft, table, elements, there) for table in tables))
     except KernelRefused:
         nft.run("".join(_anew(table, elements) for table in tables))
 
 
-def _kept(nft: Nft, table: Table, elements: text.Elements) -> str:
-    held = _read(nft, table)
+def _kept(nft: Nft, table: Table, elements: text.Elements, there: Collection[str]) -> str:
+    held = _read(nft, table, there)
     wanted = elements if table.maps else {}
     if held is None:
         return text.replacement(table) + text.sync_elements(table.name, {}, wanted)
@@ -231,13 +245,13 @@ def _anew(table: Table, elements: text.Elements) -> str:
     return text.recreation(table) + text.sync_elements(table.name, {}, wanted)
 
 
-def _remove_others(nft: Nft, plan: Plan) -> None:
-    if extra := unwanted(nft, plan):
+def _remove(nft: Nft, extra: Sequence[str]) -> None:
+    if extra:
         nft.run(text.removal(extra))
 
 
 def _verified(nft: Nft, table: Table) -> Fingerprint:
-    held = _read(nft, table)
+    held = _read(nft, table, (table.name,))
     found = "it is not there" if held is None else mismatch(table, held)
     if held is None or found:
         raise VerificationFailed(
