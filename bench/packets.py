@@ -176,6 +176,8 @@ def _gate(set_up: SetUp, sessions: int, *, translated: bool) -> Iterator[Gate]:
         )
         set_up(netns)
         flows = [(address(n * sessions // FLOWS), 20_000 + n) for n in range(FLOWS)]
+        # As ocserv makes them: a session's route is its address alone.
+        netns.ip(*(f"route replace {own} dev vpns0" for own in {own for own, _ in flows}))
         up = tuple(_udp((own, port), (SERVICE, 9)) for own, port in flows)
         for packet in up:  # the flows begin
             os.write(tun, packet)
