@@ -35,7 +35,7 @@ def port_shadow(stage: Stage) -> None:
     """The attack, and then what the accomplice sends to the listener: what a client gets of that
     counts as a packet of another session. That the flows stand is seen by their answers."""
     listener, client = _listener(stage), stage.clients.live[0]
-    families = [family for family in client.me.families if stage.subject.ways.out(family)]
+    families = [family for family in client.me.families if family in stage.subject.ways.answered]
     for family in families:
         _open_flows(stage, client, family)
     keys = [(stage.traffic.fault, Kind.SHADOW, family) for family in families]
