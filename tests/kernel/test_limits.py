@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ocgate.kernel import conntrack
+from ocgate.control import preview
 from ocgate.kernel.apply import apply, counters, drift
 from ocgate.kernel.nft import Nft
 from ocgate.lab.namespace import Namespace
@@ -274,3 +275,13 @@ def test_flows_towards_what_was_closed_are_cut_and_no_others(gate: Gate) -> None
     assert conntrack.delete_towards((IPv4Network("10.99.0.0/16"),), closed) == 0
     assert conntrack.delete_towards(nets, closed) == 12
     assert conntrack.busiest(nets) == (f"{OTHER} udp 53", 6)
+
+
+@pytest.mark.parametrize("session_flows", [0, 100, 4096])
+def test_plan_diff_of_what_was_applied_is_empty(gate: Gate, session_flows: int) -> None:
+    """Rules are written as nft lists them, also where a share of open flows is counted."""
+    scarce = replace(INTENT, ports=FEW_PORTS.ports, steering=FEW_PORTS)
+    for intent in (INTENT, scarce):
+        held = replace(intent, session_flows=session_flows)
+        gate.hold(held)
+        assert preview.difference(plan(held)) == ""

@@ -100,10 +100,10 @@ def limits(intent: Intent) -> Table:
         own_sets, own_rules = _destination(intent, family)
         sets += own_sets
         rules += own_rules
-    begins = NftRule(f'iifname "{intent.device}*" goto limits', "a client's flow begins")
+    begins = NftRule(f'iifname "{intent.device}*" goto new_flow', "a client's flow begins")
     chains = (
         Chain("begins", (begins,), Hook("nat", "prerouting", BEFORE_NAT)),
-        Chain("limits", tuple(rules)),
+        Chain("new_flow", tuple(rules)),
         Chain("too_fast", tuple(_refused("flow_rate"))),
         Chain("too_many", tuple(_refused("flow_limit"))),
         Chain("crowding", tuple(_refused("destination_limit"))),
@@ -146,7 +146,7 @@ def _destination(intent: Intent, family: Family) -> tuple[list[NftSet], list[Nft
     ports, ip = shared_ports(intent), "ip" if family == 4 else "ip6"
     bucket = _Bucket(max(1, ports // RATE_SHARE), max(1, ports // BURST_SHARE))
     key = f"iifname . {ip} daddr . meta l4proto . th dport"
-    match = f"meta nfproto ipv{family} meta l4proto {{ tcp, udp }}"
+    match = "meta l4proto { tcp, udp }"  # of the family that the address in the key says
     name = f"towards{family}_{bucket.name}"
     sets = [NftSet(name, key, MOST_DESTINATIONS, KEPT)]
     why = f"IPv{family}: a share of the ports to one destination"
