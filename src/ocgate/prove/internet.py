@@ -141,6 +141,9 @@ class Internet:
             self._pushes.pop(_flow(swapped, dport, sport), None)
             return None
         if flags & SYN:  # data on a SYN carries the mark; it is not acknowledged (RFC 9293, 3.4)
+            # A port that was somebody else's: TCP would have found that out, and ended the flow
+            # that was (RFC 5961, 4.2).
+            self._pushes.pop(_flow(swapped, dport, sport), None)
             return _segment(swapped, dport, sport, _ISN, seq + 1, SYN | ACK)
         if dport == TCP_DOWNLOAD_PORT:
             self._tcp_push(descriptor, swapped, sport, seq, ack, data)
