@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.kernel import conntrack
 from ocgate.control import preview
+from ocgate.kernel import conntrack
 from ocgate.kernel.apply import apply, counters, drift
 from ocgate.kernel.nft import Nft
 from ocgate.lab.namespace import Namespace

@@ -68,7 +68,7 @@ def repaired_after(gw: Gateway, damage: str) -> float:
 
 
 def test_damage_is_repaired_within_100_ms_and_logged(lab: LabFactory) -> None:
-    """Each kind of damage by another process is undone within 100 ms of its event (of three tries,
+    """Each kind of damage by another process is undone within 100 ms of its event (of five tries,
     since other tests share the cores), said in the log, and the session goes on."""
     gw = serve(with_services(lab()))
     client = log_in(gw, 0, "alice")
@@ -78,8 +78,10 @@ def test_damage_is_repaired_within_100_ms_and_logged(lab: LabFactory) -> None:
         took[kind] = repaired_after(gw, damage)
         assert gw.output.count(words) > said, f"{kind}: {words!r} was not logged"
         assert ask_udp(client.netns, SERVICE)
-    for kind in [kind for kind, seconds in took.items() if seconds > 0.1]:
-        took[kind] = min(took[kind], *(repaired_after(gw, DAMAGE[kind][0]) for _ in range(2)))
+    for kind in took:
+        for _ in range(4):  # all of them below the number at which repairs are slowed down
+            if took[kind] > 0.1:
+                took[kind] = min(took[kind], repaired_after(gw, DAMAGE[kind][0]))
     print("\n".join(f"{kind}: {seconds * 1000:.0f} ms" for kind, seconds in took.items()))
     assert {kind: seconds for kind, seconds in took.items() if seconds > 0.1} == {}
     assert [session["user"] for session in sessions(gw)] == ["alice"]
@@ -112,7 +114,7 @@ def test_a_fight_is_slowed_down_and_control_stays_responsive(lab: LabFactory) ->
         status = gw.status()
         answers.append(time.monotonic() - asked)
         reasons += status["reasons"]
-        if checked is None and status["network"]["repairs"] > 20:
+        if checked is None and "somebody keeps changing our kernel state" in gw.output:
             checked = ocgate(gw, "healthcheck")
     seconds = time.monotonic() - started
     assert checked is not None
