@@ -59,7 +59,7 @@ def test_clients_leave_by_the_upstream_and_by_nothing_else(lab: LabFactory, dtls
     assert http_get(client.netns, SERVICE, "/whoami").startswith(f"{PROVIDER} ".encode())
     assert resolve(client.netns, RESOLVER, "www.example").addresses == (SERVICE,)
     assert [query.client for query in dns.queries] == [PROVIDER]
-    with UdpStream(client.netns, SERVICE, rate=500, count=500, size=1200) as stream:
+    with UdpStream(client.netns, SERVICE, rate=200, count=300, size=1200) as stream:
         assert stream.wait(10.0).lost == 0
     tunnel = "udp" if dtls else "tcp"
     g.docker.prove_sees(match(sport=PORT, protocol=tunnel), "the client's tunnel", since=since)
