@@ -175,7 +175,8 @@ def started(netns: Namespace, config_dir: Path, tmp_path: Path) -> Program:
     """A run that has come as far as real packets."""
     program = spawn(
         netns,
-        gateways.command("prove", "--pcap", str(tmp_path / "kept")),
+        # As a terminal leaves it: a shell's background job ignores SIGINT.
+        ["env", "--default-signal=INT", *gateways.command("prove", "--pcap", f"{tmp_path}/kept")],
         log=tmp_path / "prove",
         environ={"OCGATE_CONFIG_DIR": str(config_dir)},
     )
