@@ -16,7 +16,7 @@ from ocgate.control.preview import difference
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import apply as apply_module
 from ocgate.kernel import nftgen, routes, sysctl
-from ocgate.kernel.apply import apply, counters, drift, read_table, remove
+from ocgate.kernel.apply import apply, compare, counters, drift, read_table, remove
 from ocgate.kernel.netlink import NETFILTER, Netlink
 from ocgate.kernel.nft import Nft
 from ocgate.lab.kernel_state import observe
@@ -230,6 +230,44 @@ def test_drift_tells_each_edit(nft: Nft, sh: Shell, tmp_path: Path, edit: str) -
     (found,) = [what for what in drift(nft, state, ELEMENTS) if EDITS[edit] in what]
     assert "ocserv" in found
     assert drift(nft, applied(nft, tmp_path), ELEMENTS) == ()
+
+
+def repaired(nft: Nft, tmp_path: Path, found: apply_module.Drift) -> apply_module.Applied:
+    return apply(nft, PLAN, ELEMENTS, run_dir=tmp_path, after=found)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_repair_after_a_comparison_undoes_each_edit(
+    nft: Nft, sh: Shell, tmp_path: Path, edit: str
+) -> None:
+    """As a total one does, and it comes to the same."""
+    state = applied(nft, tmp_path)
+    sh(f"nft '{edit}'")
+    assert repaired(nft, tmp_path, compare(nft, state, ELEMENTS)) == state
+    assert drift(nft, state, ELEMENTS) == ()
+
+
+def test_a_repair_of_routes_leaves_the_tables_alone(nft: Nft, sh: Shell, tmp_path: Path) -> None:
+    """What was found to be as it should is not replaced and not read again: no commit."""
+    state = applied(nft, tmp_path)
+    sh("ip route del blackhole 10.10.10.0/24")
+    before, found = generation(), compare(nft, state, ELEMENTS)
+    assert repaired(nft, tmp_path, found) == state
+    assert (drift(nft, state, ELEMENTS), generation()) == ((), before)
+
+
+def test_a_repair_after_an_old_comparison_trusts_nothing(
+    nft: Nft, sh: Shell, tmp_path: Path
+) -> None:
+    """Somebody changed the ruleset after it was compared, or the sessions are others by now."""
+    state = applied(nft, tmp_path)
+    found = compare(nft, state, ELEMENTS)
+    sh("nft flush chain inet ocserv forward")
+    assert repaired(nft, tmp_path, found) == state
+    assert drift(nft, state, ELEMENTS) == ()
+    found = compare(nft, state, ELEMENTS)
+    apply(nft, PLAN, NOBODY, run_dir=tmp_path, after=found)
+    assert drift(nft, state, NOBODY) == ()
 
 
 def test_drift_tells_a_rule_edited_in_place(nft: Nft, sh: Shell, tmp_path: Path) -> None:

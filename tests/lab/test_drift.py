@@ -44,7 +44,7 @@ DAMAGE = {
     "forwarding turned off": ("sysctl -qw net.ipv4.ip_forward=0", "net.ipv4.ip_forward is 0"),
 }
 
-AT_ONCE = 0.3  # seconds
+AT_ONCE = 0.1  # seconds
 
 
 def kernel(gw: Gateway) -> tuple[str, ...]:
@@ -69,10 +69,9 @@ def repaired_after(gw: Gateway, damage: str) -> float:
     return seconds
 
 
-def test_damage_is_repaired_at_once_and_logged(lab: LabFactory) -> None:
-    """Each kind of damage by another process is undone at once (in some tens of milliseconds where
-    the machine is idle; other tests share the cores here, so the best of five tries counts), said
-    in the log, and the session goes on."""
+def test_damage_is_repaired_within_100_ms_and_logged(lab: LabFactory) -> None:
+    """Each kind of damage by another process is undone within 100 ms of its event (of three tries,
+    since other tests share the cores), said in the log, and the session goes on."""
     gw = serve(with_services(lab()))
     client = log_in(gw, 0, "alice")
     took = {}
@@ -82,7 +81,7 @@ def test_damage_is_repaired_at_once_and_logged(lab: LabFactory) -> None:
         assert gw.output.count(words) > said, f"{kind}: {words!r} was not logged"
         assert ask_udp(client.netns, SERVICE)
     for kind in took:
-        for _ in range(4):  # all of them below the number at which repairs are slowed down
+        for _ in range(2):  # all of them below the number at which repairs are slowed down
             if took[kind] > AT_ONCE:
                 took[kind] = min(took[kind], repaired_after(gw, DAMAGE[kind][0]))
     print("\n".join(f"{kind}: {seconds * 1000:.0f} ms" for kind, seconds in took.items()))

@@ -8,6 +8,7 @@ default route that moves, a probe that changes its mind, a reload, and somebody'
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from ocgate.control.stray_record import read_strays, write_strays
 from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
-from ocgate.kernel.apply import Applied, apply, drift
+from ocgate.kernel.apply import Applied, Drift, apply, compare
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
@@ -142,21 +143,25 @@ class Keeper:
 
     async def drift(self) -> tuple[str, ...]:
         """What in the kernel differs from the plan just now."""
+        return (await self._compared()).words
+
+    async def _compared(self) -> Drift:
         async with self.writer.lock:
             assert self._applied is not None
-            return await asyncio.to_thread(drift, self._nft, self._applied, self.writer.held())
+            return await asyncio.to_thread(compare, self._nft, self._applied, self.writer.held())
 
     async def _repair(self, by: str) -> None:
-        found = await self.drift()
-        if found and not await self.repairs.make(found, self._again, by=by):
+        found = await self._compared()
+        again = functools.partial(self._again, found)
+        if found.words and not await self.repairs.make(found.words, again, by=by):
             self.unsettled = True
 
     def _note_removed(self) -> None:
         if self._applied is not None:
             self.repairs.made(self._applied.removed)
 
-    async def _again(self) -> None:
-        await self._apply(self.prepared)
+    async def _again(self, found: Drift) -> None:
+        await self._apply(self.prepared, after=found)
         await self._forget_wrong()
 
     async def _forget_wrong(self) -> None:
@@ -164,12 +169,12 @@ class Keeper:
         self._unasked = True
         await self._cut()
 
-    async def _apply(self, prepared: Prepared) -> None:
+    async def _apply(self, prepared: Prepared, *, after: Drift | None = None) -> None:
         self._half = True  # drift does not see all that a refused plan may have left
         async with self.writer.lock:
             wanted = elements.wanted(self._table, prepared.intent.marks)
             self._applied = await asyncio.to_thread(
-                apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir
+                apply, self._nft, prepared.plan, wanted, run_dir=self._run_dir, after=after
             )
             self.writer.now_holds(wanted, prepared.intent.marks)
         self._half = False

@@ -60,11 +60,41 @@ class Applied:
     removed: tuple[str, ...] = ()
 
 
-def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Applied:
+@dataclass(frozen=True)
+class Drift:
+    """What a comparison of the kernel with what was applied came to.
+
+    words:      what differs; empty where nothing does.
+    intact:     tables that do not differ.
+    elements:   of sessions, that they were compared with.
+    generation: of the ruleset, from before its tables were read.
+    """
+
+    words: tuple[str, ...]
+    intact: Mapping[str, Fingerprint]
+    elements: text.Elements
+    generation: int
+
+
+def apply(
+    nft: Nft,
+    plan: Plan,
+    elements: text.Elements,
+    *,
+    run_dir: Path,
+    after: Drift | None = None,
+) -> Applied:
     """Make the kernel hold `plan` and these sessions' elements; raises KernelRefused,
-    MissingRequirement or VerificationFailed. A table of ours that the plan lacks is removed."""
+    MissingRequirement or VerificationFailed. A table of ours that the plan lacks is removed.
+
+    after: what a comparison with this very plan has just found. Tables that are as they should be
+    are then left alone, unless anybody has changed the ruleset since; they are most of a repair's
+    time.
+    """
+    intact = _intact(nft, after, elements)
     there = _own_tables(nft)
-    _replace(nft, plan.tables, elements, there)
+    broken = [table for table in plan.tables if table.name not in intact]
+    _replace(nft, broken, elements, there)
     _remove(nft, _unwanted(there, plan))
     null_device.ensure(plan.devices)
     if plan.tunnel is not None:
@@ -79,23 +109,21 @@ def apply(nft: Nft, plan: Plan, elements: text.Elements, *, run_dir: Path) -> Ap
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     if plan.forwards:
         forwarding.ensure()
-    return Applied(plan, {t.name: _verified(nft, t) for t in plan.tables}, tuple(removed))
+    fingerprints = {**intact, **{table.name: _verified(nft, table) for table in broken}}
+    return Applied(plan, fingerprints, tuple(removed))
 
 
 def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...]:
     """What in the kernel differs from what was applied, in words; empty when nothing does."""
-    found: list[str] = []
-    there = _own_tables(nft)
-    for table in applied.plan.tables:
-        held = _read(nft, table, there)
-        if held is None:
-            found.append(f"table {table.name} is gone")
-            continue
-        if fingerprint(held) != applied.fingerprints[table.name]:
-            found.append(f"table {table.name}: {mismatch(table, held) or 'a rule was edited'}")
-        if table.maps and text.held_elements(held, table) != elements:
-            found.append(f"table {table.name}: elements of sessions differ")
-    plan = applied.plan
+    return compare(nft, applied, elements).words
+
+
+def compare(nft: Nft, applied: Applied, elements: text.Elements) -> Drift:
+    """The same, with the tables that a repair may leave alone."""
+    generation = nft.generation()  # first: what changes while the tables are read is noticed later
+    plan, there = applied.plan, _own_tables(nft)
+    of_tables = {t.name: _differing(nft, t, applied, elements, there) for t in plan.tables}
+    found = [words for several in of_tables.values() for words in several]
     found += [f"table {name} is not wanted" for name in _unwanted(there, plan)]
     found += null_device.missing(plan.devices)
     found += tun.missing(plan.tunnel) if plan.tunnel is not None else []
@@ -104,7 +132,29 @@ def drift(nft: Nft, applied: Applied, elements: text.Elements) -> tuple[str, ...
     found += intruders.differing(plan.clients) if plan.clients is not None else []
     found += sysctl.differing(plan.sysctls)
     found += forwarding.differing() if plan.forwards else []
-    return tuple(found)
+    intact = {name: applied.fingerprints[name] for name, words in of_tables.items() if not words}
+    return Drift(tuple(found), intact, elements, generation)
+
+
+def _intact(nft: Nft, after: Drift | None, elements: text.Elements) -> Mapping[str, Fingerprint]:
+    """Tables that need not be replaced or read again."""
+    if after is None or after.elements != elements or after.generation != nft.generation():
+        return {}
+    return after.intact
+
+
+def _differing(
+    nft: Nft, table: Table, applied: Applied, elements: text.Elements, there: Collection[str]
+) -> list[str]:
+    held = _read(nft, table, there)
+    if held is None:
+        return [f"table {table.name} is gone"]
+    found = []
+    if fingerprint(held) != applied.fingerprints[table.name]:
+        found.append(f"table {table.name}: {mismatch(table, held) or 'a rule was edited'}")
+    if table.maps and text.held_elements(held, table) != elements:
+        found.append(f"table {table.name}: elements of sessions differ")
+    return found
 
 
 def remove(
@@ -208,9 +258,7 @@ def _listed(
 
 
 def _own_tables(nft: Nft) -> list[str]:
-    items = nft.list_json(f"list tables {NFT_FAMILY}")["nftables"]
-    names = [item["table"]["name"] for item in items if "table" in item]
-    return [name for name in names if name in OWN_TABLES]
+    return [name for name in nft.tables() if name in OWN_TABLES]
 
 
 def _replace(
@@ -219,6 +267,8 @@ def _replace(
     """One transaction for all of them. Chains that can't be kept as they are (another hook or map
     type, left by another version) make the kernel refuse; then the tables are made anew, still in
     one."""
+    if not tables:
+        return
     try:
         nft.run("".join(_kept(nft, table, elements, there) for table in tables))
     except KernelRefused:

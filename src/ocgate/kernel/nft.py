@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, MissingRequirement
-from ocgate.kernel import features, netlink, nftgen
+from ocgate.kernel import features, netlink, nft_tables, nftgen
 
 LIBRARY = "libnftables.so.1"
 
@@ -112,6 +112,22 @@ class Nft:
         with self._lock:
             failed, _, _ = self._once(f"list {kind} {name}", flags=_OUTPUT_TERSE)
         return not failed
+
+    def generation(self) -> int:
+        """Of the ruleset: each commit of anybody in this network namespace raises it."""
+        with self._lock:
+            return nftgen.generation(self._netlink)
+
+    def tables(self) -> list[str]:
+        """Names of all tables of the family inet; raises KernelRefused."""
+        try:
+            with self._lock:
+                return nft_tables.inet(self._netlink)
+        except netlink.NetlinkError as refused:
+            words = refused.words or str(refused)
+            raise KernelRefused(
+                "nftables refused", request="list tables inet", reply=words
+            ) from refused
 
     def is_own(self, generation: int) -> bool:
         """Whether a commit with this generation (of a NEWGEN event) was made through this object.

@@ -19,6 +19,7 @@ from ocgate.control import keeper as keepers
 from ocgate.control.keeper import Keeper
 from ocgate.control.prepared import Egress, prepare
 from ocgate.errors import KernelRefused
+from ocgate.kernel.apply import Drift
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState
 
 NETS = (ip_network("10.10.10.0/24"),)
@@ -159,7 +160,7 @@ def looking(made: Keeper, monkeypatch: pytest.MonkeyPatch, plans: Iterator[int])
     monkeypatch.setattr(keepers, "prepare", planned)
     monkeypatch.setattr(keepers, "_tell_rules_before", lambda *_: None)
     monkeypatch.setattr(keepers, "apply", applied)
-    monkeypatch.setattr(keepers, "drift", lambda *_: ())
+    monkeypatch.setattr(keepers, "compare", lambda *_: Drift((), {}, {}, 0))
     monkeypatch.setattr(keepers.elements, "wanted", lambda *_: {})
     monkeypatch.setattr(made, "_after_change", nothing)
     return taken
