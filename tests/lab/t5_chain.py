@@ -251,9 +251,11 @@ def leaves_by_the_provider(client: Client) -> bool:
 
 def rejected_at_once(client: Client, to: Any = SERVICE) -> bool:
     """Is each kind of question answered by an error, within half a second and without a reply?"""
-    return all(
-        not a and a.verdict.value in _ERRORS and a.seconds < 0.5 for a in answers(client, to)
-    )
+    heard = answers(client, to)
+    at_once = [not a and a.verdict.value in _ERRORS and a.seconds < 0.5 for a in heard]
+    if not all(at_once):
+        print("not rejected at once:", *heard, sep="\n  ")
+    return all(at_once)
 
 
 _ERRORS = ("rejected", "refused")
