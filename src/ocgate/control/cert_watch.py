@@ -148,7 +148,8 @@ class CertWatch:
         latest = self._clock() + LONGEST_SETTLE
         with contextlib.suppress(TimeoutError):
             while self._clock() < latest:
-                await asyncio.wait_for(watch.changed(), SETTLE)
+                async with asyncio.timeout(SETTLE):
+                    await watch.changed()
 
     def _blinded(self, error: OSError) -> None:
         self._blind = f"inotify: {error.strerror or error}"

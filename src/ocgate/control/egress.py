@@ -58,7 +58,8 @@ class EgressWatch:
     async def _wait(self) -> None:
         interval = self._keeper.prepared.sources.settings.ipv6_probe_interval
         try:
-            await asyncio.wait_for(self._nudged.wait(), interval)
+            async with asyncio.timeout(interval):
+                await self._nudged.wait()
             await asyncio.sleep(SETTLE)
         except TimeoutError:
             pass

@@ -169,7 +169,8 @@ class ExitWatch:
         settings = self._keeper.prepared.sources.settings
         until = began + settings.exit_probe_interval if self._tracks else began + IDLE
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._nudged.wait(), max(until - self._clock(), 0.001))
+            async with asyncio.timeout(max(until - self._clock(), 0.001)):
+                await self._nudged.wait()
             await asyncio.sleep(SETTLE)
         self._nudged.clear()
 
@@ -186,7 +187,8 @@ class ExitWatch:
             dues = [track.due for track in self._tracks.values() if track.due is not None]
             wait = max(min(dues) - self._clock(), 0.001) if dues else None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._asking.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._asking.wait()
             self._asking.clear()
 
     async def look_up(self) -> None:

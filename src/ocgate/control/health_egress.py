@@ -42,7 +42,8 @@ async def look_up(host: str) -> tuple[Address, ...]:
     """Addresses of a name by this host's resolver; none where there is no answer in time."""
     loop = asyncio.get_running_loop()
     try:
-        found = await asyncio.wait_for(loop.run_in_executor(_LOOKING_UP, _resolved, host), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            found = await loop.run_in_executor(_LOOKING_UP, _resolved, host)
     except (OSError, UnicodeError):  # a TimeoutError is an OSError; labels too long for IDNA
         return ()
     return tuple(dict.fromkeys(ip_address(text) for text in found))

@@ -142,7 +142,8 @@ class History:
         for key in [key for of_worker in self._waiting.values() for key in of_worker]:
             self._give_up(key)
         try:
-            await asyncio.wait_for(self._flush(), CLOSING)
+            async with asyncio.timeout(CLOSING):
+                await self._flush()
         except TimeoutError:
             log.error("the session history hangs", file=str(self.path), lines=len(self._queue))
 

@@ -62,7 +62,8 @@ class Prober:
         while True:
             await self.round()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._nudged.wait()
             self._nudged.clear()
 
     async def round(self) -> None:

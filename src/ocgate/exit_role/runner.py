@@ -196,7 +196,8 @@ class Runner:
         until = self.machine.until
         wait = None if until is None else max(until - self._clock(), 0.0)
         try:
-            return await asyncio.wait_for(self._queue.get(), wait)
+            async with asyncio.timeout(wait):
+                return await self._queue.get()
         except TimeoutError:
             return _Heard(Tick(), None, asyncio.get_running_loop().create_future())
 

@@ -45,7 +45,8 @@ async def holders(address: Address, device: str, *, wait: float) -> frozenset[st
             return None
         found: set[str] = set()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_collect(sock, address, found), wait)
+            async with asyncio.timeout(wait):
+                await _collect(sock, address, found)
         return frozenset(found)
 
 

@@ -167,7 +167,8 @@ class Watch:
         while self._heard.is_set() and not self._closed and loop.time() < deadline:
             self._heard.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), self._debounce)
+                async with asyncio.timeout(self._debounce):
+                    await self._heard.wait()
         self._heard.clear()
 
     def _take(self) -> Look | None:

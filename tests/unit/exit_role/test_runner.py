@@ -156,6 +156,14 @@ async def test_the_hook_is_told_when_clients_are_let_in(runner: Runner, world: W
 
 
 @runs()
+async def test_a_stop_is_not_lost_where_something_is_heard_at_once(
+    runner: Runner, world: World
+) -> None:
+    """`runs` cancels it in the same turn of the loop, and waits for its end."""
+    runner.client_ended()
+
+
+@runs()
 async def test_a_hook_that_makes_no_sense_is_refused(runner: Runner, world: World) -> None:
     assert await runner.configured({}) == "no address"
     assert runner.machine.phase is Phase.CONNECTING
