@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ocgate.cli import terminal
-from ocgate.cli.shown import blocked, duration, facts, local, size, verdict
+from ocgate.cli.shown import blocked, duration, facts, local, printable, size, verdict
 
 if TYPE_CHECKING:
     from ocgate.exit_role.status_schema import ExitRoleStatus
@@ -41,6 +41,7 @@ def _tunnel_rows(found: ExitRoleStatus) -> list[tuple[str, str]]:
         ("Addresses", ", ".join(tunnel["addresses"]) or "none"),
         ("MTU", "" if tunnel["mtu"] is None else str(tunnel["mtu"])),
         ("Resolvers", ", ".join(tunnel["resolvers"]) or "none"),
+        *(("Not taken", printable(said)) for said in tunnel["refused"]),
         ("IPv6", "carried" if tunnel["ipv6"] else "rejected: the tunnel does not carry it"),
         ("Probe", f"{probe['state']}: {probe['why']}{rtt}"),
         ("Attempts", f"{tunnel['attempts']}, of the last {tunnel['failures']} failed"),

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from ocgate.exit_role.client import Running
 from ocgate.exit_role.keeper import Open
-from ocgate.tunnel.model import Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
 
 
 class Holds(Protocol):
@@ -15,6 +16,9 @@ class Holds(Protocol):
 
     async def hold(self, wanted: Open) -> None:
         """Make the kernel hold this."""
+
+    def taken(self, given: Reported | Carried) -> Carried:
+        """What may be used of what a tunnel's server or file says; raises Unusable."""
 
 
 class Runs(Protocol):

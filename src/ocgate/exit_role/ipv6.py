@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ocgate.kernel import sysctl, tun
 from ocgate.tunnel import killswitch
-from ocgate.tunnel.model import Carried, ExitIntent
+from ocgate.tunnel.model import ExitIntent
 
 
 def obstacle(intent: ExitIntent, *, run_dir: Path) -> str:
@@ -39,4 +39,4 @@ def without(intent: ExitIntent) -> ExitIntent:
         return intent
     own = tuple(a for a in intent.carried.addresses if a.version == 4)
     resolvers = tuple(a for a in intent.carried.resolvers if a.version == 4)
-    return replace(intent, carried=Carried(own, intent.carried.mtu, resolvers))
+    return replace(intent, carried=replace(intent.carried, addresses=own, resolvers=resolvers))

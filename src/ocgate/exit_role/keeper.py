@@ -22,7 +22,8 @@ from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
 from ocgate.plan.model import Plan
-from ocgate.tunnel import killswitch, routing
+from ocgate.tunnel import gate, killswitch, routing
+from ocgate.tunnel.gate import Reported
 from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent
 
 # An exit has no tunnels of clients, whose events are left out: no device is named so.
@@ -49,6 +50,7 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
     defaults = (*facts.routes4, *facts.routes6)
     uplinks = dict.fromkeys(r.device for r in defaults if r.device != base.device)
     local = dict.fromkeys(c.network for c in facts.connected if c.device != base.device)
+    others = (i for i in facts.interfaces if i.name != base.device)
     rule_prio = routing.first_priority(facts.rules)
     if rule_prio is None:  # another program's rule would be asked before ours, whatever we do
         wanted = CLOSED
@@ -56,6 +58,7 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
         base,
         uplinks=tuple(uplinks),
         local=tuple(local),
+        own=tuple(dict.fromkeys(a.ip for each in others for a in each.addresses)),
         endpoint=wanted.endpoint,
         carried=wanted.carried,
         bootstrap=wanted.bootstrap,
@@ -101,6 +104,7 @@ class Keeper:
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
         self.repairs = Repairs(log, clock)
         self.ipv6_obstacle = ""
+        self.unusable = ""  # why nothing of what the tunnel carries may be used, which closes
         self.foreign_rules = ""  # what is told of other programs' policy rules before ours
 
     async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
@@ -110,7 +114,10 @@ class Keeper:
             before = self._wanted, self._base
             self._wanted, self._base = wanted, base or self._base
             try:
-                await self._apply(await self._planned())
+                plan = await self._planned()
+                if wanted.carried is not None and self.unusable:
+                    raise gate.Unusable(self.unusable)
+                await self._apply(plan)
             except (OcgateError, *LACKS):
                 if wanted == CLOSED:
                     self.unsettled = True
@@ -135,6 +142,17 @@ class Keeper:
             else:
                 await self._repair(by)
 
+    def taken(self, given: Reported | Carried) -> Carried:
+        """What of a report, or of a file, may be used beside the networks that are here now; raises
+        Unusable where that is nothing."""
+        if isinstance(given, Reported):
+            taken = gate.read(given, self.intent)
+        else:
+            taken = gate.fitting(given, self.intent)
+        if taken.carried is None:
+            raise gate.Unusable(taken.said)
+        return taken.carried
+
     async def drift(self) -> tuple[str, ...]:
         """What in the kernel differs from the plan just now."""
         if self._applied is None:
@@ -152,8 +170,18 @@ class Keeper:
         if why and why != self.ipv6_obstacle:
             log.warning("the tunnel's IPv6 is of no use here", why=why)
         self.ipv6_obstacle = why
-        self.intent = ipv6.without(intent) if why else intent
+        self.intent = self._fitting(ipv6.without(intent) if why else intent)
         return killswitch.plan(self.intent)
+
+    def _fitting(self, intent: ExitIntent) -> ExitIntent:
+        """With what may still be used of what the tunnel carries."""
+        self.unusable = ""
+        if intent.carried is None:
+            return intent
+        taken = gate.fitting(intent.carried, intent)
+        if taken.carried is None:
+            self.unusable = taken.said
+        return replace(intent, carried=taken.carried)
 
     async def _apply(self, plan: Plan) -> None:
         self._applied = await asyncio.to_thread(apply, self._nft, plan, {}, run_dir=self._run_dir)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 from ocgate.tunnel.wireguard import Interface
 
 
@@ -48,5 +49,5 @@ class Kind(Protocol):
     def interface(self, remote: Remote, endpoint: Endpoint, /) -> Interface | None:
         """How a device without a hook is configured (WireGuard's); None for all others."""
 
-    def carried(self, environment: Mapping[str, str], /) -> Carried:
-        """What its hook reported; raises OcgateError or ValueError where that makes no sense."""
+    def reported(self, environment: Mapping[str, str], /) -> Reported:
+        """What its hook was given; raises OcgateError of a kind without one."""

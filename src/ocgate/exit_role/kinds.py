@@ -13,7 +13,8 @@ from ocgate.exit_role.kind import Kind
 from ocgate.exit_role.sources import Sources
 from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID, WIREGUARD_DEVICE
 from ocgate.tunnel import openconnect, openvpn, wireguard
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 from ocgate.tunnel.nordvpn import NordVpn
 from ocgate.tunnel.provider import Provider, Wish
 
@@ -90,8 +91,8 @@ class OpenVpn:
     def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
         return None
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        return openvpn.carried(environment)
+    def reported(self, environment: Mapping[str, str]) -> Reported:
+        return openvpn.reported(environment)
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class OpenConnect:
     def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
         return None
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        return openconnect.carried(environment)
+    def reported(self, environment: Mapping[str, str]) -> Reported:
+        return openconnect.reported(environment)
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class Provided:
     def interface(self, _remote: Remote, _endpoint: Endpoint) -> None:
         return None
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        return self.provider.carried(environment)
+    def reported(self, environment: Mapping[str, str]) -> Reported:
+        return self.provider.reported(environment)
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,6 @@ class WireGuard:
     def interface(self, remote: Remote, endpoint: Endpoint) -> wireguard.Interface:
         return wireguard.interface(self.profile, remote, endpoint)
 
-    def carried(self, _environment: Mapping[str, str]) -> Carried:
+    def reported(self, _environment: Mapping[str, str]) -> Reported:
         """Nobody reports."""
         raise OcgateError("WireGuard has no hook")

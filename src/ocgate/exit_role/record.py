@@ -17,7 +17,7 @@ from ocgate.exit_role.client import Running
 from ocgate.exit_role.machine import Machine, Phase
 from ocgate.names import EXIT_RECORD
 from ocgate.own_files import write
-from ocgate.tunnel.model import Carried, Endpoint, Remote
+from ocgate.tunnel.model import Carried, Endpoint, Refusal, Remote
 
 # Fields of Machine that JSON holds as they are.
 _PLAIN = (
@@ -65,6 +65,7 @@ def _as_json(record: Record) -> dict[str, Any]:
         "addresses": [str(address) for address in carried.addresses],
         "mtu": carried.mtu,
         "resolvers": [str(address) for address in carried.resolvers],
+        "refused": [[each.what, each.why, each.loses] for each in carried.refused],
     }
     client = running and [running.pid, running.started]
     return {"machine": kept, "running": client, "device": record.device}
@@ -83,6 +84,7 @@ def _from_json(kept: dict[str, Any]) -> Record:
             tuple(ip_interface(address) for address in carried["addresses"]),
             carried["mtu"],
             tuple(ip_address(address) for address in carried["resolvers"]),
+            tuple(Refusal(*each) for each in carried["refused"]),
         ),
     )
     return Record(machine, Running(*running) if running else None, kept["device"])

@@ -338,8 +338,9 @@ class Runner:
         interface = self.kind.interface(remote, endpoint)
         if interface is None:
             return None
+        carried = self._keeper.taken(interface.carried)
         await asyncio.to_thread(wireguard.establish, self.kind.device, interface.text)
-        return Configured(interface.carried)
+        return Configured(carried)
 
     async def _carrying(self, wanted: Open) -> Event | None:
         try:
@@ -358,8 +359,8 @@ class Runner:
         """The client's hook (this process) reports; '' when clients are let in, else why not."""
         serial = self.serial
         try:
-            carried = self.kind.carried(environment)
-        except (OcgateError, ValueError) as error:
+            carried = self._keeper.taken(self.kind.reported(environment))
+        except OcgateError as error:
             return str(error)
         return await self._hear(Configured(carried), serial, by=hook)
 

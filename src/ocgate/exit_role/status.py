@@ -27,6 +27,7 @@ from ocgate.exit_role.told import written
 from ocgate.exits.health import State
 from ocgate.kernel import forwarding
 from ocgate.kernel.nft import Nft
+from ocgate.tunnel.model import Refusal
 from ocgate.tunnel.reasons import REASONS
 
 
@@ -84,6 +85,10 @@ def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     if not machine.stands:
         why = f": {machine.why}" if machine.why else ""
         return [*found, f"the tunnel is not up ({machine.phase.value}){why}"]
+    if seen.keeper.unusable:
+        found.append(f"clients are rejected: {seen.keeper.unusable}")
+    lost = (refusal for refusal in _refused(seen) if refusal.loses)
+    found += [f"not taken of what the tunnel's server gave: {refusal}" for refusal in lost]
     if machine.phase is Phase.DEGRADED:
         return [*found, f"the tunnel does not answer: {machine.why}"]
     if seen.prober.expects(machine) and not machine.answered:
@@ -91,9 +96,14 @@ def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     return found
 
 
+def _refused(seen: Observed) -> tuple[Refusal, ...]:
+    carried = seen.keeper.intent.carried
+    return () if carried is None else carried.refused
+
+
 def _tunnel(seen: Observed) -> TunnelStatus:
     machine, device = seen.runner.machine, seen.kind.device
-    carried = machine.carried
+    carried = seen.keeper.intent.carried
     waiting = machine.phase is Phase.WAITING and machine.until is not None
     return TunnelStatus(
         kind=seen.kind.name,
@@ -106,6 +116,7 @@ def _tunnel(seen: Observed) -> TunnelStatus:
         addresses=[str(address) for address in carried.addresses] if carried else [],
         mtu=carried.mtu if carried else None,
         resolvers=[str(address) for address in carried.resolvers] if carried else [],
+        refused=[str(refusal) for refusal in _refused(seen)],
         ipv6=seen.keeper.intent.carries(6),
         attempts=machine.attempts,
         failures=machine.failures,

@@ -21,7 +21,8 @@ class TunnelStatus(TypedDict):
     stands, but nothing comes back through it), waiting. since: of that state. server: the one tried
     or used now, its label; None before a list is there. servers: how many may be tried. endpoint:
     `198.51.100.200:1194/udp`, None while the switch is closed. addresses, mtu, resolvers: what it
-    carries, empty and None while it does not stand. ipv6: whether clients' IPv6 gets out. attempts:
+    carries, empty and None while it does not stand. refused: what its server reported besides, a
+    sentence each with the reason. ipv6: whether clients' IPv6 gets out. attempts:
     tunnels begun since the start. failures: in a row. last_failure: why the last one failed, None
     before the first. next_attempt: when, None unless waiting. bytes_in, bytes_out: of the device.
     """
@@ -36,6 +37,7 @@ class TunnelStatus(TypedDict):
     addresses: list[str]
     mtu: int | None
     resolvers: list[str]
+    refused: list[str]
     ipv6: bool
     attempts: int
     failures: int

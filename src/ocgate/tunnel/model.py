@@ -69,17 +69,34 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Something that a tunnel's server reported and that is not taken.
+
+    why: a clause. loses: whether clients lose a family by it, which somebody has to put right.
+    """
+
+    what: str
+    why: str
+    loses: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
+@dataclass(frozen=True)
 class Carried:
     """What an established tunnel carries.
 
     addresses: ours within it, with their prefix length.
     mtu:       bytes of an IP packet, 576 to 65535 (1280 and up where an address is IPv6).
     resolvers: that the tunnel's other end offers; asked through the tunnel.
+    refused:   what it reported besides and is not taken.
     """
 
     addresses: tuple[InterfaceAddress, ...]
     mtu: int
     resolvers: tuple[Address, ...] = ()
+    refused: tuple[Refusal, ...] = ()
 
     def has(self, family: Family) -> bool:
         """Whether packets of this family get beyond the tunnel's other end: an IPv6 address of the
@@ -116,6 +133,7 @@ class ExitIntent:
     forward_from: FORWARD_FROM, networks that may use the tunnel.
     local:        networks that are attached to this host, the tunnel's not among them.
     networks:     NETWORK, local networks that this host itself reaches without the tunnel.
+    own:          this host's addresses on other devices than the tunnel's.
     endpoint:     the tunnel's server, resolved; None closes.
     client_uid:   owner of the tun, and the only uid that may talk to the endpoint; None where the
                   kernel itself is the client (WireGuard), whose packets belong to nobody.
@@ -130,6 +148,7 @@ class ExitIntent:
     forward_from: tuple[Network, ...]
     local: tuple[Network, ...] = ()
     networks: tuple[Network, ...] = ()
+    own: tuple[Address, ...] = ()
     endpoint: Endpoint | None = None
     client_uid: int | None = None
     carried: Carried | None = None

@@ -8,7 +8,8 @@ from pathlib import Path
 from ocgate.tunnel import nordvpn_api as api
 from ocgate.tunnel import nordvpn_choice as choice
 from ocgate.tunnel import openvpn
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 from ocgate.tunnel.nordvpn_template import TEMPLATE
 from ocgate.tunnel.provider import Ask, Label, Listing, NotListed, Server, Shuffle, Wish
 
@@ -79,9 +80,9 @@ class NordVpn:
         (own,) = openvpn.remotes(profile)
         return openvpn.launch(profile, own, endpoint, device=device, directory=directory, hook=hook)
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
+    def reported(self, environment: Mapping[str, str]) -> Reported:
         """As OpenVPN's."""
-        return openvpn.carried(environment)
+        return openvpn.reported(environment)
 
 
 def _text(remote: Remote) -> str:

@@ -6,14 +6,14 @@ client's user, and the password to its standard input: arguments are everybody's
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
-from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of, resolvers
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 
 _CONFIG = "openconnect.conf"
 
@@ -103,25 +103,20 @@ def _lines(profile: Profile, server: Server, endpoint: Endpoint) -> Iterator[str
         yield f"servercert={profile.pin}"
 
 
-def carried(environment: Mapping[str, str]) -> Carried:
-    """What the tunnel carries, from the variables of the hook (vpnc-script's, INTERNAL_IP4_*).
-
-    Raises Unusable where the server gave no address, or what is none.
-    """
-    mtu = mtu_of(environment.get("INTERNAL_IP4_MTU", ""))
-    addresses: list[IPv4Interface | IPv6Interface] = []
-    address4 = environment.get("INTERNAL_IP4_ADDRESS")
-    if address4:
-        addresses.append(alone(address4, 4))
+def reported(environment: Mapping[str, str]) -> Reported:
+    """What the server says, from the variables of the hook (vpnc-script's, INTERNAL_IP4_*)."""
     # openconnect 9 gives the address alone, and with its prefix length as INTERNAL_IP6_NETMASK.
     address6 = environment.get("INTERNAL_IP6_ADDRESS") or environment.get("INTERNAL_IP6_NETMASK")
-    if address6 and mtu >= LEAST_MTU6:
-        addresses.append(alone(address6.partition("/")[0], 6))
-    if not addresses:
-        raise Unusable("the server gave no address")
-    return Carried(tuple(addresses), mtu, resolvers(_offered(environment)))
+    split = re.compile(r"CISCO_(IPV6_)?SPLIT_INC_\d+_ADDR")
+    return Reported(
+        mtu=environment.get("INTERNAL_IP4_MTU", ""),
+        address4=environment.get("INTERNAL_IP4_ADDRESS", ""),
+        address6=(address6 or "").partition("/")[0],
+        resolvers=tuple(_words(environment, "INTERNAL_IP4_DNS", "INTERNAL_IP6_DNS")),
+        routes=tuple(value for name, value in environment.items() if split.fullmatch(name)),
+        names=tuple(_words(environment, "CISCO_DEF_DOMAIN", "INTERNAL_IP4_NBNS")),
+    )
 
 
-def _offered(environment: Mapping[str, str]) -> list[str]:
-    names = ("INTERNAL_IP4_DNS", "INTERNAL_IP6_DNS")
-    return [text for name in names for text in environment.get(name, "").split()]
+def _words(environment: Mapping[str, str], *names: str) -> Iterator[str]:
+    return (text for name in names for text in environment.get(name, "").split())

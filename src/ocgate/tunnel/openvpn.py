@@ -8,16 +8,15 @@ last one. It runs without privilege on a tun that exists already, sets neither a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Interface, IPv6Interface
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 from ocgate.tunnel.openvpn_profile import UDP_ONLY, Login, Profile, Reference, Server, referred
 from ocgate.tunnel.openvpn_reading import read
-from ocgate.tunnel.reported import LEAST_MTU6, Unusable, alone, mtu_of, resolvers
 
-__all__ = ["Profile", "Reference", "carried", "launch", "read", "referred", "remotes"]
+__all__ = ["Profile", "Reference", "launch", "read", "referred", "remotes", "reported"]
 
 # Without a sign of life for this long another server is the better chance; a handshake over a slow
 # line takes two seconds. OpenVPN's own is 120.
@@ -100,38 +99,43 @@ def _login(login: Login) -> bytes:
     return f"{login[0]}\n{login[1]}\n".encode()
 
 
-def carried(environment: Mapping[str, str]) -> Carried:
-    """What the tunnel carries, from the hook's variables (openvpn(8), Environmental Variables).
-
-    Raises Unusable where the server gave no address, or what is none.
-    """
-    mtu = mtu_of(environment.get("tun_mtu", ""))
-    addresses: list[IPv4Interface | IPv6Interface] = []
-    if address4 := environment.get("ifconfig_local"):
-        addresses.append(alone(address4, 4))
-    address6 = environment.get("ifconfig_ipv6_local")
-    if address6 and mtu >= LEAST_MTU6:
-        addresses.append(alone(address6, 6))
-    if not addresses:
-        raise Unusable("the server gave no address")
-    return Carried(tuple(addresses), mtu, resolvers(_offered(environment)))
+def reported(environment: Mapping[str, str]) -> Reported:
+    """What the server says, from the hook's variables (openvpn(8), Environmental Variables)."""
+    pushed = list(_options(environment))
+    return Reported(
+        mtu=environment.get("tun_mtu", ""),
+        address4=environment.get("ifconfig_local", ""),
+        address6=environment.get("ifconfig_ipv6_local", ""),
+        resolvers=(*_offered(pushed), *_named(environment, r"dns_server_\d+_address\w*")),
+        routes=tuple(_named(environment, r"route_network_\d+|route_ipv6_network_\d+")),
+        names=tuple(" ".join(words) for words in pushed if not _is_resolver(words)),
+    )
 
 
-def _offered(environment: Mapping[str, str]) -> list[str]:
-    """Pushed `dhcp-option DNS` and DNS6, and 2.6's `dns server`, in the server's order."""
-    options = re.compile(r"foreign_option_(\d+)")
+def _options(environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """The pushed options that OpenVPN itself has no use for, in the server's order, as words."""
+    option = re.compile(r"foreign_option_(\d{1,9})")
     numbered = sorted(
         (int(match[1]), value)
         for name, value in environment.items()
-        if (match := options.fullmatch(name))
+        if (match := option.fullmatch(name))
     )
-    words = [value.split() for _, value in numbered]
-    texts = [w[2] for w in words if len(w) == 3 and w[0] == "dhcp-option" and w[1] in _DNS]
-    return texts + [
-        value
-        for name, value in sorted(environment.items())
-        if re.fullmatch(r"dns_server_\d+_address\w*", name)
-    ]
+    return (value.split() for _, value in numbered)
+
+
+def _named(environment: Mapping[str, str], pattern: str) -> Iterator[str]:
+    """Values of 2.6's `dns server`, of routes and the like, by their names."""
+    known = re.compile(pattern)
+    return (value for name, value in sorted(environment.items()) if known.fullmatch(name))
+
+
+def _offered(pushed: Iterable[list[str]]) -> Iterator[str]:
+    """`dhcp-option DNS` and DNS6."""
+    return (words[2] for words in pushed if _is_resolver(words))
+
+
+def _is_resolver(words: list[str]) -> bool:
+    return len(words) == 3 and words[0] == "dhcp-option" and words[1] in _DNS
 
 
 _DNS = ("DNS", "DNS6")

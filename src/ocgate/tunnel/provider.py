@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ocgate.errors import OcgateError
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Endpoint, Launch, Remote
 
 # Asks the API for one path and returns the answer's body; raises NotListed.
 Ask = Callable[[str], bytes]
@@ -120,8 +121,8 @@ class Provider(Protocol):
     ) -> Launch:
         """How the client is started, as a kind's `launch`."""
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        """As a kind's `carried`."""
+    def reported(self, environment: Mapping[str, str]) -> Reported:
+        """As a kind's `reported`."""
 
 
 def kept(listing: Listing, moment: float) -> bytes:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from ocgate.plan.facts import InterfaceAddress
+from ocgate.tunnel.gate import LEAST_MTU6
 from ocgate.tunnel.model import Carried, Endpoint, Remote
-from ocgate.tunnel.reported import LEAST_MTU6
 from ocgate.tunnel.wireguard_profile import Peer, Profile
 from ocgate.tunnel.wireguard_reading import read
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from ocgate.errors import ConfigurationError, Problem
 from ocgate.plan.facts import Address, InterfaceAddress, Network
+from ocgate.tunnel.gate import LARGEST_MTU, LEAST_MTU
 from ocgate.tunnel.host import is_host
 from ocgate.tunnel.model import Remote
-from ocgate.tunnel.reported import LARGEST_MTU, LEAST_MTU
 from ocgate.tunnel.wireguard_profile import Peer, Profile
 
 _T = TypeVar("_T")

@@ -20,7 +20,9 @@ from ocgate.exit_role.keeper import CLOSED, Open
 from ocgate.exit_role.machine import Machine, Next, Phase, Silent
 from ocgate.exit_role.record import Record, read_record
 from ocgate.exit_role.runner import Runner
-from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
+from ocgate.tunnel import gate
+from ocgate.tunnel.gate import Reported
+from ocgate.tunnel.model import Carried, Endpoint, ExitIntent, Launch, Remote
 from ocgate.tunnel.wireguard import Interface
 
 A, B = (Remote(f"{name}.example", 1194, ("udp",), name) for name in "ab")
@@ -46,10 +48,8 @@ class FakeKind:
     def interface(self, remote: Remote, endpoint: Endpoint) -> Interface | None:
         return None
 
-    def carried(self, environment: Mapping[str, str]) -> Carried:
-        if environment != HOOK:
-            raise OcgateError("no address")
-        return CARRIED
+    def reported(self, environment: Mapping[str, str]) -> Reported:
+        return Reported(mtu="1500", address4="10.8.0.2" if environment == HOOK else "")
 
 
 class World:
@@ -65,6 +65,14 @@ class World:
         self.resolves = True
         self.index = 3
         self.lacking: BaseException | None = None
+
+    def taken(self, given: Reported | Carried) -> Carried:
+        """As the keeper on a host with no networks around it."""
+        assert isinstance(given, Reported)
+        taken = gate.read(given, ExitIntent("tun0", (), ()))
+        if taken.carried is None:
+            raise gate.Unusable(taken.said)
+        return taken.carried
 
     async def hold(self, wanted: Open) -> None:
         if self.refuse(wanted):
@@ -165,7 +173,7 @@ async def test_a_stop_is_not_lost_where_something_is_heard_at_once(
 
 @runs()
 async def test_a_hook_that_makes_no_sense_is_refused(runner: Runner, world: World) -> None:
-    assert await runner.configured({}) == "no address"
+    assert "no address: the server gave none" in await runner.configured({})
     assert runner.machine.phase is Phase.CONNECTING
 
 

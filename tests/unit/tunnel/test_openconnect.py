@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from ocgate.lab.namespace import Namespace
 from ocgate.tunnel import openconnect
+from ocgate.tunnel.gate import Reported
 from ocgate.tunnel.model import Endpoint, Launch, Remote
-from ocgate.tunnel.reported import Unusable
 
 PIN = "pin-sha256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 SERVERS = (
@@ -72,33 +72,30 @@ REPORTED = {
 }
 
 
-def test_what_the_hook_reports_is_what_the_tunnel_carries() -> None:
-    carried = openconnect.carried(REPORTED)
-    assert carried.addresses == (ip_interface("10.9.0.109/32"), ip_interface("fd00:9::6abe/128"))
-    assert carried.mtu == 1434
-    assert [str(each) for each in carried.resolvers] == ["10.9.0.1", "fd00:9::1"]
+def test_what_the_hook_reports_is_kept_word_for_word() -> None:
+    """The gate judges it."""
+    assert openconnect.reported(REPORTED) == Reported(
+        mtu="1434",
+        address4="10.9.0.109",
+        address6="fd00:9::6abe",
+        resolvers=("10.9.0.1", "fd00:9::1"),
+    )
 
 
-def test_ipv6_alone_is_carried_and_needs_its_mtu() -> None:
-    six = {name: value for name, value in REPORTED.items() if name != "INTERNAL_IP4_ADDRESS"}
-    assert openconnect.carried(six).addresses == (ip_interface("fd00:9::6abe/128"),)
-    with pytest.raises(Unusable):
-        openconnect.carried(six | {"INTERNAL_IP4_MTU": "1279"})
+def test_split_routes_and_domains_are_reported() -> None:
+    more = {
+        "CISCO_SPLIT_INC": "1",
+        "CISCO_SPLIT_INC_0_ADDR": "10.0.0.0",
+        "CISCO_IPV6_SPLIT_INC_0_ADDR": "fd00::",
+        "CISCO_DEF_DOMAIN": "example.org",
+    }
+    found = openconnect.reported(REPORTED | more)
+    assert (found.routes, found.names) == (("10.0.0.0", "fd00::"), ("example.org",))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"INTERNAL_IP4_MTU": ""},
-        {"INTERNAL_IP4_MTU": "-1"},
-        {"INTERNAL_IP4_ADDRESS": "10.9.0.0.1"},
-        {"INTERNAL_IP4_ADDRESS": "224.0.0.1"},
-        {"INTERNAL_IP6_ADDRESS": "10.0.0.1"},
-    ],
-)
-def test_what_makes_no_sense_is_not_configured(wrong: dict[str, str]) -> None:
-    with pytest.raises(Unusable):
-        openconnect.carried(REPORTED | wrong)
+def test_openconnect_8_gives_ipv6_with_its_prefix_length() -> None:
+    eight = {name: value for name, value in REPORTED.items() if name != "INTERNAL_IP6_ADDRESS"}
+    assert openconnect.reported(eight).address6 == "fd00:9::6abe"
 
 
 @pytest.mark.lab
