@@ -104,6 +104,7 @@ class Keeper:
         self.unsettled = False  # a repair did not succeed, and no event may come to try again
         self.repairs = Repairs(log, clock)
         self.ipv6_obstacle = ""
+        self._unusable = ""  # of the last plan that was made
         self.unusable = ""  # why nothing of what the tunnel carries may be used, which closes
         self.foreign_rules = ""  # what is told of other programs' policy rules before ours
 
@@ -115,8 +116,8 @@ class Keeper:
             self._wanted, self._base = wanted, base or self._base
             try:
                 plan = await self._planned()
-                if wanted.carried is not None and self.unusable:
-                    raise gate.Unusable(self.unusable)
+                if wanted.carried is not None and self._unusable:
+                    raise gate.Unusable(self._unusable)
                 await self._apply(plan)
             except (OcgateError, *LACKS):
                 if wanted == CLOSED:
@@ -175,17 +176,17 @@ class Keeper:
 
     def _fitting(self, intent: ExitIntent) -> ExitIntent:
         """With what may still be used of what the tunnel carries."""
-        self.unusable = ""
+        self._unusable = ""
         if intent.carried is None:
             return intent
         taken = gate.fitting(intent.carried, intent)
         if taken.carried is None:
-            self.unusable = taken.said
+            self._unusable = taken.said
         return replace(intent, carried=taken.carried)
 
     async def _apply(self, plan: Plan) -> None:
         self._applied = await asyncio.to_thread(apply, self._nft, plan, {}, run_dir=self._run_dir)
-        self._plan = plan
+        self._plan, self.unusable = plan, self._unusable
 
     async def _repair(self, by: str) -> None:
         found = await self.drift()

@@ -361,8 +361,15 @@ class Runner:
         try:
             carried = self._keeper.taken(self.kind.reported(environment))
         except OcgateError as error:
-            return str(error)
+            self._refused(error.message, serial, hook)
+            return error.message
         return await self._hear(Configured(carried), serial, by=hook)
+
+    def _refused(self, why: str, serial: int, hook: int | None) -> None:
+        """OpenVPN ends when its hook fails, openconnect goes on. Not waited for: the client's end
+        waits for the hook, and that for our answer."""
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Heard(Ended(why), serial, done, hook))
 
 
 def _after_restart(first: Machine, before: Record | None) -> Machine:
