@@ -16,9 +16,12 @@ programs' rules on, which would be asked first):
     all                    blackhole                whatever has become of the rules and of T
 
 The default route of main is thus asked for nothing but the endpoint, the local networks and, while
-it is open, the bootstrap. The reverse path filter asks the same rules as `own`, with a packet's
-source as the destination: all of them answer with the device that such a packet comes by, so that
-strict (1) and loose (2) both let it in.
+it is open, the bootstrap. The reverse path filter asks the same rules for the way back: of what is
+forwarded as if it came by the device that the packet leaves by, and of what is for this host as its
+`own`. All of them answer with the device that such a packet comes by, so that strict (1) and loose
+(2) both let it in. So the rule for answers can't ask for a mark of the packet filter's, by which it
+would hold what comes by the tunnel unasked when the ruleset is gone: a client's first packet has no
+mark, and strict and loose would drop it (tried).
 
 A default route is one shorter than /8, too: the two halves that OpenVPN's `redirect-gateway def1`
 makes, by hand or by another program, must not become a way out.

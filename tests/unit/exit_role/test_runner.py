@@ -173,8 +173,11 @@ async def test_a_stop_is_not_lost_where_something_is_heard_at_once(
 
 @runs()
 async def test_a_hook_that_makes_no_sense_is_refused(runner: Runner, world: World) -> None:
-    assert "no address: the server gave none" in await runner.configured({})
-    assert runner.machine.phase is Phase.CONNECTING
+    why = "nothing of what the tunnel's server gave can be used: no address: the server gave none"
+    assert await runner.configured({}) == why
+    await settled()
+    assert world.done[-2:] == ["stop", "closed"]
+    assert (runner.machine.phase, runner.machine.why) == (Phase.WAITING, why)
 
 
 @runs()
