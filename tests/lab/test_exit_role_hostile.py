@@ -6,6 +6,7 @@ tunnel's own; a neighbour that looks for such an address must not find the exit.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pytest
 from t6_exit import BOTH_FAMILIES, Ground, LabFactory, frozen, ground
 from test_exit_role_cascade import cascaded, server
 
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6
+from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
 from ocgate.lab.capture import now
+from ocgate.lab.inject import mac_of, onto_link
+from ocgate.lab.odd_packets import redirect4
+from ocgate.lab.openvpn import OPENVPN_PORT
 from ocgate.lab.topology import SERVICE6
 from ocgate.lab.traffic import Verdict, ask_udp, ping
 from ocgate.lab.wait import wait_until
@@ -43,9 +47,12 @@ def answered_by_the_exit(g: Ground, address: Address) -> bool:
 
 
 def prove_it_would_be_found(g: Ground) -> None:
-    """Positive control: with the address on the tunnel's device the kernel answers for it."""
+    """The second layer, and the positive control: with the address on the tunnel's device the
+    kernel does not answer for it, and without arp_ignore it does."""
     with frozen(g.exit):
         g.exit.netns.ip(f"addr add {STOLEN}/32 dev {TUNNEL_DEVICE}")
+        assert not answered_by_the_exit(g, STOLEN)
+        g.exit.netns.sysctl("net/ipv4/conf/eth0/arp_ignore", 0)
         assert answered_by_the_exit(g, STOLEN)
         g.exit.netns.ip(f"addr del {STOLEN}/32 dev {TUNNEL_DEVICE}")
 
@@ -119,3 +126,40 @@ def test_an_openconnect_server_takes_no_address_either(lab: LabFactory) -> None:
     why = f"it lies in {DOCKER_NET}, a network that this host is attached to"
     wait_until(lambda: why in str(g.exit.status()["tunnel"]["last_failure"]), 10.0, why)
     assert g.rejected_at_once()
+
+
+# --- a neighbour ----------------------------------------------------------------------------------
+
+
+def test_forged_redirects_do_not_turn_the_endpoint_to_a_neighbour(lab: LabFactory) -> None:
+    """Also where docker's `ip_forward=0` has made the kernel take redirects: the packet filter
+    drops and counts them; without it the device's own setting refuses. The control: without both
+    they are believed."""
+    g = ground(lab)
+    netns, address = g.exit.netns, str(DOCKER_NET[3])
+    netns.sysctl("net/ipv4/conf/all/accept_redirects", 1)
+    about = (str(PROVIDER), OPENVPN_PORT)
+    forged = redirect4(str(g.user.address), address, router=str(DOCKER_NET[1]), about=about)
+
+    def redirected() -> bool:
+        netns.ip("route flush cache")
+        with netns.entered():
+            talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with talk:  # as the forged one quotes it
+            talk.bind((address, 40000))
+            talk.connect(about)
+            for _ in range(3):
+                onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
+            ping(g.user.netns, DOCKER_NET[3], timeout=1.0)  # behind them in the queue
+        return "cache <redirected>" in netns.run(["ip", "route", "get", str(PROVIDER)]).stdout
+
+    assert not redirected()
+    assert g.blocked("redirects") == 3
+    with frozen(g.exit):
+        netns.nft("flush ruleset")
+        assert not redirected()
+        netns.sysctl("net/ipv4/conf/eth0/accept_redirects", 1)
+        assert redirected()
+        netns.ip("route flush cache")
+    wait_until(g.intact, 5.0, "the kill switch to be back")
+    assert netns.sysctl("net/ipv4/conf/eth0/accept_redirects") == "0"

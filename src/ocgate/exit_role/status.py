@@ -25,7 +25,7 @@ from ocgate.exit_role.status_schema import (
 )
 from ocgate.exit_role.told import written
 from ocgate.exits.health import State
-from ocgate.kernel import forwarding
+from ocgate.kernel import device_conf
 from ocgate.kernel.nft import Nft
 from ocgate.tunnel.model import Refusal
 from ocgate.tunnel.reasons import REASONS
@@ -147,7 +147,7 @@ def _switch(seen: Observed, *, intact: bool) -> SwitchStatus:
         forward_from=[str(net) for net in intent.forward_from],
         networks=[str(net) for net in intent.networks],
         dns=intent.dns.value,
-        forwarding4=not forwarding.differing(),
+        forwarding4=device_conf.forwards(),
     )
 
 

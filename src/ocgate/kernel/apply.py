@@ -17,7 +17,7 @@ from typing import Any
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import (
     conntrack,
-    forwarding,
+    device_conf,
     intruders,
     neighbours,
     null_device,
@@ -108,7 +108,7 @@ def apply(
         tun.sweep(plan.tunnel)
     sysctl.ensure(plan.sysctls, run_dir=run_dir)
     if plan.forwards:
-        forwarding.ensure()
+        device_conf.ensure()
     fingerprints = {**intact, **{table.name: _verified(nft, table) for table in broken}}
     return Applied(plan, fingerprints, tuple(removed))
 
@@ -131,7 +131,7 @@ def compare(nft: Nft, applied: Applied, elements: text.Elements) -> Drift:
     found += neighbours.differing(plan.neighbours)
     found += intruders.differing(plan.clients) if plan.clients is not None else []
     found += sysctl.differing(plan.sysctls)
-    found += forwarding.differing() if plan.forwards else []
+    found += device_conf.differing() if plan.forwards else []
     intact = {name: applied.fingerprints[name] for name, words in of_tables.items() if not words}
     return Drift(tuple(found), intact, elements, generation)
 

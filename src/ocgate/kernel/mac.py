@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 
 from ocgate.errors import KernelRefused
-from ocgate.kernel import forwarding, netlink, rtnetlink
+from ocgate.kernel import device_conf, netlink, rtnetlink
 from ocgate.kernel.netlink import Netlink, NetlinkError
 from ocgate.kernel.tun import look, refusal
 
@@ -25,7 +25,7 @@ def renew(name: str) -> str:
     octets = bytes([_LOCAL_UNICAST]) + secrets.token_bytes(5)
     written = octets.hex(":")
     with Netlink(netlink.ROUTE, strict=True) as door:
-        forwarding.configure(door, name, forwarding.ARP_NOTIFY, 1)
+        device_conf.configure(door, name, device_conf.ARP_NOTIFY)
         link = look(door, name)
         if link is None:
             raise KernelRefused(f"{name} is gone", request=f"ip link set {name}", reply="no device")

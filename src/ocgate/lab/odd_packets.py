@@ -106,12 +106,15 @@ def redirect6(source: str) -> bytes:
     return _from_on_link(build_icmp(source, "ff02::1", (137, 0), rest))
 
 
-def redirect4(source: str, to: str, *, router: str = "") -> bytes:
-    """The sender is the better next hop to 198.51.100.10, about a packet that `to` has sent.
+def redirect4(
+    source: str, to: str, *, router: str = "", about: tuple[str, int] = ("198.51.100.10", 7)
+) -> bytes:
+    """The sender is the better next hop to somebody (address, port), about a packet that `to` has
+    sent there from port 40000.
 
     router: whom it claims to be: only the next hop that is in use is believed.
     """
-    inner = build_udp(to, "198.51.100.10", 40000, 7, b"?")
+    inner = build_udp(to, about[0], 40000, about[1], b"?")
     gateway = bytes(int(part) for part in source.split("."))
     return build_icmp(router or source, to, (5, 1), gateway + inner[:28])
 

@@ -11,6 +11,7 @@ REASONS = {
     "by_uplink": "through this host by anything but the tunnel",
     "unsolicited": "from the tunnel, of no flow that began on this side",
     "invalid": "of no known flow (conntrack state INVALID)",
+    "redirects": "an ICMP redirect: a neighbour's word about where this host shall send",
     "input_closed": "to this host itself, other than ping from the local networks",
     "output_closed": "of this host itself, by anything but the tunnel",
     "resolver_closed": "to docker's resolver (127.0.0.11), which asks beside the tunnel",

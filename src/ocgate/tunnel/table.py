@@ -178,6 +178,8 @@ def _clamped() -> NftRule:
 
 def _input(intent: ExitIntent) -> Iterator[NftRule]:
     yield NftRule('iifname "lo" accept', "this host with itself")
+    for match in ("icmp type redirect", "icmpv6 type nd-redirect"):  # before what is related
+        yield NftRule(f"{match} {count('redirects')} drop", REASONS["redirects"])
     yield NftRule("ct state established,related accept", "answers to this host")
     yield NftRule(
         f"iifname {_tunnel(intent)} {count('input_closed')} drop", "nothing listens in the tunnel"

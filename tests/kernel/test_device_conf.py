@@ -1,4 +1,4 @@
-"""Forwarding by device, and a new MAC address: both where /proc/sys is read-only, as in docker."""
+"""What a device is to be like, and a new MAC: both where /proc/sys is read-only, as in docker."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_device_forwards_once_it_is_asked_for_and_asking_again_does_nothin
 ) -> None:
     found = within(
         container,
-        "from ocgate.kernel import forwarding as f; print(f.ensure(), f.differing(), f.ensure())",
+        "from ocgate.kernel import device_conf as f; print(f.ensure(), f.differing(), f.ensure())",
     )
     assert found == "['docker', 'eth0'] [] []"
     assert container.sysctl("net/ipv4/conf/eth0/forwarding") == "1"
@@ -58,10 +58,25 @@ def test_every_device_forwards_once_it_is_asked_for_and_asking_again_does_nothin
 
 
 def test_a_device_that_comes_later_is_told_of(container: Namespace) -> None:
-    within(container, "from ocgate.kernel import forwarding; forwarding.ensure()")
+    within(container, "from ocgate.kernel import device_conf; device_conf.ensure()")
     container.ip("link add eth1 type veth peer name docker1")
-    found = within(container, "from ocgate.kernel import forwarding; print(forwarding.differing())")
-    assert found == str([f"device {name} does not forward IPv4" for name in ("docker1", "eth1")])
+    told = within(container, "from ocgate.kernel import device_conf as f; print(f.differing())")
+    for name in ("docker1", "eth1"):
+        assert f"device {name} does not forward IPv4" in told
+        assert f"device {name} has another arp_ignore than 1" in told
+
+
+def test_a_device_takes_no_redirects_and_answers_for_its_own_addresses(
+    container: Namespace,
+) -> None:
+    """Although writing 0 to ip_forward has made `all.accept_redirects` 1, as docker's flag does."""
+    container.sysctl("net/ipv4/ip_forward", 1)
+    container.sysctl("net/ipv4/ip_forward", 0)
+    assert container.sysctl("net/ipv4/conf/all/accept_redirects") == "1"
+    within(container, "from ocgate.kernel import device_conf; device_conf.ensure()")
+    of_device = lambda name: container.sysctl(f"net/ipv4/conf/eth0/{name}")  # noqa: E731
+    found = [of_device(n) for n in ("accept_redirects", "arp_ignore", "arp_announce")]
+    assert found == ["0", "1", "2"]
 
 
 def test_a_new_mac_is_announced_and_keeps_addresses_and_routes(container: Namespace) -> None:
