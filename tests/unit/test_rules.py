@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         "how s6 is used; whose services they are is a role's",
     ),
     "server": (
-        {"errors", "names", "own_files", "supervision"},
+        {"errors", "names", "own_files", "plan", "supervision"},
         "ocserv is one edge; it meets the kernel in control only",
     ),
     "kernel": (
@@ -83,7 +83,6 @@ PURE = {
     "ocgate.exits",
     "ocgate.tunnel",
     "ocgate.compat.names",
-    "ocgate.server.coverage",
     "ocgate.server.inih",
     "ocgate.server.view",
     "ocgate.server.fields",

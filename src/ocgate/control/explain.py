@@ -21,13 +21,13 @@ from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
 from ocgate.plan import permitted
+from ocgate.plan.coverage import networks_of, pushed
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Address, Family
 from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.reasons import ALL_COUNTERS
-from ocgate.server.coverage import networks_of, pushed
 from ocgate.server.view import Scope, ScopeKind, ServerView
 from ocgate.sessions.session import Session
 

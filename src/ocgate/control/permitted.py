@@ -13,11 +13,11 @@ from ipaddress import ip_network
 from ocgate.config.permitted import Reached
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
+from ocgate.plan.coverage import networks_of, pushed
 from ocgate.plan.exits import Exit, ExitKind, Exits, Steering
 from ocgate.plan.facts import Address, Connected, Facts, Family, Interface, Network
 from ocgate.plan.intent import Intent
 from ocgate.plan.permitted import Permitted, of_family
-from ocgate.server.coverage import networks_of, pushed
 from ocgate.server.view import Placed, Scope, ServerView
 from ocgate.server.warnings import ServerWarning
 

@@ -15,7 +15,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Generic, TypeVar
 
 from ocgate.errors import Problem
-from ocgate.server.coverage import Coverage, Family, tunnel_coverage
+from ocgate.plan.coverage import Coverage, tunnel_coverage
+from ocgate.plan.facts import Family
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ocgate.server.coverage import Family
+from ocgate.plan.facts import Family
 from ocgate.server.inih import Document, FlawKind
 from ocgate.server.reading import LIST_KEYS, MAIN_ONLY
 from ocgate.server.view import Placed, Scope, ScopeKind, ServerView

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocgate.plan.facts import Address, InterfaceAddress, Network, collapsed
+from ocgate.plan.coverage import coverage
+from ocgate.plan.facts import Address, Family, InterfaceAddress, Network
 from ocgate.tunnel.model import Remote
 
 
@@ -18,10 +19,17 @@ class Peer:
     allowed: tuple[Network, ...]
     keepalive: int | None
 
-    def allows(self, version: int) -> bool:
-        """Whether it takes packets to the whole internet of one family."""
-        mine = collapsed(net for net in self.allowed if net.version == version)
-        return any(net.prefixlen == 0 for net in mine)
+    def allows(self, family: Family) -> bool:
+        """Whether it takes packets to the internet of one family: to (nearly) all public addresses,
+        as also the lists say that leave private networks out."""
+        return coverage(family, self._of(family), ()).full
+
+    def left_out(self, family: Family) -> tuple[Network, ...]:
+        """Public networks that it does not take."""
+        return coverage(family, self._of(family), ()).left_out
+
+    def _of(self, family: Family) -> list[Network]:
+        return [net for net in self.allowed if net.version == family]
 
 
 @dataclass(frozen=True)

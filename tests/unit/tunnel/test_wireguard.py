@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ocgate.errors import ConfigurationError
 from ocgate.tunnel import wireguard
-from ocgate.tunnel.model import Endpoint, Remote
+from ocgate.tunnel.gate import fitting
+from ocgate.tunnel.model import Endpoint, ExitIntent, Remote
 
 PRIVATE = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
 PUBLIC = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
@@ -97,7 +98,45 @@ def test_a_family_that_the_peer_does_not_take_is_not_carried() -> None:
 
 def test_ipv6_needs_an_mtu_that_carries_it() -> None:
     made = _interface(wireguard.read(TYPICAL.replace("1400", "1200"), "wg0.conf"))
-    assert not made.carried.has(6)
+    judged = fitting(made.carried, ExitIntent("wg0", (), ())).carried
+    assert judged is not None
+    assert judged.has(4)
+    assert not judged.has(6)
+
+
+# As WireGuard's apps write "exclude private IPs".
+EXCLUDING = (
+    "0.0.0.0/5, 8.0.0.0/7, 11.0.0.0/8, 12.0.0.0/6, 16.0.0.0/4, 32.0.0.0/3, 64.0.0.0/2, "
+    "128.0.0.0/3, 160.0.0.0/5, 168.0.0.0/6, 172.0.0.0/12, 172.32.0.0/11, 172.64.0.0/10, "
+    "172.128.0.0/9, 173.0.0.0/8, 174.0.0.0/7, 176.0.0.0/4, 192.0.0.0/9, 192.128.0.0/11, "
+    "192.160.0.0/13, 192.169.0.0/16, 192.170.0.0/15, 192.172.0.0/14, 192.176.0.0/12, "
+    "192.192.0.0/10, 193.0.0.0/8, 194.0.0.0/7, 196.0.0.0/6, 200.0.0.0/5, 208.0.0.0/4"
+)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "carried"),
+    [
+        (f"{EXCLUDING}, ::/0", {4, 6}),
+        (f"{EXCLUDING}, 2000::/3", {4, 6}),
+        ("0.0.0.0/0, 2000::/3", {4, 6}),
+        ("0.0.0.0/0, 2000::/4, 3000::/4", {4, 6}),
+        ("0.0.0.0/0", {4}),
+        ("0.0.0.0/0, fd00::/8", {4}),
+        ("::/0", {6}),
+        ("10.0.0.0/8, ::/0", {6}),
+        ("10.0.0.0/8", {4}),
+        ("10.0.0.0/8, fd00::/8", {4}),
+    ],
+)
+def test_each_family_is_judged_by_itself(allowed: str, carried: set[int]) -> None:
+    """What of a family is not carried is said; without IPv4, whose clients have nothing to fall
+    back to, in health, too."""
+    text = f"{INTERFACE}Address = fd00:2::2/128\n{PEER}AllowedIPs = {allowed}\n"
+    found = _interface(wireguard.read(text, "wg0.conf")).carried
+    assert {v for v in (4, 6) if found.has(v)} == carried  # type: ignore[arg-type]
+    assert len(found.refused) == 2 - len(carried)
+    assert any(refusal.loses for refusal in found.refused) is (4 not in carried)
 
 
 def test_the_mtu_is_wg_quicks_unless_written() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocgate.server.coverage import FULL_FROM, Family, Network, coverage, tunnel_coverage
+from ocgate.plan.coverage import FULL_FROM, Family, Network, coverage, tunnel_coverage
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
 from ocgate.server.view import ScopeKind

@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
-    IPv4Network,
     IPv6Address,
-    IPv6Network,
     ip_network,
     summarize_address_range,
 )
-from typing import Literal
 
-Family = Literal[4, 6]
-Network = IPv4Network | IPv6Network
+from ocgate.plan.facts import Family, Network
 
 # From this share on a tunnel is full. Company networks that are pushed are far below one percent of
 # the public addresses, tunnels that leave a country's networks out lie between 0.57 (the largest
