@@ -25,18 +25,25 @@ SOURCE = ROOT / "src"
 ROOMS: dict[str, tuple[set[str], str]] = {
     "names": (set(), "names and numbers depend on nothing, so that everything may use them"),
     "errors": (set(), "every room raises these; an import here would be a cycle"),
-    "config": ({"errors", "names"}, "what the operator asked is read without asking the machine"),
+    "config": (
+        {"errors", "named_files", "names"},
+        "what the operator asked is read without asking the machine",
+    ),
     "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
     "exits": ({"errors", "names", "plan"}, "what is known of gateways; control puts it in force"),
-    "tunnel": ({"errors", "names", "plan"}, "the exit's kinds and plan are values; edges run them"),
+    "tunnel": (
+        {"errors", "named_files", "names", "plan"},
+        "the exit's kinds and plan are values; edges run them",
+    ),
+    "named_files": (set(), "every reader of what a configuration names uses this"),
     "own_files": (set(), "every writer of the run dir uses this; it depends on nothing"),
     "supervision": (
         {"errors", "names", "own_files"},
         "how s6 is used; whose services they are is a role's",
     ),
     "server": (
-        {"errors", "names", "own_files", "plan", "supervision"},
+        {"errors", "named_files", "names", "own_files", "plan", "supervision"},
         "ocserv is one edge; it meets the kernel in control only",
     ),
     "kernel": (

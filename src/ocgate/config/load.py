@@ -7,12 +7,12 @@ ocgate.toml ──┘                                               with every p
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ocgate import named_files
 from ocgate.config import resolve
 from ocgate.config.document import from_toml
 from ocgate.config.environment import from_environment
@@ -82,9 +82,9 @@ def _read_settings(config_dir: Written | None) -> Found:
     try:
         if not _is_there(path):
             return {}, []
-        data = _read(path, _LARGEST_FILE)
+        data = named_files.read(path, most=_LARGEST_FILE)
     except OSError as error:
-        expected = f"a readable file ({_words(error)})"
+        expected = f"a readable file ({named_files.words(error)})"
         remedy = "repair it, or remove it to go on without"
         return {}, [Problem(str(path), 0, FILE_NAME, None, expected, remedy)]
     return from_toml(data, str(path))
@@ -100,21 +100,6 @@ def _is_there(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _read(path: Path, most: int) -> bytes:
-    """A regular file of at most `most` bytes; raises OSError for all else, and never blocks."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no regular file")
-    with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(f"it is larger than {most} bytes")
-    return data
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or str(error)
 
 
 def read_secrets(
@@ -152,9 +137,9 @@ def _read_secret(named: Written, file_name: str, most: int) -> str | Problem:
     if not path.is_absolute() or not str(path).isprintable():
         return problem("the absolute path of a file")
     try:
-        text = _read(path, most).decode()
+        text = named_files.read(path, most=most).decode()
     except OSError as error:
-        return problem(f"a readable file ({_words(error)})")
+        return problem(f"a readable file ({named_files.words(error)})")
     except UnicodeDecodeError:
         return problem("a file in UTF-8")
     text = text.removesuffix("\n").removesuffix("\r")

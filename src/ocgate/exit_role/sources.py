@@ -114,7 +114,7 @@ def _texts(settings: ExitSettings) -> tuple[str, dict[str, bytes | str]]:
         path = settings.ovpn_config
         text = read_text(path, "OVPN_CONFIG")
         names = {reference.name for reference in openvpn.referred(text, str(path))}
-        return text, {name: content(path.parent / name) for name in names}
+        return text, {name: content(path.parent / name, beside=path) for name in names}
     if settings.kind is ExitKind.WIREGUARD:
         assert settings.wg_config is not None
         return read_text(settings.wg_config, "WG_CONFIG"), {}

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from ocgate import named_files
 from ocgate.errors import ConfigurationError, Problem
 from ocgate.server.file_checks import FileFact, FileFacts, named_paths
 from ocgate.server.inih import Document, parse
@@ -36,9 +37,8 @@ def read_document(path: Path) -> Document:
     try:
         return parse(_read(path), str(path))
     except OSError as error:
-        problem = Problem(
-            str(path), 0, "ocserv.conf", None, f"a readable file ({_words(error)})", "Create it"
-        )
+        expected = f"a readable file ({named_files.words(error)})"
+        problem = Problem(str(path), 0, "ocserv.conf", None, expected, "Create it")
         raise ConfigurationError([problem]) from error
 
 
@@ -94,12 +94,9 @@ def read_key(path: Path) -> tuple[bytes | None, FileFact]:
 def _regular(path: Path) -> tuple[bytes | None, int, str]:
     """Content, mode, and why there is no content."""
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            return None, mode, "not a regular file"
-        return _read(path), mode, ""
+        return _read(path), path.stat().st_mode, ""
     except OSError as error:
-        return None, 0, _words(error)
+        return None, mode_of(path), named_files.words(error)
 
 
 def _fact(path: Path, *, secret: bool) -> FileFact:
@@ -140,12 +137,4 @@ def _public_key(content: bytes) -> bytes | None:
 
 
 def _read(path: Path) -> bytes:
-    with path.open("rb") as opened:
-        content = opened.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise OSError(27, f"larger than {_LARGEST} bytes", str(path))
-    return content
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or str(error)
+    return named_files.read(path, most=_LARGEST)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
+from ocgate import named_files
 from ocgate.errors import ConfigurationError, Problem
 from ocgate.tunnel import openvpn
 from ocgate.tunnel.openvpn_profile import Content, Login, Profile
@@ -18,7 +18,7 @@ def read_profile(path: Path, login: Login | None) -> Profile:
     """
     text = read_text(path, "OVPN_CONFIG")
     names = {each.name for each in openvpn.referred(text, str(path))}
-    files = {name: content(path.parent / name) for name in names}
+    files = {name: content(path.parent / name, beside=path) for name in names}
     return openvpn.read(text, str(path), files=files, login=login)
 
 
@@ -37,13 +37,10 @@ def read_text(path: Path, key: str) -> str:
     return text
 
 
-def content(path: Path) -> Content:
-    """The file's bytes, or why it can't be read; never blocks on a FIFO."""
+def content(path: Path, *, beside: Path | None = None) -> Content:
+    """The file's bytes, or why it can't be read. beside: the configuration that names it, whose
+    author is not the operator."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "it is no regular file"
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        return named_files.read(path, most=LARGEST_FILE, beside=beside)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return getattr(error, "strerror", None) or str(error)
-    return data if len(data) <= LARGEST_FILE else f"it is larger than {LARGEST_FILE} bytes"
+        return named_files.words(error)

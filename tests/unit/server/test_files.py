@@ -56,7 +56,7 @@ def test_facts(tmp_path: Path) -> None:
     assert facts["passwd"].content == b"u:*:h\n"
     assert facts["script"].executable
     assert not facts["passwd"].executable
-    assert facts["."].missing == "not a regular file"
+    assert facts["."].missing == "it is no regular file"
     assert facts["gone"].missing == "No such file or directory"
 
 

@@ -356,6 +356,22 @@ def test_a_configuration_that_cannot_be_read_is_one_problem(
         read_profile(tmp_path / "vpn.ovpn", None)
 
 
+@pytest.mark.parametrize(
+    "named", ["/etc/shadow", "../../../../../../etc/passwd", "link", "/proc/kmsg"]
+)
+def test_a_provider_s_file_names_nothing_but_what_lies_beside_it(
+    tmp_path: Path, named: str
+) -> None:
+    """The first two lines of a login file are sent to the server."""
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    (tmp_path / "vpn.ovpn").write_text(f"{MINIMAL}auth-user-pass {named}\n")
+    with pytest.raises(ConfigurationError) as refused:
+        read_profile(tmp_path / "vpn.ovpn", None)
+    said = str(refused.value)
+    assert "auth-user-pass: expected a readable file (it " in said
+    assert said.endswith("Put it beside the configuration")
+
+
 REPORTED = {
     "script_type": "up",
     "tun_mtu": "1500",
