@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__, own_files
-from ocgate.control import certificates, flow_usage, placement
+from ocgate.control import certificates, placement
 from ocgate.control.cert_watch import CertWatch
 from ocgate.control.figures import blocked, counted, iso, reached
+from ocgate.control.flow_usage import FlowUsage
 from ocgate.control.health_egress import Egress
 from ocgate.control.history import History
 from ocgate.control.keeper import Keeper
@@ -59,6 +60,7 @@ class Observed:
     certificates: CertWatch
     exits: Callable[[], list[ExitStatus]] = _no_exits
     wants: Callable[[], list[str]] = _no_wants
+    flows: FlowUsage = field(default_factory=FlowUsage)
 
 
 async def collect(seen: Observed, *, listing: bool = True) -> Status:
@@ -76,7 +78,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         network=_network(seen, guard=not drift),
         exits=seen.exits(),
         networks=await asyncio.to_thread(reached, seen.nft, seen.keeper.prepared.intent.networks),
-        flows=await asyncio.to_thread(flow_usage.collect, seen.keeper.prepared),
+        flows=await seen.flows.collect(seen.keeper.prepared),
         session_count=len(seen.table),
         sessions=[_session(session, limited) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(blocked, seen.nft, ALL_COUNTERS),

@@ -76,7 +76,8 @@ class FlowsStatus(TypedDict):
     many it may have (0: unknown). per_session: OCGATE_SESSION_FLOWS as in force, 0 without a
     limit. ports: how many clients' flows towards one destination can be translated to. ports_used:
     of these by the destination that has the most, or None while so few flows exist that it can't
-    be 9 in 10; busiest: that destination, `ADDRESS PROTOCOL PORT`, or ''.
+    be 9 in 10, or until they have been counted, which takes seconds where the table is full;
+    busiest: that destination, `ADDRESS PROTOCOL PORT`, or ''.
     """
 
     entries: int

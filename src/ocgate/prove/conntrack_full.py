@@ -13,13 +13,14 @@ import struct
 
 from ocgate.kernel import conntrack
 from ocgate.kernel.netlink import CREATE, NETFILTER, Netlink, attribute, nested
+from ocgate.lab.namespace import Namespace
 from ocgate.prove.fault import Expect, Fault
 from ocgate.prove.stage import Stage
 from ocgate.prove.subject import Unsupported
 
 # 320 bytes each in the kernel: 200 MiB at the most, for two seconds.
 MOST_ENTRIES = 600_000
-TIMEOUT_SECONDS = 60  # of the entries, should nobody empty the table
+TIMEOUT_SECONDS = 300  # of the entries, should nobody empty the table
 
 # linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h
 _NEW, _REQUEST = 1 << 8, 1
@@ -35,19 +36,30 @@ _PER_SEND = 200  # messages of 148 bytes: below the socket's buffer
 
 def fill(stage: Stage) -> None:
     """Raises Unsupported where the limit is too high for that."""
-    limit = int(stage.gw.sysctl("net/netfilter/nf_conntrack_max"))
+    fill_table(stage.gw)
+
+
+def fill_table(netns: Namespace, *, room: int = 0) -> None:
+    """Fill the table of this namespace until `room` entries are free, or up to _PER_SEND less;
+    raises Unsupported."""
+    limit = int(netns.sysctl("net/netfilter/nf_conntrack_max"))
     if limit > MOST_ENTRIES:
         raise Unsupported(f"nf_conntrack_max is {limit} and is the whole machine's")
-    with stage.gw.entered(), Netlink(NETFILTER):  # the module answers
+    with netns.entered(), Netlink(NETFILTER):  # the module answers
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER)
+    wanted = limit + 1000 if not room else limit - room - _count(netns)
     with sock:
         sock.settimeout(0)  # the kernel takes requests within the call
         template, ports = _entry()
-        for start in range(0, limit + 1000, _PER_SEND):
+        for start in range(0, wanted, _PER_SEND):
             _send(sock, template, ports, start)
-    count = int(stage.gw.sysctl("net/netfilter/nf_conntrack_count"))
-    if count < limit:
+    count = _count(netns)
+    if count < limit - (room and room + _PER_SEND):  # of what was there some has ended
         raise Unsupported(f"only {count} of {limit} entries could be made")
+
+
+def _count(netns: Namespace) -> int:
+    return int(netns.sysctl("net/netfilter/nf_conntrack_count"))
 
 
 def _send(sock: socket.socket, template: bytes, ports: tuple[int, ...], start: int) -> None:
@@ -87,7 +99,12 @@ def _tuple(kind: int, src: bytes, dst: bytes, ports: bytes) -> bytes:
 
 def empty(stage: Stage) -> None:
     """Forget what `fill` has made, and nothing else."""
-    with stage.gw.entered():
+    empty_table(stage.gw)
+
+
+def empty_table(netns: Namespace) -> None:
+    """The same of `fill_table`."""
+    with netns.entered():
         conntrack.delete_marked(_MARK, 0xFFFF_FFFF)
 
 
