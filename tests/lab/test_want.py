@@ -25,6 +25,7 @@ from t4_lab import (
     sessions,
     two_clients,
 )
+from t7_small_disk import SmallDisk
 
 from ocgate import names
 from ocgate.lab import gateway
@@ -36,31 +37,6 @@ from ocgate.lab.traffic import ask_udp
 from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
-
-
-class SmallDisk:
-    """A tmpfs of some pages that can be filled and emptied."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs", path], check=True
-        )
-
-    def fill(self) -> None:
-        with (self.path / "filler").open("ab", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(bytes(4096))
-            except OSError:
-                pass
-
-    def empty(self) -> None:
-        (self.path / "filler").unlink()
-
-    def close(self) -> None:
-        subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
 def healthy(gw: Gateway) -> bool:
