@@ -41,6 +41,8 @@ class Kind(IntEnum):
     EXTENSION = 15  # IPv6 extension headers
     ROUTER = 16  # router advertisements and redirects
     SHADOW = 17  # flows to take the listener's port with, and what their destination sends there
+    FLOOD = 18  # flows without end, of one client to one service
+    BESIDE = 19  # new flows of another client to that service
     UNMARKED = 20  # a client's address in a packet without a mark
     HOST = 21  # a packet of the gateway's own to a destination that only clients use
 
@@ -64,6 +66,8 @@ USUAL = frozenset(
         Kind.FRAGMENT,
         Kind.EXTENSION,
         Kind.SHADOW,
+        Kind.FLOOD,
+        Kind.BESIDE,
     }
 )
 
