@@ -56,7 +56,6 @@ def steering(wan: str) -> Steering:
         table=100,
         priority=1000,
         exclusive=True,
-        ports=(10240, 32767),
         strays=(Stray(wan, own),),
     )
 

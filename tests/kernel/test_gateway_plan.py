@@ -40,7 +40,6 @@ STEERING = Steering(
     table=100,
     priority=1000,
     exclusive=True,
-    ports=(10240, 32767),
     strays=STRAYS,
 )
 INTENT = Intent(
@@ -71,7 +70,7 @@ CASES = {
     "interface down": replace(STEERING, exit4=replace(EXIT4, gateway=None, closed="down")),
     "on no attached network": replace(STEERING, exit4=Exit(4, ExitKind.GATEWAY, closed="nowhere")),
     "a shared host, another table": replace(
-        STEERING, exclusive=False, table=4_000_000, priority=32000, ports=(61000, 65534)
+        STEERING, exclusive=False, table=4_000_000, priority=32000
     ),
 }
 
@@ -84,7 +83,9 @@ def nft(uplink: str) -> Iterator[Nft]:
 
 
 def applied(nft: Nft, tmp_path: Path, steering: Steering = STEERING) -> Applied:
-    return apply(nft, plan(replace(INTENT, steering=steering)), NO_SESSIONS, run_dir=tmp_path)
+    ports = INTENT.ports if steering.exclusive else (61000, 65534)
+    wanted = replace(INTENT, steering=steering, ports=ports)
+    return apply(nft, plan(wanted), NO_SESSIONS, run_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -53,15 +53,15 @@ INTENT = Intent(
     ports=(10240, 32767),
     session_flows=100,
 )
-# All that a share is made of: at once 64, open ones 128.
-FEW_PORTS = Steering(
+STEERING = Steering(
     exit4=Exit(4, ExitKind.GATEWAY, "wan0", ip_address("192.0.2.3")),
     exit6=Exit(6, ExitKind.BLOCK, closed="block"),
     table=100,
     priority=1000,
     exclusive=True,
-    ports=(10240, 10751),
 )
+# All that a share is made of: at once 64, open ones 128.
+FEW_PORTS = (10240, 10751)
 TUNS = ("vpns0", "vpns1", "wan0")
 SYN = 0x02
 
@@ -246,7 +246,7 @@ def test_the_default_lets_as_many_begin_and_bounds_them(gate: Gate, netns: Names
 
 def test_nobody_takes_all_ports_towards_one_destination(gate: Gate) -> None:
     """T9. Positive control: without a limit others get none."""
-    scarce = replace(INTENT, ports=FEW_PORTS.ports, steering=FEW_PORTS, session_flows=0)
+    scarce = replace(INTENT, ports=FEW_PORTS, steering=STEERING, session_flows=0)
     gate.hold(scarce)
     assert gate.passed(udp(600)) == 512
     assert gate.passed(udp(8, source=3), by="vpns1") == 0
@@ -280,7 +280,7 @@ def test_flows_towards_what_was_closed_are_cut_and_no_others(gate: Gate) -> None
 @pytest.mark.parametrize("session_flows", [0, 100, 4096])
 def test_plan_diff_of_what_was_applied_is_empty(gate: Gate, session_flows: int) -> None:
     """Rules are written as nft lists them, also where a share of open flows is counted."""
-    scarce = replace(INTENT, ports=FEW_PORTS.ports, steering=FEW_PORTS)
+    scarce = replace(INTENT, ports=FEW_PORTS, steering=STEERING)
     for intent in (INTENT, scarce):
         held = replace(intent, session_flows=session_flows)
         gate.hold(held)

@@ -185,8 +185,8 @@ async def _resolver(prepared: Prepared, resolver: Address) -> Finding:
     way = intent.exits[0 if resolver.version == 4 else 1]
     if not way.usable:
         return Finding(name, Verdict.NOTE, f"not asked: {_closed(way)}")
-    if way.kind is ExitKind.GATEWAY and intent.steering is not None:
-        ports = intent.steering.ports
+    if way.kind is ExitKind.GATEWAY:
+        ports = intent.ports
         result = await probe([(resolver, DNS)], timeout=PROBE, mark=MARK_GATEWAY, ports=ports)
     else:
         result = await probe([(resolver, DNS)], timeout=PROBE)

@@ -264,8 +264,7 @@ class ExitWatch:
             return self._by_neighbour(address, device)
         interval = prepared.sources.settings.exit_probe_interval
         timeout = min(max(interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        steering = self._keeper.prepared.intent.steering
-        ports = steering.ports if steering else None
+        ports = prepared.intent.ports
         result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY, ports=ports)
         if result.ok:
             return Verdict(ok=True, why=result.reason, at=self._now(), rtt=result.seconds)

@@ -244,7 +244,7 @@ class _Packet:
             self._step(f"ip rule {steering.priority}", f"from the clients, lookup {steering.table}")
             self._step(f"table {steering.table}", f"default {self._by()}; below it unreachable")
             self._step(f"{NFT_TABLE_GATEWAY} guard", "the next hop is the gateway: accepted")
-            first, last = steering.ports
+            first, last = self.intent.ports
             self._step(f"{NFT_TABLE} nat", f"masqueraded, to ports {first}-{last}")
             said = self.exit.gateway
             return _End("gateway", f"every client's IPv{self.family} leaves by {said}", self._by())

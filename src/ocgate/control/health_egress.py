@@ -95,9 +95,9 @@ class Egress:
         """'' where it leads out; of one that is closed to clients why it is."""
         family: Family = 4 if exit["family"] == 4 else 6
         why = exit["why"] if exit["state"] == "down" else ""
-        urls, steering = self._settings.health_check_url, self.prepared.intent.steering
-        if urls and steering and not why:
-            why = await self._fetched(urls, family, Way(mark=MARK_GATEWAY, ports=steering.ports))
+        urls, ports = self._settings.health_check_url, self.prepared.intent.ports
+        if urls and not why:
+            why = await self._fetched(urls, family, Way(mark=MARK_GATEWAY, ports=ports))
         name = f"gateway {exit['gateway']} (IPv{family})"
         return f"egress by {name} does not work: {why}" if why else ""
 

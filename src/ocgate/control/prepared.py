@@ -116,7 +116,7 @@ def derive(
     wans = {family: wan for family in _FAMILIES if (wan := _wan(sources, facts, family))}
     flows = flow_ports.choose(sources, facts)
     subnets: tuple[Network, ...] = (*agreed.subnets4, *agreed.subnets6)
-    steered = steering.steer(sources, facts, exits, decision, wans, flows.ports, strays=strays)
+    steered = steering.steer(sources, facts, exits, decision, wans, strays=strays)
     networks = permitted.permitted(sources, facts)
     strict = (
         *steering.strict_on(facts, steered),

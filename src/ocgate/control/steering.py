@@ -14,7 +14,7 @@ from ocgate.config.macs import LEARN
 from ocgate.config.model import Settings
 from ocgate.config.values import NOTHING
 from ocgate.control import placement
-from ocgate.control.flow_ports import Ports, is_exclusive
+from ocgate.control.flow_ports import is_exclusive
 from ocgate.control.sources import Sources
 from ocgate.errors import Problem
 from ocgate.exits.next_hop import refusal
@@ -35,11 +35,10 @@ def steer(
     exits: Exits,
     decision: Ipv6Decision,
     wans: dict[Family, Wan],
-    ports: Ports,
     *,
     strays: tuple[Stray, ...] = (),
 ) -> Steering | None:
-    """None: the standalone server. ports: of clients' flows. strays: until now.
+    """None: the standalone server. strays: until now.
 
     A standalone server that was in gateway mode before a reload is steered as by the exit `direct`:
     for the rest of this run the guard keeps this host from answering what comes late for flows of
@@ -60,7 +59,6 @@ def steer(
         table=settings.vpn_gateway_table,
         priority=placement.priority_now(sources, facts),
         exclusive=is_exclusive(sources, facts),
-        ports=ports,
         strays=_strays(ways, strays),
     )
 

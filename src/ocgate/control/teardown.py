@@ -67,12 +67,12 @@ def _wait(nft: Nft, run_dir: Path, sources: Sources | None) -> None:
 def _closing(run_dir: Path, sources: Sources) -> Closing | None:
     facts = observe(session_prefix=sources.synced.device)
     strays = read_strays(run_dir)
-    steering = prepare(sources, facts, Egress("stopping"), strays=strays).intent.steering
+    intent = prepare(sources, facts, Egress("stopping"), strays=strays).intent
     interval = sources.settings.exit_probe_interval
     quiet = min(max(interval, SHORTEST_QUIET), LONGEST_QUIET)
     since = _since_the_stop(run_dir)
     most = min(max(WHOLE_STOP - since, SHORTEST_WAIT), LONGEST_WAIT)
-    return closing(steering, Wait(since, quiet, most)) if steering else None
+    return closing(intent, Wait(since, quiet, most))
 
 
 def _since_the_stop(run_dir: Path) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ocgate.names import MARK_GATEWAY, NFT_FAMILY, NFT_TABLE_CLOSING, NFT_TABLE_GATEWAY
-from ocgate.plan.exits import Steering
+from ocgate.plan.intent import Intent
 
 LATE = "late"  # the counter of what came
 RAW = -300  # netfilter_ipv4.h; before anything looks at marks
@@ -43,10 +43,11 @@ class Wait:
     most: float
 
 
-def closing(steering: Steering, wait: Wait) -> Closing | None:
+def closing(intent: Intent, wait: Wait) -> Closing | None:
     """None where clients were never sent to a gateway, so that nothing can come."""
-    devices = tuple(sorted({stray.device for stray in steering.strays}))
-    return Closing(devices, steering.ports, wait) if devices else None
+    strays = intent.steering.strays if intent.steering else ()
+    devices = tuple(sorted({stray.device for stray in strays}))
+    return Closing(devices, intent.ports, wait) if devices else None
 
 
 def text(wanted: Closing) -> str:

@@ -92,13 +92,11 @@ class Stray:
 
 @dataclass(frozen=True)
 class Steering:
-    """How gateway mode sends clients to their exits: tables, priorities, translated ports.
+    """How gateway mode sends clients to their exits: tables and priorities.
 
     table:     VPN_GATEWAY_TABLE, the table of the default gateway.
     priority:  VPN_GATEWAY_RULE_PRIO, of `from SUBNET lookup TABLE`; others stand around it.
     exclusive: nothing but clients is forwarded in this network namespace.
-    ports:     `Intent.ports`: no socket of this host sends from these, so an answer that the host
-               itself gives from one is a stray.
     strays:    where such answers would come from. An interface that is down, a gateway that moved:
                late packets still arrive, so what was one stays one while this process lives.
     """
@@ -108,7 +106,6 @@ class Steering:
     table: int
     priority: int
     exclusive: bool
-    ports: tuple[int, int]
     strays: tuple[Stray, ...] = ()
 
     def of(self, family: Family) -> Exit:

@@ -74,7 +74,7 @@ def plan(intent: Intent) -> Plan:
             *permitted.routes(intent.networks),
             *steering.routes(intent.steering, intent.networks),
         ),
-        rules=steering.rules(intent.steering, intent.all_subnets, intent.prefix6),
+        rules=steering.rules(intent, intent.steering),
         sysctls=tuple(needed(intent)),
         devices=(NULL_DEVICE,),
         routing_tables=(intent.steering.table, NULL_TABLE),

@@ -41,6 +41,7 @@ from ocgate.names import BLACKHOLE_METRIC, MARK_MASK, NULL_DEVICE, NULL_TABLE, O
 from ocgate.plan import permitted
 from ocgate.plan.exits import ExitKind, Steering
 from ocgate.plan.facts import Family, Network
+from ocgate.plan.intent import Intent
 from ocgate.plan.model import PinnedNeighbour
 from ocgate.plan.permitted import Permitted
 from ocgate.plan.routing import (
@@ -104,13 +105,13 @@ def neighbours(steering: Steering) -> Iterator[PinnedNeighbour]:
             yield PinnedNeighbour(way.gateway, way.device, way.mac)
 
 
-def rules(steering: Steering, subnets: Iterable[Network], prefix6: int) -> tuple[Rule, ...]:
-    """All of them, for these client subnets, in the order of their priorities. prefix6: bits of the
-    IPv6 network that a session has, as ocserv routes it."""
-    owned: dict[Family, int] = {4: 32, 6: prefix6}
+def rules(intent: Intent, steering: Steering) -> tuple[Rule, ...]:
+    """All of them, for its client subnets, in the order of their priorities."""
+    owned: dict[Family, int] = {4: 32, 6: intent.prefix6}  # what a session has, as ocserv routes it
+    nets = intent.all_subnets
     found = [
-        *(rule for net in subnets for rule in _of_subnet(steering, net, owned[net.version])),
-        *(rule for family in FAMILIES for rule in _of_host(steering, family)),
+        *(rule for net in nets for rule in _of_subnet(steering, net, owned[net.version])),
+        *(rule for family in FAMILIES for rule in _of_host(intent, steering, family)),
         *(_forwarded(steering) if steering.exclusive else ()),
     ]
     return tuple(sorted(found, key=lambda rule: (rule.family, rule.priority)))
@@ -135,7 +136,7 @@ def _of_subnet(steering: Steering, net: Network, owned: int) -> Iterator[Rule]:
     yield Rule(family, base + NO_TABLE, RuleAction.BLACKHOLE, source=net)
 
 
-def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
+def _of_host(intent: Intent, steering: Steering, family: Family) -> Iterator[Rule]:
     """What this host itself sends because of clients."""
     way, base = steering.of(family), steering.priority
     if way.kind is ExitKind.GATEWAY:
@@ -144,7 +145,7 @@ def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
         )
         yield marked
         yield _held(marked, base + MARKED_HELD)
-    for stray in _strays(steering, family):
+    for stray in _strays(intent, steering, family):
         if stray.sport is None:  # ICMP tells neighbours of this host, too
             yield replace(
                 stray,
@@ -156,14 +157,14 @@ def _of_host(steering: Steering, family: Family) -> Iterator[Rule]:
         yield stray
 
 
-def _strays(steering: Steering, family: Family) -> Iterator[Rule]:
+def _strays(intent: Intent, steering: Steering, family: Family) -> Iterator[Rule]:
     """By port alone where all of the host is ours, and so whatever address it has just now. On a
     shared host by address, too: a resolver there may ask from any port."""
     own = [ip_network(s.address) for s in steering.strays if s.address.version == family]
     answer = Rule(family, steering.priority + STRAY, RuleAction.BLACKHOLE, iif="lo")
     for source in [None] if steering.exclusive else own:
         for protocol in ("tcp", "udp"):
-            yield replace(answer, source=source, ipproto=IPPROTO[protocol], sport=steering.ports)
+            yield replace(answer, source=source, ipproto=IPPROTO[protocol], sport=intent.ports)
     for source in own:
         yield replace(answer, source=source, ipproto=_ICMP[family])
 

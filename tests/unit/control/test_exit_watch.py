@@ -57,7 +57,7 @@ class World:
     def settle(self, exits: Exits = Exits(), **environ: str) -> None:  # noqa: B008
         """These settings and exits are in force."""
         subnets = (ip_network("10.10.10.0/24"),)
-        intent = SimpleNamespace(steering=None)
+        intent = SimpleNamespace(ports=(10240, 32767))
         self.prepared = SimpleNamespace(
             sources=sources(**environ), facts=FACTS, subnets=subnets, intent=intent
         )

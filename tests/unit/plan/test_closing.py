@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import IPv4Network, ip_address
 from typing import Any, cast
 
 import pytest
@@ -12,23 +13,40 @@ from ocgate.kernel import closing as waiting
 from ocgate.kernel.nft import Nft
 from ocgate.plan.closing import Closing, Wait, closing, text
 from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.plan.intent import Intent
+from ocgate.plan.ipv6 import Ipv6Path
 
 DIRECT4, DIRECT6 = Exit(4, ExitKind.DIRECT, "eth0"), Exit(6, ExitKind.DIRECT, "eth0")
 WAIT = Wait(least=0.5, quiet=1.0, most=3.0)
 
 
-def steering(*strays: Stray) -> Steering:
-    return Steering(DIRECT4, DIRECT6, 100, 1000, True, (10240, 32767), strays)
+def served(*strays: Stray) -> Intent:
+    return Intent(
+        device="vpns",
+        subnets4=(IPv4Network("10.10.10.0/24"),),
+        subnets6=(),
+        prefix6=128,
+        gateways=(),
+        resolvers=(),
+        tcp_ports=(443,),
+        mss=None,
+        wan4=None,
+        wan6=None,
+        ipv6=Ipv6Path.REJECTED,
+        ports=(10240, 32767),
+        steering=Steering(DIRECT4, DIRECT6, 100, 1000, True, strays),
+    )
 
 
 def test_a_server_that_never_had_a_gateway_waits_for_nothing() -> None:
-    assert closing(steering(), WAIT) is None
+    assert closing(served(), WAIT) is None
+    assert closing(replace(served(), steering=None), WAIT) is None
 
 
 def test_late_packets_of_each_device_get_the_exits_mark() -> None:
     """... once, whatever the number of addresses."""
     strays = [("eth1", "172.30.0.10"), ("eth0", "172.28.0.10"), ("eth0", "2001:db8:28::10")]
-    made = closing(steering(*(Stray(d, ip_address(a)) for d, a in strays)), WAIT)
+    made = closing(served(*(Stray(d, ip_address(a)) for d, a in strays)), WAIT)
     assert made is not None
     marks = [line for line in text(made).splitlines() if "meta mark set 0x02000000" in line]
     assert [line.split()[5:9] for line in marks] == [

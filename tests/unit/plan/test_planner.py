@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -48,7 +49,6 @@ STEERING = Steering(
     table=100,
     priority=1000,
     exclusive=True,
-    ports=(10240, 32767),
     strays=STRAYS,
 )
 GATEWAY = replace(
@@ -104,7 +104,7 @@ CASES = {
     "limits_by_a_gateway_on_a_shared_host": replace(
         GATEWAY,
         ports=(61000, 65534),
-        steering=replace(STEERING, exclusive=False, ports=(61000, 65534)),
+        steering=replace(STEERING, exclusive=False),
         session_flows=4096,
     ),
     "block": replace(
@@ -237,6 +237,15 @@ def test_every_look_up_of_a_client_is_followed_by_a_blackhole(name: str) -> None
             == (rule.source, rule.destination, rule.iif, rule.ipproto, rule.sport, rule.inverted)
             for r in after
         ), rule.text
+
+
+@pytest.mark.parametrize("name", ["gateway", "gateway_on_its_own_interface"])
+def test_all_of_a_plan_has_the_same_ports_of_clients_flows(name: str) -> None:
+    """They are said once: what is translated, what is dropped as late, what may not be answered."""
+    made = plan(replace(CASES[name], ports=(20001, 20999)))
+    assert {rule.sport for rule in made.rules if rule.sport} == {(20001, 20999)}
+    ranges = re.findall(r"\b\d{5}-\d{5}\b", "\n".join(map(nft.recreation, made.tables)))
+    assert set(ranges) == {"20001-20999"}
 
 
 @pytest.mark.parametrize("name", CASES)
