@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from types import TracebackType
 import pytest
 from t5_chain import Chain, LabFactory, chain
 
+from ocgate.lab import gateway
 from ocgate.lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
 from ocgate.lab.capture import now
 from ocgate.lab.namespace import Namespace
@@ -217,3 +219,27 @@ def test_a_reload_to_the_standalone_server_leaves_late_packets_unanswered(lab: L
         for family in ("-4", "-6"):
             g.gateway.netns.run(["ip", family, "rule", "flush", "protocol", "143"], check=False)
         prove_answers_are_seen(g, late, late.said)
+
+
+def test_a_stop_that_is_killed_has_its_sysctls_put_back_by_the_next_start(lab: LabFactory) -> None:
+    """While it waits for late packets the kernel reflects marks; then everything is killed."""
+    g = chain(lab, Options(upstream=True), toml=BOTH)
+    g.wait_up()
+    keys = ("net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect")
+
+    def reflects() -> list[str]:
+        return [g.gateway.netns.sysctl(key) for key in keys]
+
+    assert reflects() == ["0", "0"]
+    g.gateway.program.send(signal.SIGTERM)
+    wait_until(lambda: reflects() == ["1", "1"], 10.0, "the stop to wait for late packets")
+    g.gateway.crash()
+    assert reflects() == ["1", "1"]
+    run_dir = g.gateway.run_dir
+    again = gateway.start(g.lab, {"OCGATE_RUN_DIR": str(run_dir)}, g.gateway.config_dir)
+    again.run_dir = run_dir
+    again.wait_ready()
+    assert reflects() == ["0", "0"]
+    assert "sysctl net.ipv4.fwmark_reflect" in again.output
+    again.stop()
+    assert reflects() == ["0", "0"]

@@ -33,6 +33,7 @@ from ocgate.kernel import conntrack, namespace_lock, routes, surroundings, sysct
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
 from ocgate.names import SESSIONS
+from ocgate.plan.closing import REFLECT
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.routing import RouteKind
 from ocgate.server import services
@@ -114,6 +115,8 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
         nft = Nft()
         _forget_former_clients()
         swept = routes.sweep(prepared.plan.routes, prepared.plan.rules)
+        lent = sysctl.put_back((wish.key for wish in REFLECT), run_dir=directory)
+        swept += [f"sysctl {key}" for key in lent]
         apply(nft, prepared.plan, NO_SESSIONS, run_dir=directory)
     except OcgateError:
         teardown(directory)

@@ -59,7 +59,7 @@ def teardown(run_dir: Path) -> None:
 def _wait(nft: Nft, run_dir: Path, sources: Sources | None) -> None:
     """For late packets, where clients have left by a gateway."""
     wanted = _closing(run_dir, sources) if sources else None
-    came = late_packets.wait(nft, wanted) if wanted else 0
+    came = late_packets.wait(nft, wanted, run_dir=run_dir) if wanted else 0
     if came:
         log.info("late packets of former flows were answered by their exit", packets=came)
 

@@ -5,11 +5,11 @@ Edge of the room `kernel`; the wiring imports it.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
-from ocgate.errors import KernelRefused, OcgateError
+from ocgate.errors import KernelRefused
 from ocgate.kernel import sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE_CLOSING, NFT_TABLE_GATEWAY
@@ -22,15 +22,20 @@ def wait(
     nft: Nft,
     wanted: Closing,
     *,
+    run_dir: Path,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
     """Until nothing comes any more, as `wanted.wait` says; how many packets came. Returns at once
-    without the guard's table (it was removed before): there is nothing to hold anything."""
+    without the guard's table (it was removed before): there is nothing to hold anything.
+
+    The kernel's answers carry the mark of what they answer meanwhile; where that may not be set,
+    they have none, and the guard and the rules keep them here.
+    """
     guard = f"{NFT_FAMILY} {NFT_TABLE_GATEWAY}"
     if not (nft.exists("table", guard) and nft.exists("chain", f"{guard} input")):
         return 0
-    with _reflected():
+    with sysctl.lent(REFLECT, run_dir=run_dir):
         nft.run(text(wanted))
         return _watched(nft, wanted, clock, sleep)
 
@@ -54,23 +59,3 @@ def _late(nft: Nft) -> int:
     except KernelRefused:  # somebody flushed the ruleset: there is nothing to count with
         return 0
     return sum(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)
-
-
-@contextlib.contextmanager
-def _reflected() -> Iterator[None]:
-    """The kernel's answers carry the mark of what they answer; where that may not be set, they have
-    none, and the guard and the rules keep them here."""
-    before = {key: sysctl.read(key) for key in REFLECT}
-    changed = {key: held for key, held in before.items() if held == "0" and _set(key, "1")}
-    try:
-        yield
-    finally:
-        for key, held in changed.items():
-            _set(key, held)
-
-
-def _set(key: str, value: str) -> bool:
-    try:
-        return sysctl.write(key, value)
-    except OcgateError:
-        return False

@@ -6,10 +6,11 @@ the exact flags. Edges of the room `kernel` and the wiring may import it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ocgate import own_files
@@ -86,9 +87,32 @@ def require(wanted: Sysctl) -> None:
         raise _forbidden([wanted])
 
 
-def write(key: str, value: str) -> bool:
-    """Set one for a moment; False where it is not ours to set, or not there."""
-    return _write(key, value)
+@contextlib.contextmanager
+def lent(sysctls: Iterable[Sysctl], *, run_dir: Path) -> Iterator[None]:
+    """Set these for a moment, in the last step of a stop. They are recorded like all others, so
+    whoever is killed meanwhile leaves it to the next start, or stop, to put them back. One that
+    can't be set or recorded stays as it is."""
+    wished = [replace(wanted, required=False) for wanted in sysctls]
+    try:
+        ensure(wished, run_dir=run_dir)
+    except OcgateError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        restore(run_dir=run_dir)
+
+
+def put_back(keys: Iterable[str], *, run_dir: Path) -> list[str]:
+    """Put these back and forget them, and leave the rest of the record; those that changed. At a
+    start: what the plan does not set, and a stop that was killed has left."""
+    record = _recorded(run_dir)
+    left = {key: record.pop(key) for key in keys if key in record}
+    restored = _restored(left)
+    if left:  # after the values: killed in between, this is done once more
+        _save(run_dir, record, left)
+    return restored
 
 
 def restore(*, run_dir: Path) -> list[str]:
@@ -98,14 +122,17 @@ def restore(*, run_dir: Path) -> list[str]:
     A key that no longer reads as we had set it belongs to whoever changed it since and is left
     alone, as is one that went with its device or that we may not write.
     """
-    record = _recorded(run_dir)
-    restored = [
+    restored = _restored(_recorded(run_dir))
+    (run_dir / SYSCTLS_BEFORE).unlink(missing_ok=True)
+    return restored
+
+
+def _restored(record: dict[str, _Entry]) -> list[str]:
+    return [
         key
         for key, entry in reversed(record.items())
         if read(key) == entry.ours and _write(key, entry.before)
     ]
-    (run_dir / SYSCTLS_BEFORE).unlink(missing_ok=True)
-    return restored
 
 
 # What the kernel itself sets when forwarding is put back to 0: whoever had refused redirects would
@@ -150,13 +177,17 @@ def _record(run_dir: Path, found: dict[str, _Entry]) -> None:
     }
     if merged == standing:  # put right for the second time: a full run dir is no obstacle
         return
-    text = json.dumps({key: asdict(entry) for key, entry in merged.items()}, indent=1) + "\n"
+    _save(run_dir, merged, found)
+
+
+def _save(run_dir: Path, record: dict[str, _Entry], concerned: Iterable[str]) -> None:
+    text = json.dumps({key: asdict(entry) for key, entry in record.items()}, indent=1) + "\n"
     path = run_dir / SYSCTLS_BEFORE
     try:  # durable: the sysctl itself survives our crash, so the record must, too
         own_files.write(path, text.encode(), mode=0o644, durable=True)
     except OSError as problem:
         raise OcgateError(
-            f"{', '.join(found)}: not set, because what was there before can't be noted in {path}: "
+            f"{', '.join(concerned)}: not set, because what was there before can't be noted in {path}: "
             f"{problem.strerror}",
             hint="Free some space in the run dir",
         ) from problem

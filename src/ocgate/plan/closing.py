@@ -12,24 +12,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ocgate.names import MARK_GATEWAY, NFT_FAMILY, NFT_TABLE_CLOSING, NFT_TABLE_GATEWAY
+from ocgate.plan.facts import Family
 from ocgate.plan.intent import Intent
+from ocgate.plan.sysctls import Sysctl
 
 LATE = "late"  # the counter of what came
 RAW = -300  # netfilter_ipv4.h; before anything looks at marks
 
 # One per family; what the kernel answers without a socket has the mark of what it answers.
-REFLECT = ("net.ipv4.fwmark_reflect", "net.ipv6.fwmark_reflect")
+REFLECT = tuple(
+    Sysctl(f"net.ipv{version}.fwmark_reflect", "1", "late packets are answered by their exit")
+    for version in (4, 6)
+)
 
 
 @dataclass(frozen=True)
 class Closing:
     """What a stop waits for.
 
-    devices: by which late packets come.  ports: first and last of translated flows and of probes.
-    wait: how long.
+    ways: family and device by which an exit's late packets come; what else comes by that device (of
+    a family that leaves by this host itself) is nothing to wait for.  ports: first and last of
+    translated flows and of probes.  wait: how long.
     """
 
-    devices: tuple[str, ...]
+    ways: tuple[tuple[Family, str], ...]
     ports: tuple[int, int]
     wait: Wait
 
@@ -46,8 +52,8 @@ class Wait:
 def closing(intent: Intent, wait: Wait) -> Closing | None:
     """None where clients were never sent to a gateway, so that nothing can come."""
     strays = intent.steering.strays if intent.steering else ()
-    devices = tuple(sorted({stray.device for stray in strays}))
-    return Closing(devices, intent.ports, wait) if devices else None
+    ways = {(stray.address.version, stray.device) for stray in strays}
+    return Closing(tuple(sorted(ways)), intent.ports, wait) if ways else None
 
 
 def text(wanted: Closing) -> str:
@@ -60,10 +66,11 @@ def text(wanted: Closing) -> str:
         f"add chain {at} prerouting {{ type filter hook prerouting priority {RAW}; }}",
         f"flush chain {at} prerouting",
     ]
-    for device in wanted.devices:
+    for family, device in wanted.ways:
         for proto in ("tcp", "udp"):
             lines.append(
-                f'add rule {at} prerouting iifname "{device}" {proto} dport {first}-{last} '
+                f"add rule {at} prerouting meta nfproto ipv{family} "
+                f'iifname "{device}" {proto} dport {first}-{last} '
                 f"counter name {LATE} meta mark set 0x{MARK_GATEWAY:08x}"
             )
     return "\n".join((*lines, f"flush chain {NFT_FAMILY} {NFT_TABLE_GATEWAY} input", ""))

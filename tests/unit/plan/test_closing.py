@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -44,14 +46,19 @@ def test_a_server_that_never_had_a_gateway_waits_for_nothing() -> None:
 
 
 def test_late_packets_of_each_device_get_the_exits_mark() -> None:
-    """... once, whatever the number of addresses."""
-    strays = [("eth1", "172.30.0.10"), ("eth0", "172.28.0.10"), ("eth0", "2001:db8:28::10")]
+    """... of each family that leaves by it, once, whatever the number of addresses."""
+    strays = [
+        ("eth1", "172.30.0.10"),
+        ("eth0", "172.28.0.10"),
+        ("eth0", "172.28.0.11"),
+        ("eth0", "2001:db8:28::10"),
+    ]
     made = closing(served(*(Stray(d, ip_address(a)) for d, a in strays)), WAIT)
     assert made is not None
     marks = [line for line in text(made).splitlines() if "meta mark set 0x02000000" in line]
-    assert [line.split()[5:9] for line in marks] == [
-        ["iifname", f'"{device}"', proto, "dport"]
-        for device in ("eth0", "eth1")
+    assert [line.split()[5:11] for line in marks] == [
+        ["meta", "nfproto", family, "iifname", f'"{device}"', proto]
+        for family, device in (("ipv4", "eth0"), ("ipv4", "eth1"), ("ipv6", "eth0"))
         for proto in ("tcp", "udp")
     ]
     assert text(made).splitlines()[-1] == "flush chain inet ocserv_gw input"
@@ -92,7 +99,7 @@ class Kernel:
 
 @pytest.fixture(autouse=True)
 def _no_sysctl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting.sysctl, "read", lambda _key: None)
+    monkeypatch.setattr(waiting.sysctl, "lent", lambda *_, **__: contextlib.nullcontext())
 
 
 @pytest.mark.parametrize(
@@ -108,8 +115,8 @@ def _no_sysctl(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_waits_until_nothing_comes(wait: Wait, came: tuple[float, ...], seconds: float) -> None:
     clock = Clock()
     kernel = Kernel(clock, *came)
-    wanted = Closing(("eth0",), (10240, 32767), wait)
-    seen = waiting.wait(cast(Nft, kernel), wanted, clock=clock, sleep=clock.sleep)
+    wanted = Closing(((4, "eth0"),), (10240, 32767), wait)
+    seen = waiting.wait(cast(Nft, kernel), wanted, run_dir=Path(), clock=clock, sleep=clock.sleep)
     assert clock.now == pytest.approx(seconds, abs=0.11)
     assert seen == sum(at <= clock.now for at in came)
     assert kernel.ran == [text(wanted)]
@@ -118,5 +125,5 @@ def test_it_waits_until_nothing_comes(wait: Wait, came: tuple[float, ...], secon
 def test_a_ruleset_that_is_flushed_meanwhile_ends_no_wait_with_an_error() -> None:
     clock = Clock()
     kernel = Kernel(clock, flushed=True)
-    wanted = Closing(("eth0",), (10240, 32767), WAIT)
-    assert waiting.wait(cast(Nft, kernel), wanted, clock=clock, sleep=clock.sleep) == 0
+    wanted = Closing(((4, "eth0"),), (10240, 32767), WAIT)
+    assert waiting.wait(cast(Nft, kernel), wanted, run_dir=Path(), clock=clock, sleep=clock.sleep) == 0
