@@ -1,4 +1,4 @@
-"""What a stop of gateway mode waits for behind the guard, and the sysctls that it sets meanwhile."""
+"""What a stop of gateway mode waits for behind the guard, and the sysctls it sets meanwhile."""
 
 from __future__ import annotations
 

@@ -91,6 +91,7 @@ def test_a_full_run_dir(lab: LabFactory) -> None:
 
     disk.empty()
     wait_until(lambda: healthy(gw), 5.0, "its health")
+    gw.wait_replaced(names.CONTROL_PID, killed)  # written when there was room again
     assert ask_udp(log_in(gw, 1, "bob").netns, SERVICE)
     assert len(elements(gw)) == 2
     assert "Traceback" not in gw.output

@@ -35,6 +35,7 @@ from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
 from ocgate.control.pid_file import keep_pid
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
+from ocgate.control.records import Records
 from ocgate.control.sources import (
     Sources,
     read_egress,
@@ -78,14 +79,17 @@ class Control:
         self.conf = EffectiveConf(run_dir)
         egress = Egress(read_egress(run_dir))
         exits = read_exits(run_dir, self.snapshot.settings)
-        self.keeper = Keeper(self.nft, run_dir, self.table, self.conf, egress, exits)
+        self.records = Records()
+        self.keeper = Keeper(
+            self.nft, run_dir, self.table, self.conf, egress, exits, records=self.records
+        )
         self.journal = Journal(run_dir)
         self.history = History(run_dir, self._history_file, self._exit)
         self.gatekeeper = Gatekeeper(
             self.table, self.keeper.writer, self.journal, self._domain, self.history
         )
-        self.egress = EgressWatch(self.keeper, run_dir)
-        self.exits = ExitWatch(self.keeper, run_dir)
+        self.egress = EgressWatch(self.keeper, run_dir, self.records)
+        self.exits = ExitWatch(self.keeper, run_dir, records=self.records)
         self.certificates = CertWatch(self.conf, run_dir, lambda: self.keeper.prepared)
         self._observed = status.Observed(
             run_dir,
@@ -168,7 +172,7 @@ class Control:
             await asyncio.sleep(UNSETTLED_LOOK)
 
     def _ready(self) -> None:
-        keep_pid(self.run_dir)
+        keep_pid(self.run_dir, self.records)
         seconds = round(time.monotonic() - self._began, 3)
         log.info("control plane ready", sessions=len(self.table), seconds=seconds)
 
@@ -195,6 +199,7 @@ class Control:
     async def _unprompted(self) -> None:
         while True:
             await asyncio.sleep(UNSETTLED_LOOK)
+            self.records.retry()
             due = self.keeper.unsettled or self.keeper.writer.unsettled or self.conf.is_missing
             if not due and time.monotonic() < self._next_look:
                 continue
@@ -236,6 +241,7 @@ class Control:
             self._watching.standing,
             self._ungrouped.standing,
             self.exits.complaints.standing,
+            self.records.complaints.standing,
             self.conf.trouble,
             self.doorway.trouble,
         ]
@@ -326,7 +332,7 @@ class Control:
         for session in tuple(self.table):  # let in while the above was being done
             if session.outside(prepared.subnets):
                 await self.gatekeeper.end(session, "its subnet was taken away by a reload")
-        keep_egress(self.run_dir, egress.failure)
+        keep_egress(self.run_dir, egress.failure, self.records)
         self.certificates.reloaded()
 
     async def _egress_for(self, sources: Sources) -> Egress:

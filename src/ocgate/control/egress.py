@@ -8,13 +8,15 @@ route that is gone needs no second look.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ocgate.control.keeper import Keeper
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, depends_on_egress
-from ocgate.control.sources import write_egress
+from ocgate.control.records import Records
+from ocgate.control.sources import EGRESS, write_egress
 from ocgate.errors import OcgateError
 from ocgate.kernel.probe import Target, probe
 
@@ -36,9 +38,10 @@ async def probed(targets: Sequence[Target]) -> Egress:
 class EgressWatch:
     """Probes every IPV6_PROBE_INTERVAL seconds, and soon after `nudge`."""
 
-    def __init__(self, keeper: Keeper, run_dir: Path) -> None:
+    def __init__(self, keeper: Keeper, run_dir: Path, records: Records) -> None:
         self._keeper = keeper
         self._run_dir = run_dir
+        self._records = records
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -81,13 +84,9 @@ class EgressWatch:
         except OcgateError as error:
             log.error("IPv6 egress changed, but the new state can't be applied", why=str(error))
             return
-        keep_egress(self._run_dir, egress.failure)
+        keep_egress(self._run_dir, egress.failure, self._records)
 
 
-def keep_egress(run_dir: Path, failure: str | None) -> None:
-    """For a control plane that is restarted. Without space it would come back with what was known
-    before, and probe at once, which is no reason to end."""
-    try:
-        write_egress(run_dir, failure)
-    except OSError as error:
-        log.warning("what is known of IPv6 egress can't be kept", why=error.strerror)
+def keep_egress(run_dir: Path, failure: str | None, records: Records) -> None:
+    """For a control plane that is restarted."""
+    records.keep(EGRESS, functools.partial(write_egress, run_dir, failure))

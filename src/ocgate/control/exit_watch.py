@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Protocol
 from ocgate.config.macs import LEARN
 from ocgate.control.complaints import Complaints
 from ocgate.control.exit_record import (
+    EXITS,
     FAMILIES,
     Known,
     exits_of,
@@ -32,6 +34,7 @@ from ocgate.control.exit_status import statuses
 from ocgate.control.exit_track import Track
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
+from ocgate.control.records import Records
 from ocgate.control.sources import Sources
 from ocgate.control.status_schema import ExitStatus
 from ocgate.control.steering import pinned
@@ -95,10 +98,12 @@ class ExitWatch:
         holders: Callable[..., Awaitable[frozenset[str] | None]] = holders,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        records: Records | None = None,
     ) -> None:
         """clock: seconds for what is due; now: seconds since the epoch for people."""
         self._keeper = keeper
         self._run_dir = run_dir
+        self._records = records or Records()
         self._probe = probe
         self._resolve = resolve
         self._neighbour = neighbour
@@ -349,13 +354,9 @@ class ExitWatch:
             self._keep(known)
 
     def _keep(self, known: dict[Family, Known]) -> None:
-        if _lasting(known) == _lasting(self._kept):
-            return
-        try:
-            write_known(self._run_dir, known)
-        except OSError as error:  # no space: a restart would ask anew, which is no reason to end
-            log.warning("what is known of the exits can't be kept", why=str(error))
-        self._kept = known
+        if _lasting(known) != _lasting(self._kept):
+            self._records.keep(EXITS, functools.partial(write_known, self._run_dir, known))
+            self._kept = known
 
 
 def _silent(address: Address, device: str) -> str:

@@ -31,9 +31,12 @@ class Journal:
 
     def write(self, session: Session) -> None:
         """Remember it; atomic. Raises OSError, and then nothing of it is there."""
-        own_files.write(
-            self._path(session), json.dumps(asdict(session), default=str).encode("ascii")
-        )
+        content = json.dumps(asdict(session), default=str).encode("ascii")
+        try:
+            own_files.write(self._path(session), content)
+        except FileNotFoundError:  # the directory could not be made before, or somebody removed it
+            own_files.make_directory(self._dir, 0o700)
+            own_files.write(self._path(session), content)
 
     def remove(self, session: Session) -> None:
         """Forget it; no error if it was not there."""

@@ -18,9 +18,10 @@ from ocgate.control.effective import EffectiveConf
 from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
 from ocgate.control.prepared import Egress, Prepared, prepare
+from ocgate.control.records import Records
 from ocgate.control.repairs import Repairs
 from ocgate.control.sources import Sources
-from ocgate.control.stray_record import read_strays, write_strays
+from ocgate.control.stray_record import STRAYS, read_strays, write_strays
 from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
@@ -50,9 +51,11 @@ class Keeper:
         egress: Egress,
         exits: Exits = NO_GATEWAYS,
         clock: Callable[[], float] = time.monotonic,
+        records: Records | None = None,
     ) -> None:
         self._nft = nft
         self._run_dir = run_dir
+        self._records = records or Records()
         self._table = table
         self._effective = effective
         self._applied: Applied | None = None
@@ -191,10 +194,8 @@ class Keeper:
         steering = prepared.intent.steering
         if steering is not None and steering.strays != self._strays:
             self._strays = steering.strays
-            try:
-                write_strays(self._run_dir, self._strays)
-            except OSError as error:  # no space: in force it is all the same
-                log.warning("former addresses can't be kept for a restart", why=str(error))
+            write = functools.partial(write_strays, self._run_dir, self._strays)
+            self._records.keep(STRAYS, write)
 
     async def _cut(self) -> None:
         """Flows that a former way was made for; what can't be cut now is tried at the next look."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
-from ocgate.control.log import stage
+from ocgate.control.records import Records
 from ocgate.names import CONTROL_PID
 from ocgate.own_files import write
 
-log = stage("svc-control")
 
-
-def keep_pid(run_dir: Path) -> None:
+def keep_pid(run_dir: Path, records: Records) -> None:
     """Note this process; where there is no space, no file is better than a predecessor's."""
-    path = run_dir / CONTROL_PID
+    records.keep(CONTROL_PID, functools.partial(_write, run_dir / CONTROL_PID))
+
+
+def _write(path: Path) -> None:
     try:
         write(path, f"{os.getpid()}\n".encode(), mode=0o644)
-    except OSError as error:
-        log.warning("the pid can't be noted", file=str(path), why=error.strerror)
+    except OSError:
         path.unlink(missing_ok=True)
+        raise

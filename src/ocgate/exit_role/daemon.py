@@ -21,6 +21,7 @@ from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
 from ocgate.control.pid_file import keep_pid
+from ocgate.control.records import Records
 from ocgate.control.wants import LACKS, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
@@ -69,6 +70,7 @@ class Control:
         self.kind = kind_of(self.sources)
         self.keeper = Keeper(self.nft, run_dir, intent_of(settings, self.kind))
         self.servers = self._servers(settings.cache_dir)
+        self.records = Records()
         self.runner = Runner(
             run_dir,
             self.kind,
@@ -76,6 +78,7 @@ class Control:
             Client(run_dir),
             Lookups(self.keeper, servers=self.servers),
             rotate=settings.exit_rotate,
+            records=self.records,
         )
         self.prober = Prober(
             self.runner,
@@ -149,7 +152,7 @@ class Control:
             try:
                 if not self.doorway.is_there:
                     await self.doorway.open()
-                    keep_pid(self.run_dir)
+                    keep_pid(self.run_dir, self.records)
                     seconds = round(time.monotonic() - self._began, 3)
                     log.info("control plane ready", seconds=seconds)
                 self._unreachable.over()
@@ -167,6 +170,7 @@ class Control:
     async def _unprompted(self) -> None:
         while True:
             await asyncio.sleep(UNSETTLED_LOOK)
+            self.records.retry()
             self.runner.check()
             if not self.keeper.unsettled and time.monotonic() < self._next_look:
                 continue
@@ -207,6 +211,7 @@ class Control:
             self._complaints.standing,
             self._unreachable.standing,
             self._watching.standing,
+            self.records.complaints.standing,
             self.doorway.trouble,
         )
         return [why for why in found if why]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from ocgate import names
 from ocgate.control.log import stage
+from ocgate.control.records import Records
 from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import machine as machines
@@ -91,9 +93,11 @@ class Runner:
         rotate: float,
         clock: Callable[[], float] = time.monotonic,
         index_of: Callable[[str], int | None] = index_of,
+        records: Records | None = None,
     ) -> None:
         """rotate: EXIT_ROTATE, seconds. clock: one that goes on over a restart of control."""
         self._run_dir = run_dir
+        self._records = records or Records()
         self.kind = kind
         self._keeper = keeper
         self._client = client
@@ -350,10 +354,10 @@ class Runner:
         return None
 
     def _keep(self) -> None:
-        try:
-            write_record(self._run_dir, Record(self.machine, self._running, self._device))
-        except OSError as error:  # no space: a restart would begin anew, which is no reason to end
-            log.warning("the exit's state can't be kept for a restart", why=str(error))
+        record = Record(self.machine, self._running, self._device)
+        self._records.keep(
+            names.EXIT_RECORD, functools.partial(write_record, self._run_dir, record)
+        )
 
     async def configured(self, environment: dict[str, str], *, hook: int | None = None) -> str:
         """The client's hook (this process) reports; '' when clients are let in, else why not."""

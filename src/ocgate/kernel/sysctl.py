@@ -187,8 +187,8 @@ def _save(run_dir: Path, record: dict[str, _Entry], concerned: Iterable[str]) ->
         own_files.write(path, text.encode(), mode=0o644, durable=True)
     except OSError as problem:
         raise OcgateError(
-            f"{', '.join(concerned)}: not set, because what was there before can't be noted in {path}: "
-            f"{problem.strerror}",
+            f"{', '.join(concerned)}: not set, because what was there before can't be noted in "
+            f"{path}: {problem.strerror}",
             hint="Free some space in the run dir",
         ) from problem
 

@@ -20,6 +20,7 @@ from t4_sources import facts, interface, sources
 
 from ocgate.control.exit_record import Known, read_known, write_known
 from ocgate.control.exit_watch import ExitWatch
+from ocgate.control.records import Records
 from ocgate.errors import OcgateError
 from ocgate.exits.health import Health, State
 from ocgate.exits.resolver import Answer, Lookup, NotResolved
@@ -516,10 +517,16 @@ def test_it_runs_without_a_gateway_and_begins_when_a_reload_brings_one(world: Wo
 
 
 def test_a_full_disk_does_not_end_the_watch(world: World) -> None:
-    watch = ExitWatch(world, world.run_dir / "gone", probe=world.probe, resolve=world.resolve)
+    """... and what is kept becomes true when there is room, without another change."""
+    gone, records = world.run_dir / "gone", Records()
+    watch = ExitWatch(world, gone, probe=world.probe, resolve=world.resolve, records=records)
     with capture_logs() as logs:
         act(watch.round())
     assert "can't be kept" in logs[-1]["event"]
+    gone.mkdir()
+    act(watch.round())
+    records.retry()
+    assert read_known(gone)[4].written == "172.28.0.3"
 
 
 def test_a_gateway_that_became_the_isps_router_is_down(world: World) -> None:

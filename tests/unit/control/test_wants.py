@@ -23,6 +23,7 @@ from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.egress import keep_egress
 from ocgate.control.pid_file import keep_pid
+from ocgate.control.records import Records
 from ocgate.errors import OcgateError, ServerRefused
 from ocgate.kernel import process, surroundings
 from ocgate.names import CONTROL_PID, EFFECTIVE_CONF, KEYS
@@ -146,11 +147,11 @@ def test_room_leaves_nothing_and_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_what_is_kept_for_a_restart_ends_nothing_where_it_cannot_be(tmp_path: Path) -> None:
-    keep_egress(tmp_path / "gone", "no answer")
-    keep_pid(tmp_path / "gone")
+    keep_egress(tmp_path / "gone", "no answer", Records())
+    keep_pid(tmp_path / "gone", Records())
     (tmp_path / ".control.pid.new").mkdir()  # stands for a full disk
     (tmp_path / CONTROL_PID).write_text("of a predecessor")
-    keep_pid(tmp_path)
+    keep_pid(tmp_path, Records())
     assert not (tmp_path / CONTROL_PID).exists()
 
 

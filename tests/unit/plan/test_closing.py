@@ -126,4 +126,6 @@ def test_a_ruleset_that_is_flushed_meanwhile_ends_no_wait_with_an_error() -> Non
     clock = Clock()
     kernel = Kernel(clock, flushed=True)
     wanted = Closing(((4, "eth0"),), (10240, 32767), WAIT)
-    assert waiting.wait(cast(Nft, kernel), wanted, run_dir=Path(), clock=clock, sleep=clock.sleep) == 0
+    assert (
+        waiting.wait(cast(Nft, kernel), wanted, run_dir=Path(), clock=clock, sleep=clock.sleep) == 0
+    )
