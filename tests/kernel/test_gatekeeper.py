@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -66,6 +67,7 @@ class Room:
         self.writer = ElementWriter(self.nft, self.resync)
         self.history = History(run_dir, lambda: None, lambda: "direct")
         self.gate = self.another()
+        self.writer.now_holds(elements.NO_SESSIONS, Marks())  # what was just made
         module = gatekeeper_module
         monkeypatch.setattr(module, "RIVAL_GRACE", GRACE)
         monkeypatch.setattr(module.process, "start_time", self.processes.get)
@@ -589,5 +591,73 @@ def test_a_refusing_kernel_leaves_no_element_of_a_session_that_made_way(
         await room.resync()  # what the keeper's next look does
         assert not room.writer.unsettled
         assert room.held() == set()
+
+    run(scenario())
+
+
+def test_flows_are_cut_until_the_element_of_an_ended_session_is_gone(
+    room: Room, sh: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses to take it out: what begins by it meanwhile is cut, too, also what began
+    after a first cut, and the session counts as open for as long."""
+    monkeypatch.setattr(flows_module, "AGAIN", 0.05)
+
+    def flow(port: int) -> None:
+        sh(f"conntrack -I -p udp -s 10.10.10.2 -d 198.51.100.10 --sport {port} --dport 2 -t 60")
+
+    def flows() -> int:
+        return sh("conntrack -L -s 10.10.10.2 2>/dev/null").count("10.10.10.2")
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def scenario() -> None:
+        assert await room.connect(7) is None
+        (session,) = room.table
+        really = room.nft.run
+
+        def refuses(_text: str) -> None:
+            raise KernelRefused("no", request="", reply="Cannot allocate memory")
+
+        monkeypatch.setattr(room.nft, "run", refuses)
+        await room.gate.disconnect(hook(7))
+        for port in (1, 2):
+            flow(port)
+            await until(lambda: flows() == 0)
+        stranger = replace(session, user="mallory")
+        assert room.gate._flows.strangers_until(stranger) == math.inf
+        assert room.journal() == ["7-1"]  # a restarted control plane goes on with it
+
+        monkeypatch.setattr(room.nft, "run", really)
+        await room.resync()
+        assert room.gate._flows.strangers_until(stranger) < math.inf
+        flow(3)  # as if born in the last moment of the element
+        await until(lambda: room.journal() == [])
+        assert flows() == 0
+
+    run(scenario())
+
+
+def test_a_dead_session_of_a_former_control_counts_as_open_until_the_table_is_written(
+    room: Room,
+) -> None:
+    """Its element is in the kernel until the first plan is applied."""
+
+    async def scenario() -> None:
+        assert await room.connect(7) is None
+        (session,) = room.table
+        del room.processes[7]
+        room.table.end(session)
+        room.writer = ElementWriter(room.nft, room.resync)
+        room.gate = room.another()
+        room.gate.adopt(session)
+        stranger = replace(session, user="mallory")
+        assert room.held()
+        assert room.gate._flows.strangers_until(stranger) == math.inf
+        await room.resync()  # what the keeper's start does
+        assert not room.held()
+        assert 0 < room.gate._flows.strangers_until(stranger) < math.inf
 
     run(scenario())

@@ -30,6 +30,8 @@ class ElementWriter:
         self._nft = nft
         self._resync = resync
         self._held: dict[Key, str] = {}
+        self._known = False  # a former control plane may have left any element
+        self.settled: Callable[[], object] = lambda: None  # called when a whole table was taken
         self._wanted: dict[Key, bool] = {}
         self._marks = Marks()
         self._waiting: list[asyncio.Future[None]] = []
@@ -42,7 +44,12 @@ class ElementWriter:
         under `lock`."""
         self._marks = marks
         self._held = {(name, key): data for name, m in elements.items() for key, data in m.items()}
-        self.unsettled = False
+        self._known, self.unsettled = True, False
+        self.settled()
+
+    def may_hold(self, key: Key) -> bool:
+        """Whether this element may be in the kernel: what it refused to take out still is."""
+        return not self._known or key in self._held
 
     def held(self) -> dict[str, dict[str, str]]:
         """What the kernel holds: map -> key -> data."""

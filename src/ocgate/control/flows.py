@@ -13,7 +13,7 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ocgate.control.complaints import Complaints
@@ -34,7 +34,7 @@ log = stage("svc-control")
 @dataclass(frozen=True)
 class _Waiting:
     """Flows of one address. since: when its element was removed, in seconds since boot; infinity
-    while it still stands."""
+    while it still stands, because it is just being removed or because the kernel refuses that."""
 
     session: Session
     since: float = math.inf
@@ -43,9 +43,13 @@ class _Waiting:
 class Flows:
     """Owned by the gatekeeper, on its loop."""
 
-    def __init__(self, table: SessionTable, journal: Journal) -> None:
+    def __init__(
+        self, table: SessionTable, journal: Journal, stands: Callable[[Session, Network], bool]
+    ) -> None:
+        """stands: whether the kernel may still have the session's element for this address."""
         self._table = table
         self._journal = journal
+        self._stands = stands
         self._waiting: dict[Network, _Waiting] = {}
         self._forgetting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,10 +66,21 @@ class Flows:
         task.add_done_callback(self._tasks.discard)
 
     def closed(self, session: Session) -> None:
-        """Its elements are gone from the kernel now."""
-        for net in session.networks:
-            if self._is_of(self._waiting.get(net), session):
-                self._waiting[net] = _Waiting(session, since_boot())
+        """Its elements were taken out of the kernel. One that the kernel has refused to take out
+        still lets flows begin: it counts as open until `settle` finds it gone."""
+        self._settle(
+            net for net in session.networks if self._is_of(self._waiting.get(net), session)
+        )
+
+    def settle(self) -> None:
+        """The kernel has just taken the whole session table."""
+        self._settle(tuple(self._waiting))
+
+    def _settle(self, networks: Iterable[Network]) -> None:
+        for net in networks:
+            waiting = self._waiting[net]
+            if math.isinf(waiting.since) and not self._stands(waiting.session, net):
+                self._waiting[net] = _Waiting(waiting.session, since_boot())
 
     def strangers_until(self, session: Session) -> float:
         """When another user's session last held one of these addresses, in seconds since boot;
@@ -94,18 +109,23 @@ class Flows:
         while True:
             try:
                 async with self._forgetting:
-                    await self._forget(session)
-                return
+                    if await self._forget(session):
+                        return
             except (OcgateError, *LACKS) as error:  # its address stays known as a stranger's
                 complaints.tell(words(error))
             await asyncio.sleep(AGAIN)
 
-    async def _forget(self, session: Session) -> None:
+    async def _forget(self, session: Session) -> bool:
+        """Cut its flows; False where more of them may begin, as its element still stands."""
         mine = [n for n in session.networks if self._is_of(self._waiting.get(n), session)]
+        closed = [net for net in mine if not math.isinf(self._waiting[net].since)]  # before the cut
         await self.cut(mine)
-        for net in mine:
+        for net in closed:
             del self._waiting[net]
+        if closed != mine:
+            return False
         self._journal.remove(session)
+        return True
 
     @staticmethod
     def _is_of(waiting: _Waiting | None, session: Session) -> bool:

@@ -88,7 +88,8 @@ class Gatekeeper:
         self._domain = domain
         self._history = history
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._flows = Flows(table, journal)
+        self._flows = Flows(table, journal, self._stands)
+        writer.settled = self._flows.settle
         self._group = TunnelGroup()
 
     async def connect(self, fields: Mapping[str, bytes]) -> str | None:
@@ -277,11 +278,14 @@ class Gatekeeper:
 
     async def _drop(self, sessions: Sequence[Session]) -> None:
         """Their elements out of the kernel. Where it refuses, the writer goes on trying, and lets
-        nobody in before it has succeeded."""
+        nobody in before it has succeeded; their flows are cut again and again until then."""
         try:
             await self._writer.change(drop=[key for one in sessions for key in elements.keys(one)])
         except (OcgateError, *LACKS) as error:
             log.error("elements of an ended session stay in the kernel for now", why=words(error))
+
+    def _stands(self, session: Session, net: Network) -> bool:
+        return self._writer.may_hold(elements.key_of(session, net))
 
     def _refused(self, fields: Mapping[str, bytes], why: str) -> str:
         user = fields.get("USERNAME", b"").decode("utf-8", "surrogateescape")

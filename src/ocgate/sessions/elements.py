@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ocgate.plan.exits import Marks
+from ocgate.plan.facts import Network
 from ocgate.sessions.session import Session
 
 MAP4, MAP6 = "sessions4", "sessions6"
@@ -22,6 +23,11 @@ def keys(session: Session) -> tuple[tuple[str, str], ...]:
     if session.prefix6 is not None:
         found.append((MAP6, f'"{session.device}" . {session.prefix6.network_address}'))
     return tuple(found)
+
+
+def key_of(session: Session, net: Network) -> tuple[str, str]:
+    """The one of its `keys` that is for this one of its networks."""
+    return (MAP4 if net.version == 4 else MAP6, f'"{session.device}" . {net.network_address}')
 
 
 def data(name: str, marks: Marks) -> str:
