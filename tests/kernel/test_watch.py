@@ -131,6 +131,44 @@ def test_tunnels_from_before_the_watch_are_known(sh: Shell) -> None:
     assert topics(looks) == set()
 
 
+def test_a_tunnel_that_leaves_its_group_is_named_and_wakes_no_planning(sh: Shell) -> None:
+    """One that was never in it, joins it or merely changes is not named. (Of a device that is down
+    the kernel tells when it comes up.)"""
+    sh("ip tuntap add vpns7 mode tun; ip link set vpns7 group 143; ip link set vpns7 up")
+
+    def act() -> None:
+        sh(
+            "ip tuntap add vpns8 mode tun; ip link set vpns8 up; ip link set vpns8 group 143;"
+            "ip tuntap add vpns9 mode tun; ip link set vpns9 up; ip link set vpns8 mtu 1400;"
+            "ip link set vpns7 group 7; ip link set vpns8 group 0; ip link set vpns8 group 143;"
+            "ip link set vpns8 group default; ip link del vpns9"
+        )
+
+    looks = heard(act, until=lambda looks: any(look.gone for look in looks))
+    assert [name for look in looks for name in look.left] == ["vpns7", "vpns8", "vpns8"]
+    assert topics(looks) == set()
+
+
+def test_after_an_overflow_all_that_are_in_no_group_are_named(
+    uplink: str, sh: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sh("for i in 7 8; do ip tuntap add vpns$i mode tun; ip link set vpns$i group 143; done")
+    monkeypatch.setattr(watch_module, "_RECEIVE", 4096)
+    lines = "\n".join(f"route add 10.{i >> 8}.{i & 255}.0/24 dev wan0" for i in range(2000))
+
+    async def collect() -> Look:
+        watch = Watch(session_prefix="vpns")
+        sh(f"ip -batch - <<'EOT'\n{lines}\nlink set vpns8 group 0\nEOT")
+        async for look in watch:
+            watch.close()
+            return look
+        raise AssertionError("nothing was heard")
+
+    look = asyncio.run(collect())
+    assert look.overflow
+    assert set(look.left) == {"vpns8"}
+
+
 def test_a_neighbour_that_does_not_answer_is_heard(uplink: str, sh: Shell) -> None:
     """Asked by a packet, as in real life; `isp0` at the other end of the pair has no address."""
     for family, address in ((4, "192.0.2.9"), (6, "2001:db8::9")):

@@ -5,6 +5,8 @@ client1 --- inet --- router --- gw (ocgate, ocserv, vpns0)    lab/topology.py
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -87,6 +89,29 @@ def test_damage_is_repaired_within_100_ms_and_logged(lab: LabFactory) -> None:
     print("\n".join(f"{kind}: {seconds * 1000:.0f} ms" for kind, seconds in took.items()))
     assert {kind: seconds for kind, seconds in took.items() if seconds > AT_ONCE} == {}
     assert [session["user"] for session in sessions(gw)] == ["alice"]
+
+
+def test_a_tunnel_that_is_taken_out_of_its_group_is_back_and_status_says_so(
+    lab: LabFactory,
+) -> None:
+    """Positive control: while control stands still, what is for its client goes nowhere."""
+    gw = serve(with_services(lab()), environ={"VPN_GATEWAY": "direct"})
+    client = log_in(gw, 0, "alice")
+    assert ask_udp(client.netns, SERVICE)
+    (device,) = (session["device"] for session in sessions(gw))
+    control = gw.pid()
+    os.kill(control, signal.SIGSTOP)
+    try:
+        gw.netns.ip(f"link set {device} group default")
+        assert not ask_udp(client.netns, SERVICE)
+    finally:
+        os.kill(control, signal.SIGCONT)
+    wait_until(lambda: gw.status()["network"]["repairs"] == 1, 5.0, "the repair to be counted")
+    said = f"tunnel {device} was taken out of its interface group"
+    assert gw.status()["network"]["last_repair"] == said
+    assert said in gw.output
+    assert ask_udp(client.netns, SERVICE)
+    assert gw.pid() == control
 
 
 def undo(gw: Gateway, times: int) -> Callable[[], None]:

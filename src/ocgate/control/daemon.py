@@ -43,12 +43,12 @@ from ocgate.control.sources import (
     reread,
     stage_snapshot,
 )
-from ocgate.control.wants import AGAIN, LACKS, lasting, start_threads, words
+from ocgate.control.tunnels import Tunnels
+from ocgate.control.wants import LACKS, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel import process
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
-from ocgate.kernel.tunnel_group import TunnelGroup
 from ocgate.kernel.watch import Topic, Watch
 from ocgate.names import CONTROL_SOCKET
 from ocgate.plan.exits import Exits
@@ -90,6 +90,7 @@ class Control:
         )
         self.egress = EgressWatch(self.keeper, run_dir, self.records)
         self.exits = ExitWatch(self.keeper, run_dir, records=self.records)
+        self.tunnels = Tunnels(self.table, self.keeper.repairs)
         self.certificates = CertWatch(self.conf, run_dir, lambda: self.keeper.prepared)
         self._observed = status.Observed(
             run_dir,
@@ -116,7 +117,6 @@ class Control:
         self._complaints = Complaints(log, "the kernel's state can't be brought to the plan")
         self._unreachable = Complaints(log, "the server can't be started, or its hooks not heard")
         self._watching = Complaints(log, "what goes on beside the guard stands still")
-        self._ungrouped = Complaints(log, "tunnels can't be put into their group")
         self.doorway = Doorway(run_dir / CONTROL_SOCKET, handlers)
 
     async def serve(self) -> None:
@@ -139,7 +139,7 @@ class Control:
                     lasting(self.history.run, self._watching),
                     lasting(self.certificates.run, self._watching),
                     self._unprompted(),
-                    self._regroup(),
+                    self.tunnels.run(),
                 )
             ]
             await stop.wait()
@@ -189,6 +189,8 @@ class Control:
                     await self.gatekeeper.device_gone(device)
             except (OcgateError, *LACKS) as error:  # the next sweep ends what is left
                 self._watching.tell(words(error))
+            if look.left:
+                self.tunnels.left(look.left)
             pinned = self.keeper.prepared.plan.neighbours  # else no plan depends on neighbours
             if look.topics - (set() if pinned else {Topic.NEIGHBOUR}):
                 self.egress.nudge()
@@ -210,20 +212,6 @@ class Control:
                 self._watching.tell(words(error))
             await self._look()
 
-    async def _regroup(self) -> None:
-        """Tunnels of sessions that a former version admitted, which knew no group: until they are
-        in it, what is for them is kept back."""
-        while True:
-            devices = [session.device for session in self.table]
-            try:
-                await asyncio.to_thread(TunnelGroup().join, devices)
-            except (OcgateError, *LACKS) as error:
-                self._ungrouped.tell(words(error))
-                await asyncio.sleep(AGAIN)
-            else:
-                self._ungrouped.over()
-                return
-
     async def _look(self, *, by: str = "") -> None:
         try:
             await self.keeper.look(by=by)
@@ -239,7 +227,7 @@ class Control:
             self._complaints.standing,
             self._unreachable.standing,
             self._watching.standing,
-            self._ungrouped.standing,
+            self.tunnels.complaints.standing,
             self.exits.complaints.standing,
             self.records.complaints.standing,
             self.conf.trouble,

@@ -34,6 +34,7 @@ NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
 NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
+_HEAD = struct.Struct("=HH")  # of an attribute: length, type
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct(
@@ -300,6 +301,19 @@ def link_name(message: Message) -> str:
         length = int.from_bytes(payload[start : start + 2], sys.byteorder)
         return as_text(payload[start + 4 : start + length])
     return as_text(attributes(payload, start)[IFLA_IFNAME])
+
+
+def link_group(message: Message) -> int | None:
+    """The interface group that a link message tells, None where it tells none; what stands behind
+    it is not read."""
+    payload, at = message.payload, IFINFOMSG.size
+    head, end = _HEAD.unpack_from, len(payload) - _HEAD.size
+    while at <= end:
+        length, kind = head(payload, at)
+        if kind == IFLA_GROUP:
+            return as_number(payload[at + _HEAD.size : at + length])
+        at += max(_HEAD.size, (length + 3) & ~3)
+    return None
 
 
 def next_hops(found: dict[int, memoryview]) -> list[tuple[int, dict[int, memoryview]]]:

@@ -25,6 +25,7 @@ from enum import Enum
 from ocgate.kernel import neighbours, netlink, nftgen, rtnetlink
 from ocgate.kernel.netlink import Message, as_number, attributes
 from ocgate.kernel.nftgen import Commit
+from ocgate.names import TUNNEL_GROUP
 
 # linux/rtnetlink.h RTNLGRP_*: link, neighbour, IPv4 address, route and rule, and the same of IPv6.
 # Links and addresses, too: when one goes, IPv4 routes go with it without an event of their own.
@@ -85,12 +86,15 @@ class Look:
 
     topics:   what may have changed; all of them after an overflow. Empty when only tunnels went.
     gone:     client tunnels deleted, in order; a name that is back already may stand here.
+    left:     client tunnels that were in the group of admitted sessions and are not any more; after
+              an overflow all that are not.
     commits:  nftables transactions of others, oldest first: who to name in a fight.
     overflow: events were lost: list the tunnels anew, too.
     """
 
     topics: frozenset[Topic]
     gone: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     commits: tuple[Commit, ...] = ()
     overflow: bool = False
 
@@ -101,6 +105,7 @@ class _Pending:
 
     topics: set[Topic] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     commits: list[Commit] = field(default_factory=list)
     overflow: bool = False
 
@@ -128,6 +133,7 @@ class Watch:
         self._is_own = is_own
         self._debounce = debounce
         self._session_links: set[int] = set()
+        self._grouped: set[int] = set()  # those of them in the group of admitted sessions
         self._pending = _Pending()
         self._heard = asyncio.Event()
         self._closed = False
@@ -179,9 +185,10 @@ class Watch:
             topics.add(Topic.NFT)
         if heard.overflow:
             topics = set(EVERYTHING)
-        if not topics and not heard.gone:
+        if not topics and not heard.gone and not heard.left:
             return None
-        return Look(frozenset(topics), tuple(heard.gone), foreign, heard.overflow)
+        gone, left = tuple(heard.gone), tuple(heard.left)
+        return Look(frozenset(topics), gone, left, foreign, heard.overflow)
 
     def _drain(self, sock: socket.socket, hear: Callable[[Message], None]) -> None:
         """Read what is there, a turn's worth; the loop calls again while more is waiting."""
@@ -195,7 +202,7 @@ class Watch:
                     raise
                 self._pending.overflow = True
                 self._heard.set()  # first: without descriptors the list can't be had
-                self._learn_session_links()
+                self._pending.left += self._learn_session_links()
                 continue
             for _, message in netlink.parse(datagram):
                 hear(message)
@@ -235,24 +242,41 @@ class Watch:
         if not name.startswith(self._prefix):
             # Renamed away from a tunnel's name: somebody else's from now on.
             self._session_links.discard(index)
+            self._grouped.discard(index)
             return False
         if message.kind == rtnetlink.NEWLINK:
             self._session_links.add(index)
+            self._follow_group(index, name, message)
         elif message.payload[0] == socket.AF_UNSPEC:  # not a bridge port's DELLINK
             # Its index stays noted: IPv6 route events still come after it, and none is reused.
+            self._grouped.discard(index)
             self._pending.gone.append(name)
             self._heard.set()
         return True
 
-    def _learn_session_links(self) -> None:
+    def _follow_group(self, index: int, name: str, message: Message) -> None:
+        """A tunnel that is being set up is in no group yet, and wakes nobody."""
+        group = rtnetlink.link_group(message)
+        if group == TUNNEL_GROUP:
+            self._grouped.add(index)
+        elif group is not None and index in self._grouped:
+            self._grouped.discard(index)
+            self._pending.left.append(name)
+            self._heard.set()
+
+    def _learn_session_links(self) -> list[str]:
+        """... anew; the names of those that are not in the group of admitted sessions."""
         request = rtnetlink.IFINFOMSG.pack(0, 0, 0, 0, 0)
         request += netlink.number(rtnetlink.IFLA_EXT_MASK, rtnetlink.SKIP_STATS)
         with netlink.Netlink(netlink.ROUTE) as door:
-            self._session_links = {
-                rtnetlink.IFINFOMSG.unpack_from(message.payload)[2]
+            links = {
+                rtnetlink.IFINFOMSG.unpack_from(message.payload)[2]: message
                 for message in door.dump(rtnetlink.GETLINK, request)
                 if rtnetlink.link_name(message).startswith(self._prefix)
             }
+        self._session_links = set(links)
+        self._grouped = {i for i, m in links.items() if rtnetlink.link_group(m) == TUNNEL_GROUP}
+        return [rtnetlink.link_name(m) for i, m in links.items() if i not in self._grouped]
 
 
 def _listener(protocol: int, groups: tuple[int, ...]) -> socket.socket:

@@ -18,19 +18,20 @@ from types import SimpleNamespace
 import pytest
 
 from ocgate import own_files
-from ocgate.control import daemon, flows, status, wants
+from ocgate.control import daemon, flows, status, tunnels, wants
 from ocgate.control import log as logs
 from ocgate.control.complaints import Complaints
 from ocgate.control.egress import keep_egress
 from ocgate.control.pid_file import keep_pid
 from ocgate.control.records import Records
-from ocgate.errors import OcgateError, ServerRefused
+from ocgate.control.repairs import Repairs
+from ocgate.errors import KernelRefused, OcgateError, ServerRefused
 from ocgate.kernel import process, surroundings
 from ocgate.names import CONTROL_PID, EFFECTIVE_CONF, KEYS
 from ocgate.plan.requirements import Tun
 from ocgate.server import key_copies
 from ocgate.sessions.session import Session
-from ocgate.sessions.table import Ending, ended_by
+from ocgate.sessions.table import Ending, SessionTable, ended_by
 from ocgate.supervision import orders
 
 NO_PROCESSES = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -205,13 +206,53 @@ def test_tunnels_are_grouped_as_soon_as_they_can_be(monkeypatch: pytest.MonkeyPa
             raise refusals.pop()
         joined.extend(devices)
 
-    monkeypatch.setattr(daemon.TunnelGroup, "join", join)
-    monkeypatch.setattr(daemon, "AGAIN", 0.001)
-    told = Complaints(logs.stage("svc-control"), "tunnels can't be put into their group")
-    control = SimpleNamespace(table=[SESSION], _ungrouped=told)
-    asyncio.run(daemon.Control._regroup(control))  # type: ignore[arg-type]
+    monkeypatch.setattr(tunnels.TunnelGroup, "join", join)
+    monkeypatch.setattr(tunnels, "AGAIN", 0.001)
+    table = SessionTable()
+    table.add(SESSION)
+    kept = tunnels.Tunnels(table, Repairs(logs.stage("svc-control")))
+
+    async def run() -> None:
+        job = asyncio.create_task(kept.run())
+        async with asyncio.timeout(5):
+            while not joined:
+                await asyncio.sleep(0.001)
+        job.cancel()
+
+    asyncio.run(run())
     assert joined == ["vpns0"]
-    assert told.standing == ""
+    assert kept.complaints.standing == ""
+
+
+def test_a_tunnel_that_is_taken_out_of_its_group_is_put_back_and_that_is_a_repair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the kernel refuses at first; a tunnel of no session is left alone."""
+    refusals, joined = [KernelRefused("no", request="", reply="busy")], list[str]()
+
+    def join(_self: object, devices: list[str]) -> None:
+        if devices and refusals:
+            raise refusals.pop()
+        joined.extend(devices)
+
+    monkeypatch.setattr(tunnels.TunnelGroup, "join", join)
+    monkeypatch.setattr(tunnels, "AGAIN", 0.001)
+    table, repairs = SessionTable(), Repairs(logs.stage("svc-control"))
+    kept = tunnels.Tunnels(table, repairs)
+
+    async def run() -> None:
+        job = asyncio.create_task(kept.run())
+        await asyncio.sleep(0)
+        table.add(SESSION)
+        kept.left(["vpns0", "vpns9"])
+        async with asyncio.timeout(5):
+            while not repairs.count:
+                await asyncio.sleep(0.001)
+        job.cancel()
+
+    asyncio.run(run())
+    assert joined == ["vpns0"]
+    assert repairs.last == "tunnel vpns0 was taken out of its interface group"
 
 
 def test_what_the_kernel_took_of_a_refused_reload_is_put_back_at_once(
