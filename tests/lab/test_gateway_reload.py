@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from t4_lab import sessions
+from t4_lab import ocgate, sessions
 from t5_chain import (
     Chain,
     LabFactory,
@@ -19,14 +19,15 @@ from t5_chain import (
     goes_on,
     leaves_by_the_provider,
     rejected_at_once,
+    write_toml,
 )
 
-from ocgate.lab.addresses import DOCKER_NET, UPSTREAM
+from ocgate.lab.addresses import DOCKER_NET, EXIT_UPSTREAM, UPSTREAM
 from ocgate.lab.capture import now
 from ocgate.lab.client import Client
 from ocgate.lab.packet import any_of, match
 from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE, Lab
+from ocgate.lab.topology import SERVICE, Lab, Options
 from ocgate.lab.traffic import Verdict, ask_udp
 from ocgate.lab.upstream import Upstream
 from ocgate.lab.wait import wait_until
@@ -94,6 +95,37 @@ def test_reload_into_gateway_mode_and_out_of_it(lab: LabFactory) -> None:
 
 
 # --- roaming and the end ------------------------------------------------------------------------
+
+
+def test_a_reload_while_the_gateway_s_interface_is_down_takes_the_rest(lab: LabFactory) -> None:
+    """What it does not change stays as it is, closed; another gateway there is refused as ever, and
+    changes nothing."""
+    limits = ["nft", "list", "table", "inet", "ocserv_limits"]
+    there, beside = str(EXIT_UPSTREAM), str(EXIT_UPSTREAM + 1)
+    options = Options(upstream=True, exit_net=True)
+    g = chain(lab, options, toml={"VPN_GATEWAY": there, "OCGATE_SESSION_FLOWS": "200"})
+    g.wait_up()
+    client = g.connect(0)
+    g.prove_leaks_are_seen(client)
+    since = now()
+    g.gateway.netns.ip("link set exit0 down")
+    wait_until(lambda: rejected_at_once(client), 10.0, "clients to be rejected")
+
+    g.reload(VPN_GATEWAY=there, OCGATE_SESSION_FLOWS="300")
+    assert "ct count over 300" in g.gateway.netns.run(limits).stdout
+    assert "attached networks" in g.gateway.output
+    assert rejected_at_once(client)
+
+    write_toml(g.gateway, {"VPN_GATEWAY": beside, "OCGATE_SESSION_FLOWS": "400"})
+    done = ocgate(g.gateway, "reload")
+    assert done.returncode != 0
+    assert f"{beside} is on none of the attached networks" in done.stdout + done.stderr
+    assert "ct count over 300" in g.gateway.netns.run(limits).stdout
+    assert rejected_at_once(client)
+
+    g.gateway.netns.ip("link set exit0 up")
+    wait_until(lambda: leaves_by_the_provider(client), 20.0, "the exit to be back")
+    g.assert_nothing_by_isp(since)
 
 
 def test_roaming_keeps_the_download_and_leaks_nothing(lab: LabFactory) -> None:

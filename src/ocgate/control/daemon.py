@@ -34,7 +34,14 @@ from ocgate.control.history import History
 from ocgate.control.journal import Journal
 from ocgate.control.keeper import Keeper
 from ocgate.control.pid_file import keep_pid
-from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
+from ocgate.control.prepared import (
+    Egress,
+    Prepared,
+    depends_on_egress,
+    prepare,
+    problems,
+    standing,
+)
 from ocgate.control.records import Records
 from ocgate.control.sources import (
     Sources,
@@ -299,10 +306,13 @@ class Control:
         exits = await self.exits.resolved(sources, facts)
         prepared = prepare(sources, facts, egress, exits, strays=self.keeper.strays)
         former = self.keeper.prepared
-        found = [*needs_restart(former.sources, sources), *problems(prepared)]
-        found += left_out(self.table, prepared)
+        kept = standing(former, prepared, self.keeper.egress, self.keeper.exits)
+        found = [problem for problem in problems(prepared) if problem not in kept]
+        found += [*needs_restart(former.sources, sources), *left_out(self.table, prepared)]
         if found:
             raise ConfigurationError(found)
+        for problem in kept:
+            log.warning("a reload leaves as it was what can't work now", problem=str(problem))
         snapshot = stage_snapshot(self.run_dir, sources)  # what a restart comes back with
         try:
             await self.conf.replace(prepared)

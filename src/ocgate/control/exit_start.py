@@ -69,7 +69,7 @@ async def _located(
     longest: float,
     resolve: Resolve,
 ) -> ExitState | Problem:
-    if known is not None and known.address is not None:
+    if known is not None:  # also one that has no address yet: the watch goes on asking
         return known
     if upstream.address is not None:
         return ExitState(upstream.address)

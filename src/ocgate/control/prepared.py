@@ -173,6 +173,18 @@ def problems(prepared: Prepared) -> tuple[Problem, ...]:
     )
 
 
+def standing(former: Prepared, new: Prepared, egress: Egress, exits: Exits) -> tuple[Problem, ...]:
+    """Those of the new problems that what is in force has, too, on the machine as it is now: the
+    gateway that a reload leaves as it is, on an interface that is down. They are no fault of the
+    reload; what they concern stays as it is, closed where planning closes it.
+
+    egress, exits: in force now.
+    """
+    before = problems(prepare(former.sources, new.facts, egress, exits))
+    known = {(problem.key, problem.got, problem.expected) for problem in before}
+    return tuple(p for p in problems(new) if (p.key, p.got, p.expected) in known)
+
+
 def _wan_problems(prepared: Prepared) -> list[Problem]:
     name, facts = prepared.sources.settings.wan_if, prepared.facts
     if name is None or facts.interface(name):

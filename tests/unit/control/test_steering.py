@@ -13,7 +13,7 @@ import pytest
 from t4_sources import CONF, IPV6_ON, facts, interface, sources
 
 from ocgate.control import placement
-from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
+from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems, standing
 from ocgate.control.steering import exposes_ipv6
 from ocgate.control.stray_record import STRAYS, read_strays, write_strays
 from ocgate.plan.exits import Exit, ExitKind, Exits, ExitState, Stray
@@ -327,3 +327,38 @@ def test_who_was_in_gateway_mode_before_a_reload_keeps_its_guard() -> None:
     assert exit4(made).kind is ExitKind.DIRECT
     assert exit4(made).usable
     assert [table.name for table in made.plan.tables][:2] == ["ocserv_gw", "ocserv"]
+
+
+# --- a reload while something can't work -------------------------------------------------------
+
+AWAY = replace(FACTS, connected=tuple(c for c in FACTS.connected if c.device != "eth1"))
+ON_ETH1, BESIDE = "172.30.0.3", "172.30.0.4"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"),
+    [
+        ({"VPN_GATEWAY": ON_ETH1}, {"OCGATE_SESSION_FLOWS": "100"}, False),
+        ({"VPN_GATEWAY": ON_ETH1}, {"VPN_GATEWAY": BESIDE}, True),
+        ({"VPN_GATEWAY": GATEWAY}, {"VPN_GATEWAY": ON_ETH1}, True),
+        ({"VPN_GATEWAY": ""}, {"VPN_GATEWAY": ON_ETH1}, True),
+        ({"VPN_GATEWAY": "direct", "WAN_IF": "eth7"}, {"OCGATE_SESSION_FLOWS": "100"}, False),
+        ({"VPN_GATEWAY": "direct", "WAN_IF": "eth7"}, {"WAN_IF": "eth8"}, True),
+    ],
+)
+def test_a_reload_is_refused_for_what_it_brings_and_not_for_what_it_leaves(
+    before: dict[str, str], after: dict[str, str], refused: bool
+) -> None:
+    """A gateway on an interface that is down stays closed; a WAN_IF that is gone."""
+
+    def made(environ: dict[str, str]) -> tuple[Prepared, Exits]:
+        literal = environ["VPN_GATEWAY"]
+        exits = known(literal if literal[:1].isdigit() else None)
+        return prepared(exits, AWAY, **environ), exits
+
+    (former, exits), (new, _) = made(before), made({**before, **after})
+    kept = standing(former, new, former.egress, exits)
+    assert [p for p in problems(new) if p not in kept] == (list(problems(new)) if refused else [])
+    assert problems(new)
+    if exit4(new).kind is ExitKind.GATEWAY:
+        assert exit4(new).closed

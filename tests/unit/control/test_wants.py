@@ -274,7 +274,7 @@ def test_what_the_kernel_took_of_a_refused_reload_is_put_back_at_once(
     async def anything(*_: object) -> None:
         return None
 
-    for name in ("prepare", "problems", "needs_restart", "left_out"):
+    for name in ("prepare", "problems", "standing", "needs_restart", "left_out"):
         monkeypatch.setattr(daemon, name, lambda *_, **__: ())
     snapshot = SimpleNamespace(drop=lambda: done.append("dropped"))
     monkeypatch.setattr(daemon, "stage_snapshot", lambda *_: snapshot)
@@ -283,7 +283,9 @@ def test_what_the_kernel_took_of_a_refused_reload_is_put_back_at_once(
     control = SimpleNamespace(
         run_dir=None,
         table=(),
-        keeper=SimpleNamespace(prepared=former, strays=(), look=refused, unsettled=False),
+        keeper=SimpleNamespace(
+            prepared=former, strays=(), egress=None, exits=None, look=refused, unsettled=False
+        ),
         conf=SimpleNamespace(replace=replace_conf),
         exits=SimpleNamespace(resolved=anything, held=held),
         _egress_for=anything,
