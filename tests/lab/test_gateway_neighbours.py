@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from t3_ground import frozen
+from t4_lab import ocgate
 from t5_chain import Chain, LabFactory, chain, goes_on, leaves_by_the_provider
 
 from ocgate.lab import client as vpn
@@ -323,6 +324,12 @@ def test_a_neighbour_takes_the_gateway_s_address_unless_it_is_pinned(lab: LabFac
     g.wait_down(4)
     why = g.exits()["4"]["why"]
     assert f"172.28.0.3 answers with another MAC address on eth0, {NEW_MAC}, than the {mac}" in why
+    g.reload(VPN_GATEWAY_MAC="learn", VPN_GATEWAY6_MAC="learn")  # a renewal hook's, perhaps
+    assert permanent(g) == pinned
+    assert ocgate(g.gateway, "reload", "--learn-mac").returncode == 0
+    anew = dict.fromkeys(pinned, NEW_MAC)
+    wait_until(lambda: permanent(g) == anew, 10.0, "the new MAC address to be learned")
+    g.wait_up(4)
     g.assert_nothing_by_isp(since)
     g.gateway.stop()
     assert permanent(g) == {}

@@ -162,15 +162,26 @@ def init() -> None:
     _end(serving.init())
 
 
-@app.command(rich_help_panel=SERVE, epilog=_examples("sudo ocgate reload"))
-def reload() -> None:
+@app.command(
+    rich_help_panel=SERVE,
+    epilog=_examples(
+        "sudo ocgate reload",
+        "sudo ocgate reload --learn-mac   # the upstream's container was made anew",
+    ),
+)
+def reload(
+    learn_mac: Annotated[
+        bool,
+        typer.Option("--learn-mac", help="Learn gateways' MAC addresses anew (VPN_GATEWAY_MAC)."),
+    ] = False,
+) -> None:
     """Re-read configuration and certificates; live sessions go on. An exit takes the next server.
 
     Everything is checked first: a bad configuration changes nothing.
     """
     from ocgate.cli import serving
 
-    _end(serving.reload())
+    _end(serving.reload(learn_mac=learn_mac))
 
 
 @app.command(rich_help_panel=LOOK, epilog=_examples("sudo ocgate check"))

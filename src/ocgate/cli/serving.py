@@ -57,11 +57,14 @@ def show_created(created: Created) -> None:
     show(created.card, console)
 
 
-def reload() -> int:
-    """Have the control plane re-read everything; 1 and its reasons if it refused."""
+def reload(*, learn_mac: bool = False) -> int:
+    """Have the control plane re-read everything; 1 and its reasons if it refused. learn_mac: and
+    forget the MAC addresses that it has learned of gateways."""
     from ocgate.control.ask import ask
+    from ocgate.sessions.protocol import LEARN_MAC
 
-    answer = ask(run_dir(os.environ), "reload").decode(errors="replace")
+    fields = {LEARN_MAC: "1"} if learn_mac else {}
+    answer = ask(run_dir(os.environ), "reload", fields).decode(errors="replace")
     verdict, _, reasons = answer.partition("\n")
     if verdict == "ok":
         said = reasons.strip() or "Reloaded: nobody was disconnected."

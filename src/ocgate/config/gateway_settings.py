@@ -41,7 +41,8 @@ VPN_GATEWAY_MAC = Setting(
     GROUP,
     "The MAC address at which the IPv4 gateway is reached, whoever else on its network answers for "
     "its IP address. `learn`: the one that it has when a probe first succeeds, kept until the next "
-    "start or until its name moves to another address. `off`: whoever answers to ARP.",
+    "start, `ocgate reload --learn-mac`, or until its name moves to another address. `off`: "
+    "whoever answers to ARP.",
     "learn",
 )
 VPN_GATEWAY6_MAC = Setting(

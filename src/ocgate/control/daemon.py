@@ -50,6 +50,7 @@ from ocgate.control.sources import (
     reread,
     stage_snapshot,
 )
+from ocgate.control.steering import learning
 from ocgate.control.tunnels import Tunnels
 from ocgate.control.wants import LACKS, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
@@ -61,6 +62,7 @@ from ocgate.names import CONTROL_SOCKET
 from ocgate.plan.exits import Exits
 from ocgate.plan.facts import Facts
 from ocgate.server import services
+from ocgate.sessions.protocol import LEARN_MAC
 from ocgate.sessions.table import SessionTable
 
 # Events are lossless as far as the kernel is; this look catches what no event tells (a sysctl
@@ -288,14 +290,20 @@ class Control:
     async def _explain(self, fields: Mapping[str, bytes]) -> bytes:
         return explain.answer(self.keeper.prepared, self.table, fields)
 
-    async def _reload(self, _fields: Mapping[str, bytes]) -> bytes:
+    async def _reload(self, fields: Mapping[str, bytes]) -> bytes:
         try:
             sources = await asyncio.to_thread(reread, dict(os.environ))
+            if LEARN_MAC in fields and not learning(sources.settings):
+                raise OcgateError(
+                    "--learn-mac: neither VPN_GATEWAY_MAC nor VPN_GATEWAY6_MAC is learn"
+                )
             await self._accept(sources)
         except (OcgateError, *LACKS) as error:
             why = words(error)
             log.error("reload refused, nothing changed", why=why)
             return b"refused\n" + why.encode("utf-8", "replace") + b"\n"
+        if LEARN_MAC in fields:
+            await self.exits.learn_anew()
         log.info("reloaded")
         return b"ok\n"
 

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ocgate.config.macs import LEARN
 from ocgate.control.complaints import Complaints
 from ocgate.control.exit_record import (
     EXITS,
@@ -37,8 +36,8 @@ from ocgate.control.prepared import Prepared
 from ocgate.control.records import Records
 from ocgate.control.sources import Sources
 from ocgate.control.status_schema import ExitStatus
-from ocgate.control.steering import pinned
-from ocgate.control.wants import lasting
+from ocgate.control.steering import learning, pinned
+from ocgate.control.wants import LACKS, lasting
 from ocgate.errors import OcgateError
 from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
 from ocgate.exits.next_hop import refusal
@@ -152,6 +151,15 @@ class ExitWatch:
             sources, facts, known=Exits(four, six), longest=RELOAD_WAIT, resolve=self._resolve
         )
 
+    async def learn_anew(self) -> None:
+        """The operator says that gateways were made anew: forget the MAC addresses that were
+        learned, and hold nobody to them any more."""
+        for track in self._tracks.values():
+            track.mac = ""
+        with contextlib.suppress(*LACKS):  # then the next round tells it
+            await self._tell()
+        self.nudge()
+
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as tasks:
@@ -246,8 +254,7 @@ class ExitWatch:
             track.learned(mac)
 
     def _learns(self, family: Family) -> bool:
-        settings = self._keeper.prepared.sources.settings
-        return (settings.vpn_gateway_mac if family == 4 else settings.vpn_gateway6_mac) == LEARN
+        return family in learning(self._keeper.prepared.sources.settings)
 
     def _in_force(self, track: Track, address: Address) -> bool:
         """Whether what a probe finds is of this address: probes go where the kernel's route says,
@@ -299,7 +306,8 @@ class ExitWatch:
             why = (
                 f"{address} answers with another MAC address on {device}, "
                 f"{', '.join(sorted(found))}, than the {pin} that it is held to: a neighbour has "
-                "taken its address, or it was made anew"
+                "taken its address, or it was made anew (then: ocgate reload --learn-mac, or set "
+                "VPN_GATEWAY_MAC)"
             )
         return Verdict(ok=False, why=why, at=self._now())
 

@@ -200,6 +200,12 @@ def pinned(settings: Settings, family: Family, learned: str) -> str:
     return {NOTHING: "", LEARN: learned}.get(wish, wish)
 
 
+def learning(settings: Settings) -> tuple[Family, ...]:
+    """Families whose gateway's MAC address is learned."""
+    wishes: dict[Family, str] = {4: settings.vpn_gateway_mac, 6: settings.vpn_gateway6_mac}
+    return tuple(family for family, wish in wishes.items() if wish == LEARN)
+
+
 def _own(
     facts: Facts, device: str, family: Family, subnets: tuple[Network, ...]
 ) -> tuple[Address, ...]:

@@ -24,6 +24,10 @@ _END = b"\0\0"  # an empty item
 _VERB = re.compile(rb"[a-z][a-z-]{0,31}")
 _KEY = re.compile(rb"[A-Za-z][A-Za-z0-9_]{0,63}")
 
+# A field of `reload`. Without it what was learned stays: a reload may be a renewal hook's, and is
+# no consent to hold a gateway to another MAC address.
+LEARN_MAC = "LEARN_MAC"
+
 ADMITTED = b"admitted\n"
 OK = b"ok\n"
 

@@ -295,10 +295,17 @@ def test_healthcheck(
 def test_reload(
     invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A refused one shows the reasons as they are."""
-    answer = b"ok\n"
-    control("ocgate.control.ask", ask=lambda _run_dir, _verb: answer)
+    """A refused one shows the reasons as they are; an order to learn anew is handed on."""
+    answer, asked = b"ok\n", list[dict[str, str]]()
+
+    def ask(_run_dir: object, _verb: str, fields: dict[str, str]) -> bytes:
+        asked.append(fields)
+        return answer
+
+    control("ocgate.control.ask", ask=ask)
     assert invoke("reload") == 0
+    assert invoke("reload", "--learn-mac") == 0
+    assert asked == [{}, {"LEARN_MAC": "1"}]
     answer = b"refused\nocserv.conf:3: route: bad\nsecond"
     assert invoke("reload") == 1
     assert "ocserv.conf:3: route: bad\nsecond\n" in capsys.readouterr().err

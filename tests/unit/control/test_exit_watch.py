@@ -171,6 +171,32 @@ def test_a_mac_is_learned_of_a_gateway_that_leads_out_and_kept(world: World) -> 
     assert world.exits.exit4 == ExitState(A, "", "")
 
 
+def test_a_gateway_that_was_made_anew_is_learned_when_the_operator_says_so(world: World) -> None:
+    """... in one order, and by nothing less: another reload (a renewal's) leaves it held."""
+    probes = {"VPN_GATEWAY": "172.28.0.3", "EXIT_PROBE": "1.1.1.1", "VPN_GATEWAY_MAC": "learn"}
+    world.settle(Exits(ExitState(A)), **probes)
+    world.mac = MINE
+    watch = world.watch()
+    rounds(watch, world, "++")
+    world.mac, world.holders = OTHER, frozenset({OTHER})
+    assert rounds(watch, world, "---")[-1] == "D"
+    assert "reload --learn-mac" in watch.statuses()[0]["why"]
+
+    async def reloaded() -> None:
+        async with watch.held():
+            world.settle(world.exits, **probes)
+
+    act(reloaded())
+    assert rounds(watch, world, "-") == "D"
+    assert world.exits.exit4 is not None and world.exits.exit4.mac == MINE
+    act(watch.learn_anew())
+    assert world.exits.exit4.mac == ""
+    rounds(watch, world, "-")  # who answers, but does not lead out, is not learned
+    assert world.exits.exit4.mac == ""
+    assert rounds(watch, world, "++")[-1] == "U"
+    assert world.exits.exit4.mac == OTHER
+
+
 @pytest.mark.parametrize(
     ("holders", "why"),
     [
