@@ -241,6 +241,33 @@ def test_an_overflow_says_look_at_everything(
     assert look.topics == EVERYTHING
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_it_ends_when_it_is_cancelled_in_the_middle_of_a_burst(
+    netns: object, sh: Shell, turns: int
+) -> None:
+    async def run() -> None:
+        watch = Watch(session_prefix="vpns", debounce=0.05)
+
+        async def follow() -> None:
+            async for _ in watch:
+                pass
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        watch._heard.set()
+        await asyncio.sleep(0.01)  # it settles
+        watch._heard.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        following.cancel()
+        done, _ = await asyncio.wait([following], timeout=0.5)
+        following.cancel()
+        watch.close()
+        assert done
+
+    asyncio.run(run())
+
+
 def test_close_ends_the_iteration(netns: object) -> None:
     async def run() -> None:
         watch = Watch(session_prefix="vpns")

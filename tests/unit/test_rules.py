@@ -212,6 +212,14 @@ def test_no_command_goes_through_a_shell(module: str) -> None:
 
 
 @each_module
+def test_no_job_loses_its_cancellation(module: str) -> None:
+    """`asyncio.wait_for` of Python 3.11 (Debian 12) swallows a cancellation that comes together
+    with what is waited for: a daemon outlives its SIGTERM. `asyncio.timeout` does not."""
+    calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+    assert not [c.lineno for c in calls if ast.unparse(c.func) == "asyncio.wait_for"]
+
+
+@each_module
 def test_a_module_is_about_one_noun(module: str) -> None:
     lines = len(MODULES[module].read_text().splitlines())
     assert lines <= LONGEST_MODULE, f"{MODULES[module]} has {lines} lines; split it by noun"

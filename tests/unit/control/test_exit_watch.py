@@ -542,6 +542,27 @@ def test_it_runs_without_a_gateway_and_begins_when_a_reload_brings_one(world: Wo
     act(run())
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_it_ends_when_it_is_cancelled_just_as_news_come(world: World, turns: int) -> None:
+    """A stop takes routes and links away, so that news and the end come together."""
+    watch = world.watch()
+
+    async def run() -> None:
+        running = asyncio.create_task(watch.run())
+        while not world.probed:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # it rests
+        watch.nudge()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=0.5)
+        running.cancel()  # once more, where the first was lost: this test shall end
+        assert done
+
+    act(run())
+
+
 def test_a_full_disk_does_not_end_the_watch(world: World) -> None:
     """... and what is kept becomes true when there is room, without another change."""
     gone, records = world.run_dir / "gone", Records()
