@@ -52,7 +52,7 @@ from ocgate.control.sources import (
 )
 from ocgate.control.steering import learning
 from ocgate.control.tunnels import Tunnels
-from ocgate.control.wants import LACKS, lasting, start_threads, words
+from ocgate.control.wants import AGAIN, LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel import process
 from ocgate.kernel.facts import observe
@@ -362,9 +362,8 @@ def main() -> int:
         settings = control.snapshot.settings
         logs.configure(settings.log_format, settings.log_level)
         asyncio.run(control.serve())
-    except OcgateError as error:
-        print(f"svc-control: error: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        return ended_by(error)
     return 0
 
 

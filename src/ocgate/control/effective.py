@@ -13,6 +13,7 @@ from pathlib import Path
 from ocgate.control.log import stage
 from ocgate.control.prepared import Prepared
 from ocgate.control.sources import Sources
+from ocgate.control.wants import words
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.names import (
     EFFECTIVE_CONF,
@@ -214,7 +215,8 @@ class EffectiveConf:
             put(effective, prepared.sources, self._run_dir)
         except OSError as error:
             raise OcgateError(
-                f"writing what ocserv reads: {error}", hint="Free some space in the run dir"
+                f"writing what ocserv reads: {words(error)}",
+                hint="Free some space in the run dir",
             ) from error
         self._latest, self._untold = prepared, True
         if await asyncio.to_thread(services.ocserv_pid, self._run_dir) is None:

@@ -22,7 +22,7 @@ from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
 from ocgate.control.pid_file import keep_pid
 from ocgate.control.records import Records
-from ocgate.control.wants import LACKS, lasting, start_threads, words
+from ocgate.control.wants import LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
 from ocgate.exit_role.client import Client
@@ -273,9 +273,8 @@ def main() -> int:
         settings = control.sources.settings
         logs.configure(settings.log_format, settings.log_level)
         asyncio.run(control.serve())
-    except OcgateError as error:
-        print(f"svc-control: error: {error}", file=sys.stderr)
-        return error.exit_code
+    except Exception as error:
+        return ended_by(error)
     return 0
 
 

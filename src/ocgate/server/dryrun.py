@@ -13,11 +13,15 @@ from pathlib import Path
 
 from ocgate.errors import ConfigurationRefused, MissingRequirement, ServerRefused
 from ocgate.server.render import Effective
+from ocgate.supervision import ended
 
 OCSERV = ("ocserv",)
 
 # A dry run takes 10 ms; certificates on a dead network mount or a slow token may hang it for ever.
 TIME_LIMIT_SECONDS = 15.0
+
+# The loader's exit status where it can't map a library, for want of memory above all.
+_NOT_LOADED = 127
 
 # Nothing of ours, above all no secrets; ocserv finds resolvers and users without help.
 ENVIRONMENT: Mapping[str, str] = {
@@ -38,10 +42,17 @@ def dry_run(
 
     base: the directory in which ocserv will be started: relative paths in the file start there.
     Raises `ConfigurationRefused` with ocserv's words, whose line numbers are the operator's where
-    the line is the operator's; `MissingRequirement` if there is no ocserv.
+    the line is the operator's; `MissingRequirement` if there is no ocserv; `ServerRefused` where it
+    could not be run to its end, which says nothing about the file.
     """
     code, said = _run([*command, "-t", "-c", str(path)], base)
     words = [_placed(line, path, effective) for line in said.splitlines() if line.strip()]
+    if code < 0 or code == _NOT_LOADED:
+        raise ServerRefused(
+            f"Loading {effective.source}: `ocserv -t` came to no verdict, it {ended(code)}: "
+            f"{'; '.join(words) or 'without a word'}",
+            hint="Is the machine short of memory? Try again when it is not",
+        )
     if code != 0:
         refused = [line for line in words if not line.startswith(("note:", "warning:"))] or words
         raise ConfigurationRefused(
@@ -78,6 +89,11 @@ def _run(command: Sequence[str], directory: Path) -> tuple[int, str]:
     except FileNotFoundError as error:
         raise MissingRequirement(
             f"Running {command[0]}: {error.strerror}", hint="Install it: apt-get install ocserv"
+        ) from error
+    except OSError as error:
+        raise ServerRefused(
+            f"Running {command[0]}: {error.strerror or error}",
+            hint="The machine is short of processes or memory; try again when it is not",
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ServerRefused(

@@ -12,7 +12,7 @@ services.
 """
 
 from ocgate.supervision.directory import CONTROL, Role, Service, is_left_over, script, write
-from ocgate.supervision.orders import ServiceStatus, start, status, stop
+from ocgate.supervision.orders import ServiceStatus, ended, start, status, stop
 from ocgate.supervision.supervisor import exec_supervisor
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Role",
     "Service",
     "ServiceStatus",
+    "ended",
     "exec_supervisor",
     "is_left_over",
     "script",

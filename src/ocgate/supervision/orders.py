@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class ServiceStatus:
     wanted_up: bool
 
 
+_NOT_SUPERVISED = 1  # s6-svstat's exit status; 111: a system call failed, 127: not even loaded
 _ABSENT = ServiceStatus(up=False, pid=None, wanted_up=False)
 
 
@@ -78,11 +80,19 @@ def status(run_dir: Path, service: str) -> ServiceStatus:
     """Its status; a service whose supervisor is not there counts as down. Raises ServerRefused
     where it can't be asked."""
     directory = str(run_dir / names.SERVICES / service)
-    done = _run(["s6-svstat", "-o", "up,pid,wantedup", directory], f"asking for {service}")
-    if done.returncode:
+    doing = f"asking for {service}"
+    done = _run(["s6-svstat", "-o", "up,pid,wantedup", directory], doing)
+    if done.returncode == _NOT_SUPERVISED:
         return _ABSENT
+    if done.returncode:  # says nothing about the service
+        raise ServerRefused(f"{doing}: s6-svstat {ended(done.returncode)}: {done.stderr.strip()}")
     up, pid, wanted_up = done.stdout.split()
     return ServiceStatus(up == "true", int(pid) if int(pid) > 0 else None, wanted_up == "true")
+
+
+def ended(code: int) -> str:
+    """How a program ended, in words, from subprocess' return code."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 def _supervised(run_dir: Path, service: str) -> bool:
