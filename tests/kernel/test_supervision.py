@@ -383,7 +383,9 @@ def test_a_killed_ocserv_is_restarted(supervised: Supervised) -> None:
     os.kill(supervised.pid("ocserv"), signal.SIGKILL)
     supervised.wait_for("ocserv start", 2)
     wait_until(
-        lambda: "svc-ocserv: ocserv was ended by signal 9 (SIGKILL: by" in supervised.log, 2, "the line"
+        lambda: "svc-ocserv: ocserv was ended by signal 9 (SIGKILL: by" in supervised.log,
+        2,
+        "the line",
     )
 
 

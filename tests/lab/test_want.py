@@ -76,9 +76,13 @@ def test_a_full_run_dir(lab: LabFactory) -> None:
     findings = json.loads(ocgate(gw, "doctor", "--json").stdout)
     assert reason in json.dumps(findings)
 
+    assert "Free some space there" in json.dumps(findings)
+    checked = ocgate(gw, "check")
+    assert (checked.returncode, reason in checked.stdout + checked.stderr) == (0, True)
+
     reloaded = ocgate(gw, "reload")
     assert reloaded.returncode != 0
-    assert "No space left on device" in reloaded.stdout + reloaded.stderr
+    assert f"writing in {run_dir}: No space left on device" in reloaded.stderr
 
     killed = gw.kill()
     wait_until(lambda: gw.status_or_none() is not None, 10.0, "control to answer again")
@@ -95,6 +99,24 @@ def test_a_full_run_dir(lab: LabFactory) -> None:
     assert ask_udp(log_in(gw, 1, "bob").netns, SERVICE)
     assert len(elements(gw)) == 2
     assert "Traceback" not in gw.output
+
+
+def test_a_start_in_a_full_run_dir(lab: LabFactory) -> None:
+    """Of either role: refused with the directory and the reason, and nothing is left."""
+    built = two_clients(lab)
+    disk = built.own(SmallDisk(built.path("small")))
+    disk.fill()
+    run_dir = disk.path / "run"
+    wireguard = built.path("wg0.conf")
+    wireguard.write_text(WIREGUARD)
+    gw = gateway.start(built, {"OCGATE_RUN_DIR": str(run_dir)}, operator_conf(built))
+    assert gw.program.wait(15.0) == 1
+    assert gw.left_behind() == []
+    exit_role = start_exit(built, {"WG_CONFIG": str(wireguard)}, run_dir=run_dir, host=built.gw)
+    assert exit_role.program.wait(15.0) == 1
+    for said in (gw.output, exit_role.output):
+        assert f"writing in {run_dir}: No space left on device" in said
+        assert "mistake" not in said
 
 
 # --- no descriptors ------------------------------------------------------------------------------
@@ -151,13 +173,14 @@ def test_a_file_of_ours_that_is_removed_is_back(lab: LabFactory, file: str) -> N
 
 
 def test_two_in_one_network(lab: LabFactory) -> None:
-    """A second server in another run dir, and an exit, are told who is first and change nothing;
-    after kill -9 of everything the network is free."""
+    """A second server with another run dir, port and subnet, and an exit, are told who is first and
+    change nothing; after kill -9 of everything the network is free."""
     gw = serve(two_clients(lab))
     kernel = gw.state()
     first = f"server, {gw.config_dir}, {gw.run_dir}, pid "
 
-    second = gateway.start(gw.lab, {}, operator_conf(gw.lab))
+    other = operator_conf(gw.lab, tcp_port="8443", udp_port="8443", ipv4_network="10.20.20.0")
+    second = gateway.start(gw.lab, {}, other)
     assert second.program.wait(15.0) == 1
     assert first[:60] in second.output  # the kernel keeps a hundred characters of it
     assert "OCGATE_RUN_DIR" not in second.output

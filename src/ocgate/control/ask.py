@@ -18,16 +18,27 @@ TIMEOUT = 30.0  # seconds
 QUEUE_POLL = 0.05  # seconds between two attempts to get into the socket's queue
 
 
-def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({})) -> bytes:
-    """The whole answer to `verb`; raises OcgateError where nobody answers."""
+def ask(
+    run_dir: Path,
+    verb: str,
+    fields: Mapping[str, str] = MappingProxyType({}),
+    *,
+    timeout: float = TIMEOUT,
+) -> bytes:
+    """The whole answer to `verb`; raises OcgateError where nobody answers in `timeout` seconds."""
     path = run_dir / CONTROL_SOCKET
     said = {name: text.encode("utf-8", "surrogateescape") for name, text in fields.items()}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(TIMEOUT)
-            _connect(connection, path)
+            connection.settimeout(timeout)
+            _connect(connection, path, timeout)
             connection.sendall(encode_request(Request(verb, said)))
             return _all(connection)
+    except TimeoutError:
+        raise OcgateError(
+            f"The control plane does not answer at {path} in {timeout:.0f} s: it stands still",
+            hint="Is the machine short of CPU, or was the process stopped?",
+        ) from None
     except OSError as error:
         raise OcgateError(
             f"The control plane does not answer at {path}: {error.strerror or error}",
@@ -35,9 +46,9 @@ def ask(run_dir: Path, verb: str, fields: Mapping[str, str] = MappingProxyType({
         ) from None
 
 
-def _connect(connection: socket.socket, path: Path) -> None:
+def _connect(connection: socket.socket, path: Path, timeout: float) -> None:
     """With a time limit a full queue is an error at once (EAGAIN), and not waited for."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + timeout
     while True:
         try:
             return connection.connect(str(path))

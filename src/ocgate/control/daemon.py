@@ -43,6 +43,7 @@ from ocgate.control.prepared import (
     standing,
 )
 from ocgate.control.records import Records
+from ocgate.control.run_dir import writing
 from ocgate.control.sources import (
     Sources,
     read_egress,
@@ -321,7 +322,8 @@ class Control:
             raise ConfigurationError(found)
         for problem in kept:
             log.warning("a reload leaves as it was what can't work now", problem=str(problem))
-        snapshot = stage_snapshot(self.run_dir, sources)  # what a restart comes back with
+        with writing(self.run_dir):
+            snapshot = stage_snapshot(self.run_dir, sources)  # what a restart comes back with
         try:
             await self.conf.replace(prepared)
             try:

@@ -65,7 +65,9 @@ def of_status(status: Status, *, now: datetime) -> Iterator[Finding]:
 def _server(status: Status) -> Iterator[Finding]:
     server = status["server"]
     for reason in status["reasons"]:
-        yield Finding("server", Verdict.ERROR, reason, "See the log of `ocgate run`")
+        full = reason.startswith(f"nothing can be written in {server['run_dir']}")
+        remedy = "Free some space there" if full else "See the log of `ocgate run`"
+        yield Finding("server", Verdict.ERROR, reason, remedy)
     if server["listening"]:
         words = f"ocserv {server['ocserv_version']} listens on {', '.join(server['listening'])}"
         yield Finding("server", Verdict.OK, f"{words}, {status['session_count']} sessions")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ocgate import own_files
 from ocgate.control import run_dir
 from ocgate.control.effective import rendered
 from ocgate.control.prepared import Prepared
@@ -55,7 +57,8 @@ def check(environ: Mapping[str, str]) -> CheckReport:
         verdict = initialise.needed(settled.settings.config_dir)
         if verdict.to_be_initialised:
             said = f"{verdict.reasons[0]}: `ocgate run` will initialise it"
-            return CheckReport(notices=(*settled.notices, said))
+            full = _no_room(settled.settings.config_dir, "a first start makes nothing")
+            return CheckReport(warnings=full, notices=(*settled.notices, said))
         if verdict.problems:
             return CheckReport(problems=verdict.problems)
         run_dir.require(settled.settings.run_dir, settled.origin(run_dir.KEY))
@@ -65,7 +68,15 @@ def check(environ: Mapping[str, str]) -> CheckReport:
     except ConfigurationError as error:
         return CheckReport(problems=error.problems)
     ipv6 = f"IPv6: {prepared.decision.word}: {prepared.decision.why}"
-    return CheckReport((), warned(prepared), (*settled.notices, ipv6))
+    full = _no_room(settled.settings.run_dir, "a start is refused, and so are new sessions")
+    return CheckReport((), (*full, *warned(prepared)), (*settled.notices, ipv6))
+
+
+def _no_room(directory: Path, what: str) -> tuple[ServerWarning, ...]:
+    """Whether something can be written there, as root would; leaves nothing."""
+    why = own_files.room(directory) if os.geteuid() == 0 and directory.is_dir() else ""
+    text = f"nothing can be written in {directory} ({why}): {what}"
+    return (ServerWarning("no-space", text, "Free some space there"),) if why else ()
 
 
 def plan_text(environ: Mapping[str, str]) -> PlanReport:

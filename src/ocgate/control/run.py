@@ -65,7 +65,8 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
     for warning in warned(prepared):
         log.warning(warning.text, code=warning.code, remedy=warning.remedy)
     directory = settled.settings.run_dir
-    _write_run_dir(directory, prepared)
+    with run_dir.writing(directory):
+        _write_run_dir(directory, prepared)
     lock = lock or namespace_lock.required(*_named(settled.settings))
     log.info("configuration checked", conf=sources.document.source, run_dir=str(directory))
     _init_nat(directory, prepared)
@@ -117,7 +118,8 @@ def _init_nat(directory: Path, prepared: Prepared) -> None:
         swept = routes.sweep(prepared.plan.routes, prepared.plan.rules)
         lent = sysctl.put_back((wish.key for wish in REFLECT), run_dir=directory)
         swept += [f"sysctl {key}" for key in lent]
-        apply(nft, prepared.plan, NO_SESSIONS, run_dir=directory)
+        with run_dir.writing(directory):
+            apply(nft, prepared.plan, NO_SESSIONS, run_dir=directory)
     except OcgateError:
         teardown(directory)
         raise

@@ -6,6 +6,8 @@ sockets there after they dropped root; what is secret in it has its own mode.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ from ocgate.config.origin import Origin
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.own_files import write
 
-__all__ = ["make", "problems", "require", "write"]
+__all__ = ["make", "problems", "require", "write", "writing"]
 
 KEY = "OCGATE_RUN_DIR"
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _EXPECTED = "a directory that only root can write to, in directories of which that is true, too"
 
@@ -53,6 +57,20 @@ def make(run_dir: Path, origin: Origin) -> None:
             hint="Free some space there, or set OCGATE_RUN_DIR to another directory",
         ) from error
     require(run_dir, origin)
+
+
+@contextlib.contextmanager
+def writing(run_dir: Path) -> Iterator[None]:
+    """What finds no room there raises OcgateError, which says where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise OcgateError(
+            f"writing in {run_dir}: {error.strerror}",
+            hint="Free some space there, or set OCGATE_RUN_DIR to another directory",
+        ) from error
 
 
 def _stranger_in(run_dir: Path) -> str:

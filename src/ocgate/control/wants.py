@@ -59,6 +59,10 @@ class Threads(ThreadPoolExecutor):
 
     def _adjust_thread_count(self) -> None:
         # Called when the job is in the queue already: to raise would lose its result, not the job.
+        # The semaphore counts threads as idle that could not be started; while some are missing
+        # nobody is idle.
+        while len(self._threads) < self._max_workers and self._idle_semaphore.acquire(timeout=0):
+            pass
         try:
             super()._adjust_thread_count()
         except RuntimeError:

@@ -22,6 +22,7 @@ from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
 from ocgate.control.pid_file import keep_pid
 from ocgate.control.records import Records
+from ocgate.control.run_dir import writing
 from ocgate.control.wants import LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
@@ -251,7 +252,8 @@ class Control:
             kind = kind_of(sources)
             if kind.device != self.kind.device:
                 raise OcgateError("another kind of tunnel takes a restart", hint="Restart ocgate")
-            write_snapshot(self.run_dir, sources)
+            with writing(self.run_dir):
+                write_snapshot(self.run_dir, sources)
         except (OcgateError, *LACKS) as error:
             why = words(error)
             log.error("reload refused, nothing changed", why=why)

@@ -58,7 +58,8 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     for notice in (*sources.notices, *kind.notices):
         log.warning(notice)
     directory = settings.run_dir
-    _write_run_dir(directory, sources, origin)
+    with run_dir.writing(directory):
+        _write_run_dir(directory, sources, origin)
     lock = lock or namespace_lock.required(*named)
     log.info("configuration checked", kind=kind.name, servers=len(kind.remotes()) or "to be listed",
              run_dir=str(directory))  # fmt: skip
@@ -95,7 +96,8 @@ def _init_killswitch(directory: Path, sources: Sources, kind: Kind, facts: Facts
             "second went on in clear",
             remedy="docker run --sysctl net.ipv4.ip_forward=0: an exit turns it on by itself",
         )
-    apply(nft, plan, {}, run_dir=directory)
+    with run_dir.writing(directory):
+        apply(nft, plan, {}, run_dir=directory)
     for name in renewed:
         log.info("a new MAC address", device=name, mac=mac.renew(name))
     for table in plan.tables:

@@ -8,6 +8,7 @@ import errno
 import os
 import resource
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -25,11 +26,18 @@ from ocgate.control.egress import keep_egress
 from ocgate.control.pid_file import keep_pid
 from ocgate.control.records import Records
 from ocgate.control.repairs import Repairs
-from ocgate.errors import KernelRefused, OcgateError, ServerRefused
+from ocgate.errors import (
+    ConfigurationError,
+    ConfigurationRefused,
+    KernelRefused,
+    OcgateError,
+    ServerRefused,
+)
 from ocgate.kernel import process, surroundings
 from ocgate.names import CONTROL_PID, EFFECTIVE_CONF, KEYS
 from ocgate.plan.requirements import Tun
-from ocgate.server import key_copies
+from ocgate.server import dryrun, key_copies
+from ocgate.server.render import Effective
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import Ending, SessionTable, ended_by
 from ocgate.supervision import orders
@@ -111,6 +119,81 @@ def test_threads_are_there_before_processes_are_scarce(monkeypatch: pytest.Monke
         monkeypatch.undo()
 
     asyncio.run(scenario())
+
+
+def test_threads_that_cannot_be_had_are_taken_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two all jobs are done by two; without any it is said, and nothing is lost."""
+    start, room = threading.Thread.start, 2
+
+    def scarce(self: threading.Thread) -> None:
+        if len(pool_threads()) >= room:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr("threading.Thread.start", scarce)
+
+    async def scenario() -> None:
+        nonlocal room
+        await wants.start_threads()
+        done = await asyncio.gather(*(asyncio.to_thread(abs, -n) for n in range(50)))
+        assert done == [*range(50)]
+        assert len(pool_threads()) == 2
+        room = 100
+        await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(20)))
+        assert len(pool_threads()) == wants.THREADS
+
+    asyncio.run(scenario())
+    room = 0
+    with pytest.raises(RuntimeError):  # asyncio.run's own, at its end
+        asyncio.run(wants.start_threads())
+
+
+def pool_threads() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("control_")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [
+        (OcgateError("the kernel refuses", hint="do"), "the kernel refuses\n  do", 1),
+        (ConfigurationError([]), "", 2),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files", 1),
+        (MemoryError(), "no memory", 1),
+        (RuntimeError("can't start new thread"), "can't start new thread", 1),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_ends_a_start_is_one_line(
+    error: Exception, said: str, status: int, capsys: pytest.CaptureFixture[str], *, wrapped: bool
+) -> None:
+    """asyncio's TaskGroup wraps what is raised in it."""
+    assert wants.ended_by(ExceptionGroup("unhandled", [error]) if wrapped else error) == status
+    assert capsys.readouterr().err == f"svc-control: error: {said}\n"
+
+
+def test_a_mistake_of_ours_at_a_start_is_shown_whole() -> None:
+    for error in (KeyError("x"), RuntimeError("x"), ExceptionGroup("x", [OSError(), KeyError()])):
+        with pytest.raises(type(error)):
+            wants.ended_by(error)
+
+
+def test_a_program_that_was_killed_has_said_nothing(tmp_path: Path) -> None:
+    """Neither is a configuration refused then, nor is a service down."""
+    killed = ["sh", "-c", "kill -SEGV $$"]
+    shown = Effective("ocserv.conf", b"", (), {})
+    with pytest.raises(ServerRefused, match="to no verdict, it was ended by SIGSEGV") as caught:
+        dryrun.dry_run(tmp_path, shown, base=tmp_path, command=killed)
+    assert not isinstance(caught.value, ConfigurationRefused)
+
+
+@pytest.mark.parametrize("code", [-11, 111, 127])
+def test_a_status_that_cannot_be_read_is_no_service_that_is_down(
+    code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = subprocess.CompletedProcess([], code, "", "no memory")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(ServerRefused, match=r"s6-svstat .*: no memory"):
+        orders.status(tmp_path, "ocserv")
 
 
 def test_no_processes_is_said_of_a_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
