@@ -208,6 +208,24 @@ AllowedIPs = 0.0.0.0/0
 """
 
 
+SITE = """import sys
+with open({file!r}, "a") as file:
+    print(*sys.orig_argv, file=file)
+"""
+
+
+def test_the_environment_puts_no_code_into_control(lab: LabFactory) -> None:
+    """PYTHONPATH of whoever starts it counts for the command that he types and no further."""
+    built = two_clients(lab)
+    site, seen = built.path("site"), built.path("seen")
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(SITE.format(file=str(seen)))
+    gateway.run(built, {"PYTHONPATH": str(site)}, operator_conf(built))
+    ran = seen.read_text().splitlines()
+    assert any("-m ocgate run" in line for line in ran)
+    assert not any("ocgate.control" in line for line in ran)
+
+
 EXIT = {"URL": "https://192.0.2.1", "USER": "u", "PASS": "p"}
 
 

@@ -12,8 +12,10 @@ has to be restarted.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import t6_exit as exits
 from t3_ground import LabFactory
 from t4_lab import elements, log_in, ocgate, operator_conf, sessions, two_clients
 from t5_chain import Chain, chain
@@ -121,13 +124,17 @@ def watched(lab: LabFactory) -> Iterator[Served]:
 @contextmanager
 def limited(lab: LabFactory, controller: str) -> Iterator[tuple[Served, Cgroup]]:
     """The same, and a cgroup for what shall be limited."""
-    try:
-        group = Cgroup(controller)
-    except NoCgroup as error:
-        lacking(str(error))
+    group = cgroup(controller)
     with watched(lab) as served:
         served.g.lab.own(group)
         yield served, group
+
+
+def cgroup(controller: str) -> Cgroup:
+    try:
+        return Cgroup(controller)
+    except NoCgroup as error:
+        lacking(str(error))
 
 
 def lacking(what: str) -> NoReturn:
@@ -328,3 +335,54 @@ def connected(gw: Gateway, user: str) -> float:
     users = gw.occtl("show", "users")
     text = next(one["Connected at"] for one in users if one["Username"] == user)
     return time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
+
+
+# --- the exit node -------------------------------------------------------------------------------
+
+
+def test_an_exit_without_memory_for_control(lab: LabFactory) -> None:
+    """The OOM killer ends each control: who uses the exit notices nothing."""
+    group = cgroup("memory")
+    g = exits.ground(lab)
+    g.lab.own(group)
+    g.prove_leaks_are_seen()
+    began, client = now(), g.exit.client_pid()
+    group.add([parent(g.exit.control_pid())])
+    group.most_memory(8 << 20)
+    with UdpStream(g.user.netns, SERVICE, rate=100) as stream:
+        os.kill(g.exit.control_pid(), signal.SIGKILL)
+        words = "control was ended by signal 9 (SIGKILL: by somebody, or by the kernel"
+        wait_until(lambda: g.exit.output.count(words) > 2, 10.0, words)
+        assert g.exit.status() == {}
+        stream.wait_for(len(stream.tally.received) + 50)
+        group.most_memory(UNLIMITED)
+        g.exit.wait_healthy(BACK_SECONDS)
+    assert stream.tally.lost == 0
+    assert g.exit.client_pid() == client
+    g.assert_nothing_by_isp(began)
+    assert "Traceback" not in g.exit.output
+
+
+def test_an_exit_without_processes(lab: LabFactory) -> None:
+    """Its client ends and no other can be started: users are told at once, status says why, and it
+    is up again when there is room."""
+    group = cgroup("pids")
+    g = exits.ground(lab)
+    g.lab.own(group)
+    g.prove_leaks_are_seen()
+    began, control = now(), g.exit.control_pid()
+    group.add(g.exit.netns.pids())
+    client = g.exit.client_pid()
+    assert client is not None
+    group.most_tasks(group.count() - 1)  # what the client leaves is not to be had, either
+    os.kill(client, signal.SIGKILL)
+    wait_until(g.rejected_at_once, 15.0, "users to be told")
+    lacks = "Resource temporarily unavailable"
+    wait_until(lambda: lacks in json.dumps(g.exit.status()), 30.0, "the reason")
+    print(g.exit.status()["reasons"], g.exit.status()["tunnel"])
+    group.most_tasks(UNLIMITED)
+    g.exit.wait_healthy(FORK_AGAIN_SECONDS)
+    assert g.leaves_by_the_provider()
+    assert g.exit.control_pid() == control
+    g.assert_nothing_by_isp(began)
+    assert "Traceback" not in g.exit.output
