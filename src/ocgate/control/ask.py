@@ -36,8 +36,13 @@ def ask(
             return _all(connection)
     except TimeoutError:
         raise OcgateError(
-            f"The control plane does not answer at {path} in {timeout:.0f} s: it stands still",
-            hint="Is the machine short of CPU, or was the process stopped?",
+            f"The control plane does not answer at {path} in {timeout:.0f} s",
+            hint="Was its process stopped, is the machine short of CPU, or a disk away?",
+        ) from None
+    except ConnectionRefusedError:  # the socket is there, and nobody listens
+        raise OcgateError(
+            f"The control plane does not answer at {path}: its process has ended",
+            hint="The log of `ocgate run` says how; while that runs, it is started again",
         ) from None
     except OSError as error:
         raise OcgateError(

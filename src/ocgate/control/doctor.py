@@ -22,7 +22,7 @@ from ocgate.config.gateways import UpstreamKind
 from ocgate.control import preview
 from ocgate.control.ask import ask
 from ocgate.control.exit_record import read_exits
-from ocgate.control.findings import Finding, Verdict, of_status
+from ocgate.control.findings import FREE_SPACE, Finding, Verdict, is_full, of_status
 from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.sources import read_egress, read_snapshot
 from ocgate.control.status_schema import Status
@@ -114,8 +114,11 @@ def _status(run_dir: Path) -> tuple[dict[str, Any] | None, list[Finding]]:
 def _exit_role(status: Mapping[str, Any]) -> list[Finding]:
     """The exit role tells all it knows as reasons."""
     reasons = [str(reason) for reason in status.get("reasons", ())]
-    remedy = "`ocgate status` shows the tunnel; its client's last words are in the log"
-    bad = [Finding("exit", Verdict.ERROR, reason, remedy) for reason in reasons]
+    tunnel = "`ocgate status` shows the tunnel; its client's last words are in the log"
+    bad = [
+        Finding("exit", Verdict.ERROR, reason, FREE_SPACE if is_full(reason) else tunnel)
+        for reason in reasons
+    ]
     return bad or [Finding("exit", Verdict.OK, "the tunnel is up and leads out")]
 
 

@@ -19,6 +19,8 @@ from ocgate.control.status_schema import (
 # Of connection tracking or of translated ports: what is left is a few seconds of a busy server.
 NEARLY_ALL = 0.9
 
+FREE_SPACE = "Free some space there"
+
 # certbot renews a month before the end: two weeks are left when that has failed for two.
 EXPIRES_SOON = timedelta(days=14)
 
@@ -62,11 +64,15 @@ def of_status(status: Status, *, now: datetime) -> Iterator[Finding]:
     yield from _history(status)
 
 
+def is_full(reason: str) -> bool:
+    """Whether it is what either role's status says of a run dir without space."""
+    return reason.startswith("nothing can be written in ")
+
+
 def _server(status: Status) -> Iterator[Finding]:
     server = status["server"]
     for reason in status["reasons"]:
-        full = reason.startswith(f"nothing can be written in {server['run_dir']}")
-        remedy = "Free some space there" if full else "See the log of `ocgate run`"
+        remedy = FREE_SPACE if is_full(reason) else "See the log of `ocgate run`"
         yield Finding("server", Verdict.ERROR, reason, remedy)
     if server["listening"]:
         words = f"ocserv {server['ocserv_version']} listens on {', '.join(server['listening'])}"
