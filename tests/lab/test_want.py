@@ -34,7 +34,7 @@ from ocgate.lab.capture import now
 from ocgate.lab.client import Refused
 from ocgate.lab.exit_role import start as start_exit
 from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE, Lab
+from ocgate.lab.topology import SERVICE, Lab, Options
 from ocgate.lab.traffic import ask_udp
 from ocgate.lab.wait import wait_until
 
@@ -121,13 +121,19 @@ def test_a_start_in_a_full_run_dir(lab: LabFactory) -> None:
         assert "mistake" not in said
 
 
-def test_an_exit_in_a_full_run_dir(lab: LabFactory, tmp_path: Path) -> None:
+def test_an_exit_in_a_full_run_dir(lab: LabFactory) -> None:
     """It says so and goes on; a client that ends then is not replaced, and users are told at once;
     with space again it is up by itself."""
-    disk = SmallDisk(tmp_path / "small")
-    run_dir = disk.path / "run"
-    g = exits.ground(lab, environ={"OCGATE_RUN_DIR": str(run_dir)}, wait=False)
-    g.lab.own(disk)
+    environ, disks = dict[str, str](), list[SmallDisk]()
+
+    def with_disk(options: Options) -> Lab:
+        built = lab(options)
+        disks.append(built.own(SmallDisk(built.path("small"))))
+        environ["OCGATE_RUN_DIR"] = str(disks[0].path / "run")
+        return built
+
+    g = exits.ground(with_disk, environ=environ, wait=False)
+    (disk,), run_dir = disks, Path(environ["OCGATE_RUN_DIR"])
     g.exit.run_dir = run_dir
     g.exit.wait_healthy()
     g.prove_leaks_are_seen()
