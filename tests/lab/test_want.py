@@ -286,3 +286,15 @@ def test_a_run_dir_of_somebody_else_s(lab: LabFactory) -> None:
     exit_role = start_exit(built, EXIT, run_dir=run_dir, host=built.gw)
     assert exit_role.program.wait(15.0) == 2
     assert f"{run_dir} belongs to uid 65534" in exit_role.output
+
+
+def test_a_run_dir_that_the_tunnel_s_client_cannot_go_to(lab: LabFactory) -> None:
+    """Its client is not root, and would be called wrong for a file that it can't open."""
+    built: Lab = two_clients(lab)
+    closed = built.path("closed")
+    closed.mkdir(0o700)
+    exit_role = start_exit(built, EXIT, run_dir=closed / "a" / "run", host=built.gw)
+    assert exit_role.program.wait(15.0) == 2
+    said = f"({closed} has mode 0700). Use /run/ocgate, or: chmod o+x {closed}"
+    assert said in exit_role.output
+    assert not any(closed.iterdir())

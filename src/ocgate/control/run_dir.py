@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ocgate.config.origin import Origin
 from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.own_files import write
 
-__all__ = ["make", "problems", "require", "write", "writing"]
+__all__ = ["make", "problems", "require", "require_passage", "write", "writing"]
 
 KEY = "OCGATE_RUN_DIR"
 
@@ -40,6 +41,21 @@ def require(run_dir: Path, origin: Origin) -> None:
     found = tuple(problems(run_dir, origin))
     if found:
         raise ConfigurationError(found)
+
+
+def require_passage(run_dir: Path, origin: Origin) -> None:
+    """Who is not root can go to files there that he may read; raises ConfigurationError. The run
+    dir itself, and what is not there yet, gets mode 0755 when it is made."""
+    here = run_dir.absolute().parents
+    closed = next((p for p in here if p.is_dir() and not p.stat().st_mode & stat.S_IXOTH), None)
+    if closed is None:
+        return
+    mode = stat.S_IMODE(closed.stat().st_mode)
+    expected = "a place that the tunnel's client, which is not root, can go to"
+    remedy = f"Use /run/ocgate, or: chmod o+x {closed}"
+    found = Problem(origin.source, origin.line, KEY, str(run_dir),
+                    f"{expected} ({closed} has mode {mode:04o})", remedy)  # fmt: skip
+    raise ConfigurationError([found])
 
 
 def make(run_dir: Path, origin: Origin) -> None:

@@ -55,6 +55,8 @@ def run(environ: Mapping[str, str]) -> NoReturn:
     sources = with_wireguard(sources)
     kind = kind_of(sources)
     require_client(kind)
+    if kind.uid is not None:
+        run_dir.require_passage(settings.run_dir, origin)
     for notice in (*sources.notices, *kind.notices):
         log.warning(notice)
     directory = settings.run_dir
