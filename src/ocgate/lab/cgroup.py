@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+_PREFIX = "ocgate-lab-"
 _NUMBERS = itertools.count()
 UNLIMITED = -1
 
@@ -24,7 +25,8 @@ class Cgroup:
 
     def __init__(self, controller: str) -> None:
         self._parent, self._v2 = _hierarchy(controller)
-        self._path = self._parent / f"ocgate-lab-{os.getpid()}-{next(_NUMBERS)}"
+        _sweep(self._parent)
+        self._path = self._parent / f"{_PREFIX}{os.getpid()}-{next(_NUMBERS)}"
         self._path.mkdir()
 
     def add(self, pids: Iterable[int]) -> None:
@@ -69,6 +71,15 @@ class Cgroup:
             with contextlib.suppress(OSError):
                 (self._parent / "cgroup.procs").write_text(f"{pid}\n")
         self._path.rmdir()
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of runs that were killed: they are empty, or stay."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _hierarchy(controller: str) -> tuple[Path, bool]:
