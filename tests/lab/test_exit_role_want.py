@@ -68,6 +68,7 @@ def test_a_full_run_dir_of_an_exit(lab: LabFactory) -> None:
     assert why in reasons(g)
     code, said = healthcheck(g.exit)
     assert (code, why in said) == (1, True)
+    assert f"writing in {run_dir}: No space left on device".encode() in g.exit.ask("reload")
     os.kill(control, signal.SIGKILL)
     g.exit.wait_said("tunnel adopted")
     wait_until(lambda: g.exit.state() == "up", 15.0, "control to answer again")

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import t6_exit as exits
 from t4_lab import (
     LabFactory,
     elements,
@@ -30,11 +29,10 @@ from t7_small_disk import SmallDisk
 
 from ocgate import names
 from ocgate.lab import gateway
-from ocgate.lab.capture import now
 from ocgate.lab.client import Refused
 from ocgate.lab.exit_role import start as start_exit
 from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE, Lab, Options
+from ocgate.lab.topology import SERVICE, Lab
 from ocgate.lab.traffic import ask_udp
 from ocgate.lab.wait import wait_until
 
@@ -119,37 +117,6 @@ def test_a_start_in_a_full_run_dir(lab: LabFactory) -> None:
     for said in (gw.output, exit_role.output):
         assert f"writing in {run_dir}: No space left on device" in said
         assert "mistake" not in said
-
-
-def test_an_exit_in_a_full_run_dir(lab: LabFactory) -> None:
-    """It says so and goes on; a client that ends then is not replaced, and users are told at once;
-    with space again it is up by itself."""
-    environ, disks = dict[str, str](), list[SmallDisk]()
-
-    def with_disk(options: Options) -> Lab:
-        built = lab(options)
-        disks.append(built.own(SmallDisk(built.path("small"))))
-        environ["OCGATE_RUN_DIR"] = str(disks[0].path / "run")
-        return built
-
-    g = exits.ground(with_disk, environ=environ, wait=False)
-    (disk,), run_dir = disks, Path(environ["OCGATE_RUN_DIR"])
-    g.exit.run_dir = run_dir
-    g.exit.wait_healthy()
-    g.prove_leaks_are_seen()
-    began = now()
-    disk.fill()
-    reason = f"nothing can be written in {run_dir} (No space left on device)"
-    assert any(said.startswith(reason) for said in g.exit.status()["reasons"])
-    assert g.leaves_by_the_provider()
-    assert f"writing in {run_dir}: No space left on device".encode() in g.exit.ask("reload")
-    g.exit.kill_client()
-    wait_until(g.rejected_at_once, 10.0, "users to be told")
-    disk.empty()
-    g.exit.wait_healthy(30.0)
-    assert g.leaves_by_the_provider()
-    g.assert_nothing_by_isp(began)
-    assert "Traceback" not in g.exit.output
 
 
 # --- no descriptors ------------------------------------------------------------------------------

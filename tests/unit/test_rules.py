@@ -256,19 +256,6 @@ def test_what_is_public_says_what_it_is_for(module: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@each_module
-def test_a_stop_is_not_lost(module: str) -> None:
-    """Python 3.11's asyncio.wait_for forgets that it was cancelled where what it waits for comes in
-    the same turn of the loop: a task for ever would then outlive the order to stop."""
-    wrong = [
-        node.lineno
-        for node in ast.walk(TREES[module])
-        if isinstance(node, ast.Attribute) and node.attr == "wait_for"
-        and isinstance(node.value, ast.Name) and node.value.id == "asyncio"
-    ]  # fmt: skip
-    assert not wrong, f"{MODULES[module]}: lines {wrong}: async with asyncio.timeout(…) instead"
-
-
 def test_nothing_is_left_for_later() -> None:
     """What isn't done stands in an issue or in docs/known-issues.md, where somebody reads it."""
     marker = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")

@@ -53,7 +53,7 @@ from ocgate.control.sources import (
 )
 from ocgate.control.steering import learning
 from ocgate.control.tunnels import Tunnels
-from ocgate.control.wants import AGAIN, LACKS, ended_by, lasting, start_threads, words
+from ocgate.control.wants import LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import ConfigurationError, OcgateError
 from ocgate.kernel import process
 from ocgate.kernel.facts import observe
