@@ -53,7 +53,7 @@ class Keeper:
     def begin(self, address: Address) -> None:
         sources = SimpleNamespace(settings=load(self.environ).settings)
         subnets = (ip_network("10.10.10.0/24"),)
-        intent = SimpleNamespace(steering=None)
+        intent = SimpleNamespace(ports=(10240, 32767))
         self.prepared = SimpleNamespace(
             sources=sources, facts=observe(), subnets=subnets, intent=intent
         )
