@@ -242,9 +242,12 @@ def test_nothing_for_an_ended_session_leaves(
 
 def test_nothing_for_a_client_that_vanished_leaves(lab: LabFactory) -> None:
     """The laptop's lid is closed with downloads in flight: they go into the tunnel until dead peer
-    detection ends the session (10 s with dpd = 1, ocserv's own tick), and nowhere afterwards."""
-    g = ground(lab, settings={"dpd": "1", "mobile-dpd": "1"})
-    alice = g.connect(0)
+    detection ends the session (10 s with dpd = 2, ocserv's own tick), and nowhere afterwards.
+
+    The client itself is patient: with the server's dpd it calls the server dead when it is short of
+    CPU for 1.5 s, and drops what comes until it has connected again."""
+    g = ground(lab, settings={"dpd": "2", "mobile-dpd": "2"})
+    alice = g.connect(0, options=("--force-dpd=60",))
     g.prove_leaks_are_seen(alice)
     started = now()
     with downloads(alice, rate=500, count=30_000) as flow:  # a minute: both waits below
