@@ -166,20 +166,47 @@ def test_no_client_takes_the_listener_s_port(lab: LabFactory, mode: str) -> None
         assert not wrong
 
 
+@pytest.mark.parametrize("mode", ["standalone", "direct, shared host"])
+def test_nor_by_the_masquerade_of_another_program(lab: LabFactory, mode: str) -> None:
+    """An installer's masquerade of the client subnets, loaded while we run: our own ports are drawn
+    all the same. Control: before ours, it draws the listener's port."""
+    environ, (first, last) = MODES[mode]
+    g = ground(lab, environ=environ)
+    deaf(g)
+    client = g.connect(0)
+    g.gateway.netns.nft(masquerade(priority=100))
+    for victim in (SERVICE, SERVICE6):
+        a = attack(g, victim, client)
+        a.open_flows()
+        ports = a.ports("udp")
+        assert len(ports) > len(LOW_PORTS)
+        assert all(first <= port <= last for port in ports)
+    g.gateway.netns.nft("delete table inet anyway")
+    with translated_anyway(g):
+        g.gateway.netns.run(["conntrack", "-F"])
+        a.open_flows()
+        assert PORT in a.ports("udp")
+
+
+def masquerade(*, priority: int) -> str:
+    """Of all that clients send, whatever protocol it is, by any port."""
+    return f"""
+        table inet anyway {{
+            chain nat {{
+                type nat hook postrouting priority {priority};
+                oifname "eth0" ip saddr {VPN_NET} masquerade
+                oifname "eth0" ip6 saddr {VPN_NET6} masquerade
+            }}
+        }}"""
+
+
 @contextlib.contextmanager
 def translated_anyway(g: Ground) -> Iterator[None]:
     """Somebody masquerades all that clients send, whatever protocol it is, and nobody puts that
     right."""
     with frozen(g.gateway):
         let_portless_through(g.gateway.netns)
-        g.gateway.netns.nft(f"""
-            table inet anyway {{
-                chain nat {{
-                    type nat hook postrouting priority 90;
-                    oifname "eth0" ip saddr {VPN_NET} masquerade
-                    oifname "eth0" ip6 saddr {VPN_NET6} masquerade
-                }}
-            }}""")
+        g.gateway.netns.nft(masquerade(priority=80))
         yield
         g.gateway.netns.nft("delete table inet anyway")
 

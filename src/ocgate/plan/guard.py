@@ -32,7 +32,8 @@ NOT_BEYOND: dict[int, tuple[Network, ...]] = {
     4: tuple(
         ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
     ),
-    6: tuple(ip_network(text) for text in ("::1/128", "fe80::/10", "ff00::/8")),
+    # :: and ::1. The kernel forwards what is for ::, with a link-local source after masquerade.
+    6: tuple(ip_network(text) for text in ("::/127", "fe80::/10", "ff00::/8")),
 }
 
 

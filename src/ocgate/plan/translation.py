@@ -16,7 +16,10 @@ from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.model import Chain, Hook, NftRule
 from ocgate.plan.reasons import COUNTERS, PROHIBITED, count
 
-SRCNAT = 100  # netfilter_ipv4.h
+# Before other programs' NAT, which is at srcnat (100) or later: of two chains at the same priority
+# the one that was added last runs first, and the first that translates a flow decides. A masquerade
+# of the client subnets that an installer left, without a range of ports, would be a port shadow.
+BEFORE_SRCNAT = 90
 
 # ICMP that begins a flow. An answer to it is of another type, so that what somebody asks of this
 # host is never taken for one, whatever id the client has chosen.
@@ -56,7 +59,7 @@ def nat(intent: Intent) -> Chain:
         for net in intent.subnets(way.family)
         for rule in _masquerade(intent, way, net)
     ]
-    return Chain("nat", tuple(rules), Hook("nat", "postrouting", SRCNAT))
+    return Chain("nat", tuple(rules), Hook("nat", "postrouting", BEFORE_SRCNAT))
 
 
 def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
