@@ -169,6 +169,15 @@ def test_only_foreign_rules_are_told(uplink: str, sh: Shell) -> None:
     )
 
 
+def test_a_flush_of_all_rules_that_took_main_away_is_told(uplink: str, sh: Shell) -> None:
+    sh("ip route replace default dev lo; ip rule add pref 1000 lookup main proto 143")
+    assert facts.observe().without_main == ()
+    sh("ip rule flush; ip rule add pref 1000 lookup main proto 143")
+    assert facts.observe().without_main == (4,)
+    sh("ip rule add pref 32766 lookup main")
+    assert facts.observe().without_main == ()
+
+
 @pytest.mark.parametrize(
     ("rule", "text"),
     [

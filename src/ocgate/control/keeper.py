@@ -261,6 +261,9 @@ def _tell_rules_before(old: Prepared, new: Prepared) -> None:
     said = placement.said_of(new.sources, new.facts)
     if said and said != placement.said_of(old.sources, old.facts):
         log.error(said)
+    lost = placement.main_lost(new.facts)
+    if lost and lost != placement.main_lost(old.facts):
+        log.error(lost)
 
 
 def _tell_moved(old: Prepared, new: Prepared) -> None:

@@ -61,6 +61,19 @@ def said_of(sources: Sources, facts: Facts) -> str:
     return f"{named(before)} of another program stands before or among ours; {meanwhile}"
 
 
+def main_lost(facts: Facts) -> str:
+    """That this host's own routes are not asked any more, '' where they are: only the operator can
+    know what stood there."""
+    for family in facts.without_main:
+        ip = "ip" if family == 4 else "ip -6"
+        return (
+            f"no policy rule looks up table main for IPv{family} (`{ip} rule flush` deletes the "
+            "kernel's own, too): this host reaches nothing and nobody can connect: "
+            f"{ip} rule add pref 32766 lookup main"
+        )
+    return ""
+
+
 def problems(sources: Sources, facts: Facts) -> Iterator[Problem]:
     """Of a start or a reload."""
     base, before = sources.settings.vpn_gateway_rule_prio, rules_before(sources, facts)

@@ -117,6 +117,8 @@ async def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     prepared = seen.keeper.prepared
     if said := placement.said_of(prepared.sources, prepared.facts):
         found.append(said)
+    if lost := placement.main_lost(prepared.facts):
+        found.append(lost)
     try:
         if await asyncio.to_thread(services.ocserv_pid, seen.run_dir) is None:
             found.append("ocserv does not run")

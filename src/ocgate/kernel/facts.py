@@ -6,7 +6,7 @@ on its own. Edges of the room `kernel` and the wiring may import it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from types import MappingProxyType
@@ -60,7 +60,8 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         names = {index: link.name for index, link in links.items()}
         addresses, lent = _addresses(door, names)
         routes = [(f, message) for f in _FAMILIES for message in _main_routes(door, f)]
-        rules = [rule for family in _FAMILIES for rule in _foreign_rules(door, family)]
+        asked = [(family, message) for family in _FAMILIES for message in _rules(door, family)]
+    rules = [rule for family, message in asked for rule in _foreign_rule(family, message)]
     defaults = [hop for family, message in routes for hop in _default(family, message, names)]
     keys = (
         *sysctls,
@@ -82,6 +83,7 @@ def observe(*, session_prefix: str | None = None, sysctls: Iterable[str] = SYSCT
         connected=tuple(net for _, message in routes for net in _connected(message, names)),
         sysctls=MappingProxyType({key: value for key, value in found if value is not None}),
         rules=tuple(rules),
+        without_main=tuple(_without_main(asked, [r.family for r in defaults])),
         own_namespace=sysctl.read(_FIRST_NAMESPACE_ONLY) is None,
     )
 
@@ -193,10 +195,23 @@ def _connected(message: Message, names: dict[int, str]) -> Iterator[Connected]:
         yield Connected(network, names[index])
 
 
-def _foreign_rules(door: Netlink, family: Family) -> Iterator[ForeignRule]:
+def _rules(door: Netlink, family: Family) -> list[Message]:
     header = rtnetlink.FIB_RULE_HDR.pack(rtnetlink.af(family), 0, 0, 0, 0, 0, 0)
-    found = rtnetlink.dump_family(door, rtnetlink.GETRULE, family, header)
-    for message in found:
-        if rtnetlink.rule_protocol(message) not in (_KERNEL, ROUTE_PROTOCOL):
-            text, table = rtnetlink.rule_text(message), rtnetlink.rule_table(message)
-            yield ForeignRule(family, rtnetlink.rule_priority(message), text, table)
+    return list(rtnetlink.dump_family(door, rtnetlink.GETRULE, family, header))
+
+
+def _foreign_rule(family: Family, message: Message) -> Iterator[ForeignRule]:
+    if rtnetlink.rule_protocol(message) not in (_KERNEL, ROUTE_PROTOCOL):
+        text, table = rtnetlink.rule_text(message), rtnetlink.rule_table(message)
+        yield ForeignRule(family, rtnetlink.rule_priority(message), text, table)
+
+
+def _without_main(
+    asked: Sequence[tuple[Family, Message]], routed: Sequence[Family]
+) -> Iterator[Family]:
+    """Of the families that have a default route, those of which no rule but ours looks main up."""
+    for family in dict.fromkeys(routed):
+        rules = [rule for of, rule in asked if of == family]
+        others = (r for r in rules if rtnetlink.rule_protocol(r) != ROUTE_PROTOCOL)
+        if not any(rtnetlink.rule_table(rule) == TABLE_MAIN for rule in others):
+            yield family

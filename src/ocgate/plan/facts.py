@@ -155,6 +155,8 @@ class Facts:
     connected:        on-link networks of table main, both families, ours not among them.
     sysctls:          key in sysctl(8)'s dotted form -> value; a key the kernel lacks is absent.
     rules:            policy rules that are neither the kernel's own nor ours.
+    without_main:     families with a default route in main that no rule looks up: `ip rule flush`
+                      deletes the kernel's own rule as well.
     own_namespace:    a network namespace other than the machine's first: a container's.
     """
 
@@ -164,6 +166,7 @@ class Facts:
     connected: tuple[Connected, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     rules: tuple[ForeignRule, ...] = ()
+    without_main: tuple[Family, ...] = ()
     own_namespace: bool = False
 
     def interface(self, name: str) -> Interface | None:

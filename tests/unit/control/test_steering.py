@@ -253,6 +253,12 @@ def test_without_room_the_family_of_that_rule_is_closed_with_the_reason() -> Non
     assert "no room" in placement.said_of(made.sources, made.facts)
 
 
+def test_a_host_whose_own_routes_are_asked_by_no_rule_is_told() -> None:
+    assert placement.main_lost(FACTS) == ""
+    said = placement.main_lost(replace(FACTS, without_main=(6,)))
+    assert "nobody can connect: ip -6 rule add pref 32766 lookup main" in said
+
+
 def test_a_table_that_another_program_s_rule_looks_up_is_refused() -> None:
     (problem,) = problems(prepared(found=foreign(5000, table=100)))
     assert (problem.key, problem.got) == ("VPN_GATEWAY_TABLE", "100")
