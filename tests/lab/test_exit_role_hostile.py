@@ -124,7 +124,7 @@ def test_an_openconnect_server_takes_no_address_either(lab: LabFactory) -> None:
         "nothing of what the tunnel's server gave can be used"
     )
     why = f"it lies in {DOCKER_NET}, a network that this host is attached to"
-    wait_until(lambda: why in str(g.exit.status()["tunnel"]["last_failure"]), 10.0, why)
+    wait_until(lambda: why in str(g.exit.status()["tunnel"]["last_failure"]), 30.0, why)
     assert g.rejected_at_once()
 
 

@@ -169,7 +169,7 @@ def test_no_client_takes_the_listener_s_port(lab: LabFactory, mode: str) -> None
 @pytest.mark.parametrize("mode", ["standalone", "direct, shared host"])
 def test_nor_by_the_masquerade_of_another_program(lab: LabFactory, mode: str) -> None:
     """An installer's masquerade of the client subnets, loaded while we run: our own ports are drawn
-    all the same. Control: before ours, it draws the listener's port."""
+    all the same. Control: before ours, it draws ports among which the listener's is."""
     environ, (first, last) = MODES[mode]
     g = ground(lab, environ=environ)
     deaf(g)
@@ -185,7 +185,7 @@ def test_nor_by_the_masquerade_of_another_program(lab: LabFactory, mode: str) ->
     with translated_anyway(g):
         g.gateway.netns.run(["conntrack", "-F"])
         a.open_flows()
-        assert PORT in a.ports("udp")
+        assert any(port in LOW_PORTS for port in a.ports("udp"))
 
 
 def masquerade(*, priority: int) -> str:

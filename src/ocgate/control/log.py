@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, cast
 
-import structlog
+from ocgate.control.plain_structlog import structlog
 
 Log = structlog.typing.FilteringBoundLogger
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ocgate.config import Settings, reference_markdown, table_rows
+from ocgate.config import Settings, table_rows
+from ocgate.config.page import reference_markdown
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference.md"
 
