@@ -365,15 +365,16 @@ class Runner:
         try:
             carried = self._keeper.taken(self.kind.reported(environment))
         except OcgateError as error:
-            self._refused(error.message, serial, hook)
+            if self._is_of_the_client(hook):  # asked while it waits for the answer
+                self._refused(error.message, serial)
             return error.message
         return await self._hear(Configured(carried), serial, by=hook)
 
-    def _refused(self, why: str, serial: int, hook: int | None) -> None:
+    def _refused(self, why: str, serial: int) -> None:
         """OpenVPN ends when its hook fails, openconnect goes on. Not waited for: the client's end
         waits for the hook, and that for our answer."""
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Heard(Ended(why), serial, done, hook))
+        self._queue.put_nowait(_Heard(Ended(why), serial, done))
 
 
 def _after_restart(first: Machine, before: Record | None) -> Machine:

@@ -181,6 +181,17 @@ async def test_a_hook_that_makes_no_sense_is_refused(runner: Runner, world: Worl
 
 
 @runs()
+async def test_a_hook_that_is_gone_with_its_answer_was_the_clients(
+    runner: Runner, world: World
+) -> None:
+    """Whose it is can be asked only while it waits; then nobody descends from anybody."""
+    with mock.patch("ocgate.exit_role.runner.process.descends", side_effect=[True, False]):
+        await runner.configured({}, hook=1)
+        await settled()
+    assert runner.machine.phase is Phase.WAITING
+
+
+@runs()
 async def test_what_the_kernel_refuses_ends_the_client(runner: Runner, world: World) -> None:
     world.refuse = lambda wanted: wanted.carried is not None
     assert await runner.configured(HOOK) == "the tunnel can't be configured: the kernel says no"
