@@ -5,9 +5,11 @@ neighbour1 -- exit wg0 === UDP 51820 === wg0 provider (wireguard-go) --- service
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ pytestmark = [
 ]
 
 WG_PORT = 51820
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """wg(8) looks for the socket of a device by its name, in one directory of the whole machine: of
+    these tests only one can run at a time."""
+    with Path(__file__).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 TUNNEL = match(dst=PROVIDER, protocol="udp", dport=WG_PORT)
 SERVER_NET = "10.9.0.1/24"
 

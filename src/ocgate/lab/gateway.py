@@ -132,7 +132,7 @@ class Gateway:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def wait_replaced(self, file: str, old: int, timeout: float = 5.0) -> float:
+    def wait_replaced(self, file: str, old: int, timeout: float = 15.0) -> float:
         """Wait until the pid file names another living process; returns seconds waited."""
         started = time.monotonic()
 
