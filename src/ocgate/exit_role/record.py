@@ -84,7 +84,7 @@ def _from_json(kept: dict[str, Any]) -> Record:
             tuple(ip_interface(address) for address in carried["addresses"]),
             carried["mtu"],
             tuple(ip_address(address) for address in carried["resolvers"]),
-            tuple(Refusal(*each) for each in carried["refused"]),
+            tuple(Refusal(*each) for each in carried.get("refused", ())),  # none before the gate
         ),
     )
     return Record(machine, Running(*running) if running else None, kept["device"])

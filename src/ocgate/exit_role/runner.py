@@ -53,6 +53,7 @@ from ocgate.exit_role.machine import (
 from ocgate.exit_role.record import Record, write_record
 from ocgate.exit_role.told import tell
 from ocgate.kernel import process
+from ocgate.tunnel.gate import Unusable
 from ocgate.tunnel.model import Endpoint, Launch, Remote
 
 # From a client to its hook: OpenVPN runs it itself, openconnect by a shell.
@@ -137,7 +138,11 @@ class Runner:
         same = self._index_of(self.kind.device) == before.device
         if not open_for or not (known or without) or not same:
             return False
-        await self._keeper.hold(Open(machine.endpoint, machine.carried))
+        try:
+            await self._keeper.hold(Open(machine.endpoint, machine.carried))
+        except Unusable as error:  # a network came while nobody looked: closed, and begun anew
+            log.error("the tunnel is not adopted", why=error.message)
+            return False
         self.machine, self._running, self._device = machine, running, before.device
         self.serial += 1
         log.info("tunnel adopted", state=machine.phase.value, server=_label(machine))

@@ -11,8 +11,9 @@ Behind ip_forward=0 stands a coupling: writing 0 there makes `all.accept_redirec
 (inet_forward_change), and a neighbour's forged redirect would then turn the tunnel's endpoint to
 him. On a device that forwards both `all` and its own must be 1, so its own 0 refuses. Likewise ARP:
 left to itself the kernel answers on any device for any address that it has on another, the
-tunnel's among them (Documentation/networking/ip-sysctl, arp_ignore). IPv6 needs neither: a device
-that forwards takes no redirects, and solicitations are answered for a device's own addresses alone.
+tunnel's among them (Documentation/networking/ip-sysctl, arp_ignore). IPv6 has no such
+setting here: a device that forwards takes no redirects (of one that does not, the packet filter
+alone drops them), and solicitations are answered for a device's own addresses alone.
 Edges of the room `kernel` and the wiring import this.
 """
 

@@ -62,6 +62,7 @@ class World:
         self.serial = 0
         self.words = ["tunnel exited with 1"]
         self.refuse: Callable[[Open], bool] = lambda _: False
+        self.unusable: Callable[[Open], bool] = lambda _: False
         self.resolves = True
         self.index = 3
         self.lacking: BaseException | None = None
@@ -75,6 +76,8 @@ class World:
         return taken.carried
 
     async def hold(self, wanted: Open) -> None:
+        if self.unusable(wanted):
+            raise gate.Unusable("it lies in 10.8.0.0/24")
         if self.refuse(wanted):
             raise OcgateError("the kernel says no")
         shut = "closed" if wanted == CLOSED else "endpoint"
@@ -259,6 +262,19 @@ def dead(world: World) -> Record:
 
 @runs(dead)
 async def test_one_whose_client_died_is_begun_anew(runner: Runner, world: World) -> None:
+    assert world.done == BEGUN
+
+
+def surrounded(world: World) -> Record:
+    world.unusable = lambda wanted: wanted.carried is not None
+    return standing(world)
+
+
+@runs(surrounded)
+async def test_one_whose_address_a_network_has_by_now_is_closed(
+    runner: Runner, world: World
+) -> None:
+    """Attached while control was away: the switch is closed, and the tunnel is begun anew."""
     assert world.done == BEGUN
 
 
