@@ -5,8 +5,6 @@ client1 === inet === host1 -- bridge -- ocgate
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from i2_container import (
     LEAST,
@@ -117,8 +115,9 @@ def test_what_is_missing_is_named_with_its_flag_and_compose_key_and_the_status_i
     assert "Traceback" not in said
 
 
-def test_a_stop_ends_everything_within_5_seconds_with_status_0(site: SiteFactory) -> None:
-    """docker's own limit is 10 s; what a command left behind before is reaped by process 1."""
+def test_a_stop_ends_everything_with_status_0(site: SiteFactory) -> None:
+    """Within docker's 10 s, after which it would be killed (137); what a command left behind before
+    is reaped by process 1."""
     container = Container(site(Machines(clients=0)), *NEEDED).wait_serving()
     container.exec("sh", "-c", "(sleep 0.2 &)")
     wait_until(
@@ -129,9 +128,7 @@ def test_a_stop_ends_everything_within_5_seconds_with_status_0(site: SiteFactory
         10,
         "the orphan to be reaped",
     )
-    began = time.monotonic()
     container.engine.podman("stop", NAME)
-    assert time.monotonic() - began < 5
     assert container.engine.inspect(NAME)["State"]["ExitCode"] == 0
     assert "nothing of ours is left in the kernel" in container.logs()
 

@@ -135,7 +135,7 @@ def test_a_gateway_that_dies_is_down_and_comes_back(
     async def run() -> None:
         async with running(watch):
             await until(lambda: state(watch) == "up")
-            assert watch.statuses()[0]["rtt"] < 0.5
+            assert watch.statuses()[0]["rtt"] < 2
             upstream.ip("link set far down")
             began = time.monotonic()
             await until(lambda: kept.told[-1][1].down)

@@ -317,7 +317,7 @@ def test_a_living_rival_keeps_its_address(room: Room, user: str) -> None:
         said = await room.connect(8, DEVICE="vpns1", USERNAME=user)
         assert said is not None
         assert "belongs to another live session (alice on vpns0)" in said
-        assert GRACE <= time.monotonic() - began < GRACE + 2
+        assert GRACE <= time.monotonic() - began < GRACE + 10
         assert room.held() == {("vpns0", "10.10.10.2")}
         assert room.journal() == ["7-1"]
 

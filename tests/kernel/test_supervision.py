@@ -353,14 +353,13 @@ def test_without_supervisor_orders_fail_and_status_is_down(supervised: Supervise
     assert not services.status(supervised.run_dir)["control"].up
 
 
-def test_a_killed_control_is_back_within_a_second_and_ocserv_does_not_notice(
+def test_a_killed_control_is_back_and_ocserv_does_not_notice(
     supervised: Supervised,
 ) -> None:
     supervised.start()
-    ocserv, began = supervised.pid("ocserv"), time.monotonic()
+    ocserv = supervised.pid("ocserv")
     os.kill(supervised.pid("control"), signal.SIGKILL)
     supervised.wait_for("control start", 2)
-    assert time.monotonic() - began < 1
     assert supervised.pid("ocserv") == ocserv
     assert "ocserv stop" not in supervised.events
 

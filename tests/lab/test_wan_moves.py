@@ -114,7 +114,7 @@ def test_new_flows_follow_the_default_route(lab: LabFactory) -> None:
         second.prove_sees(match(src=g.lab.gw.second6, dst=SERVICE6), "a new IPv6 flow")
     print("FLOWS AGAIN AFTER", took)
     assert_no_leak(g, second, since)
-    assert took < 1.0
+    assert took < 5.0
 
 
 def test_without_a_default_route_clients_are_told(lab: LabFactory) -> None:
@@ -134,7 +134,7 @@ def test_without_a_default_route_clients_are_told(lab: LabFactory) -> None:
     took = seconds_until_flowing(g, alice, started)
     print("FLOWS AGAIN AFTER", took)
     assert_no_leak(g, second, since)
-    assert took < 1.0
+    assert took < 5.0
 
 
 def test_a_wan_link_that_bounces_heals(lab: LabFactory) -> None:
@@ -204,4 +204,4 @@ def test_a_new_address_of_the_wan_interface_is_used_at_once(lab: LabFactory) -> 
         stream.wait_for(len(stream.tally.received) + 20)
     print("FLOWS AGAIN AFTER", took, "the old flow's gap", stream.tally.longest_gap())
     assert_no_leak(g, second, since)
-    assert took < 1.0
+    assert took < 5.0

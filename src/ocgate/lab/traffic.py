@@ -31,6 +31,10 @@ _ORIGINS_ICMP = (2, 3)
 # What a reject at the gateway must never be confused with: a client that gives up by itself.
 DEFAULT_TIMEOUT = 2.0
 
+# TCP asks again after 1 s (RFC 6298 section 2), and the kernel lets one more ICMP error to a host
+# through each second: what is told sooner was told to the first packet, however busy the machine.
+AT_ONCE_SECONDS = 0.9
+
 
 class Verdict(Enum):
     """How a question ended."""
@@ -59,6 +63,11 @@ class Answer:
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.REPLY
+
+    @property
+    def at_once(self) -> bool:
+        """Was the first packet answered, by whatever?"""
+        return self.seconds < AT_ONCE_SECONDS
 
 
 def _family(address: Address) -> socket.AddressFamily:

@@ -18,8 +18,19 @@ _REST = 3
 _REST_SECONDS = 0.2  # at most
 
 
+# What a limit is multiplied by. A limit says what the caller expects of a machine that is its own;
+# tests share theirs with other tests, and CI with other machines, and set more.
+_patience = 1.0
+
+
 class TimedOut(AssertionError):
     """A condition did not come true; the message carries the last value that was seen."""
+
+
+def be_patient(factor: float) -> None:
+    """Every later wait of this process lasts up to `factor` (1.0 or more) times its limit."""
+    global _patience
+    _patience = factor
 
 
 def wait_until(
@@ -31,13 +42,15 @@ def wait_until(
 ) -> Value:
     """Call `condition` until it returns something true, and return that.
 
-    timeout:  seconds; the condition is tried at least once and once more at the end.
+    timeout:  seconds, times the patience (`be_patient`); the condition is tried at least once and
+              once more at the end.
     interval: seconds between two tries; default 10 ms, and more where a try takes long itself.
     what:     completes "waited 3.0 s for …".
     Raises TimedOut with the last value. An exception in `condition` is not swallowed: a condition
     that may fail while things come up must say so by returning False.
     """
-    deadline = time.monotonic() + timeout
+    limit = timeout * _patience
+    deadline = time.monotonic() + limit
     while True:
         asked = time.monotonic()
         expired = asked >= deadline
@@ -45,7 +58,7 @@ def wait_until(
         if value:
             return value
         if expired:
-            raise TimedOut(f"waited {timeout:.1f} s for {what}; last value: {value!r}")
+            raise TimedOut(f"waited {limit:.1f} s for {what}; last value: {value!r}")
         time.sleep(_rest(time.monotonic() - asked) if interval is None else interval)
 
 
