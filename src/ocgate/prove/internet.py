@@ -157,14 +157,17 @@ class Internet:
     ) -> None:
         flow, now = _flow(swapped, TCP_DOWNLOAD_PORT, port), time.monotonic()
         held = self._pushes.get(flow)
+        whose = data[7] if len(data) >= marker.SIZE else None
+        if held is not None and whose not in (None, held.session):
+            held = None  # a port that was somebody else's, as with a SYN
         if held is None:
-            if len(data) < marker.SIZE:
+            if whose is None:
                 return
-            piece = marker.build(Kind.TCP_DOWNLOAD, data[7])
+            piece = marker.build(Kind.TCP_DOWNLOAD, whose)
             made = _segment(swapped, TCP_DOWNLOAD_PORT, port, ack, seq + len(data), ACK, piece)
             at = len(made) - marker.SIZE
             held = _Push(
-                descriptor, bytearray(made), at, data[7], now + PUSH_SECONDS, now, tcp=True
+                descriptor, bytearray(made), at, whose, now + PUSH_SECONDS, now, tcp=True
             )
             held.sequence = ack
             self._pushes[flow] = held
