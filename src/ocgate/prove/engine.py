@@ -367,8 +367,14 @@ class Engine:
         traffic, families = self.stage.traffic, self.stage.families()
         keys = [(self._number, kind, family) for kind in _DOWN for family in families]
         before = {key: traffic.replies[key] for key in keys}
-        wait_until(
-            lambda: all(traffic.replies[key] > before[key] + 30 for key in keys),
-            CONTROL_SECONDS,
-            "downloads without any layer",
-        )
+
+        def got() -> dict[str, int]:
+            return {f"{kind.word} IPv{f}": traffic.replies[n, kind, f] - before[n, kind, f]
+                    for n, kind, f in keys}  # fmt: skip
+
+        try:
+            wait_until(
+                lambda: min(got().values()) > 30, CONTROL_SECONDS, "downloads without any layer"
+            )
+        except TimedOut as error:
+            raise TimedOut(f"{error}; came: {got()}") from error

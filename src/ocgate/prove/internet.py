@@ -166,9 +166,7 @@ class Internet:
             piece = marker.build(Kind.TCP_DOWNLOAD, whose)
             made = _segment(swapped, TCP_DOWNLOAD_PORT, port, ack, seq + len(data), ACK, piece)
             at = len(made) - marker.SIZE
-            held = _Push(
-                descriptor, bytearray(made), at, whose, now + PUSH_SECONDS, now, tcp=True
-            )
+            held = _Push(descriptor, bytearray(made), at, whose, now + PUSH_SECONDS, now, tcp=True)
             held.sequence = ack
             self._pushes[flow] = held
             return
