@@ -16,7 +16,7 @@ from ocgate.prove import marker
 from ocgate.prove.marker import Kind
 
 # At one every 20 ms a quarter of a second; then a new connection takes its place. Where none comes
-# about (a busy machine needs longer for an answer than that) each is given twice as many, up to 2 s.
+# about (a busy machine takes longer to answer than that) each is given twice as many, up to 2 s.
 _RESENDS, _MOST_RESENDS = 12, 96
 _PORTS = itertools.cycle(range(10000, 19999))  # of all flows of this process
 
