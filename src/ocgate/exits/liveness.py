@@ -1,0 +1,302 @@
+"""Whether an exit leads out: what is known of it, and what follows. Pure; time is an argument.
+
+    UNKNOWN ── anything came back ──> ALIVE <──────> SUSPECT ── nothing does ──> DOWN
+       └──────── refused, or silent too often ────────────────────────────────────^ │
+                                     ALIVE <── `successes` answers in a row ────────┘
+
+Both roles ask this one model; whoever sends the probes and reads the counters tells it what he did
+and saw. Four thoughts make it quick with a dead line and patient with a full one:
+
+- *Anything that came back is an answer*: a probe's, however late, and clients' own traffic. What
+  was asked before it says nothing any more. So an exit is never called down while it carries.
+- *The limit of a probe follows the line*: the measured round trip and how it varies, as TCP's own
+  timer does (RFC 6298). A line with 3 s of buffer is as healthy as one with 3 ms.
+- *Doubt is not a verdict*: the first probe that is late makes the exit suspect, and then all
+  targets are asked, many times a second. Rounds overlap: none waits for the one before it.
+- *A refusal needs no waiting*: where every target is refused, or the next hop is gone, it is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+
+from ocgate.exits.line import FULL_LIMIT, NEVER, Counters, Line, Pace, Round, State, Target
+
+# RFC 6298, section 2: weights of a new sample in the round trip and in its variation.
+_ALPHA, _BETA = 1 / 8, 1 / 4
+
+# Bytes a second, sent by clients, from which on they may be what fills a line: 256 kbit/s.
+FILLING = 32_000.0
+
+# Looks in a row that saw traffic come back, after which its end is worth a question.
+STEADY = 3
+
+# Where clients fill a line, most packets may be lost in it: so many rounds of all targets, at the
+# least, have to be. (Of four targets at 75% loss each way one in 90,000 times.)
+FULL_ROUNDS = 10
+
+# A target that was silent so often while others answered is left alone for so long (seconds).
+MUTE_AFTER, MUTE_FOR = 3, 30.0
+
+# How far back "came back in the last 2 s" looks, in seconds.
+WINDOW = 2.0
+
+# At most so many rounds are remembered; they are spaced so that a limit holds an eighth of them.
+_MOST_ROUNDS = 64
+_ROUNDS_IN_A_LIMIT = 8
+
+
+def begin(
+    pace: Pace,
+    targets: Iterable[str],
+    now: float,
+    *,
+    state: State = State.UNKNOWN,
+    why: str = "not asked yet",
+) -> Line:
+    """An exit of which nothing is known but, perhaps, how a former process left it.
+    targets: names of what can be asked, without doubles."""
+    named = tuple(Target(name) for name in targets)
+    return Line(pace, named, state=state, since=now, why=why, due=now)
+
+
+# --- what to do ---------------------------------------------------------------------------------
+
+
+def asks(line: Line, now: float) -> tuple[str, ...]:
+    """Whom to ask now: nobody, the next target in turn, or, in doubt, all of them."""
+    if now < line.due or not line.targets:
+        return ()
+    if line.state is not State.ALIVE:
+        return tuple(target.name for target in line.targets)
+    mute = [target for target in line.targets if target.row >= MUTE_AFTER]
+    fit = [target for target in line.targets if target not in mute] or line.targets
+    again = [target.name for target in mute if now - target.asked >= MUTE_FOR]
+    return (min(fit, key=lambda target: target.asked).name, *again)
+
+
+def wakes(line: Line, now: float) -> float:
+    """The moment of the next `asks` or `looked`, if nothing comes before it; never before `now`."""
+    limit = _limit(line, now)
+    moments = [line.due] if line.targets else []
+    moments += [one.sent + limit for one in line.rounds if one.sent + limit > now]
+    if line.steady and line.looks:
+        moments.append(line.looks[-1][0] + max(line.pace.hurried, limit / 2))
+    return max(min(moments, default=now + line.pace.interval), now)
+
+
+# --- what happens -------------------------------------------------------------------------------
+
+
+def asked(line: Line, names: Iterable[str], now: float, *, jitter: float = 1.0) -> Line:
+    """A probe has been sent to each of these targets. jitter: factor of the time until the next."""
+    whom = frozenset(names)
+    one = Round(line.number + 1, now, len(whom) == len(line.targets), whom)
+    targets = tuple(_asked(t, now, line.limit) if t.name in whom else t for t in line.targets)
+    return replace(
+        line,
+        targets=targets,
+        number=one.number,
+        rounds=(*line.rounds, one)[-_MOST_ROUNDS:],
+        late=(*line.late, now)[-_MOST_ROUNDS:],
+        due=now + _spacing(line, now) * jitter,
+    )
+
+
+def _asked(target: Target, now: float, limit: float) -> Target:
+    in_vain = target.answered < target.asked and now >= target.asked + limit
+    return replace(target, asked=now, row=target.row + in_vain)
+
+
+def answered(line: Line, number: int, name: str, trip: float | None, now: float) -> Line:
+    """A target has answered, in or out of time. number: of the round. trip: seconds, None where
+    they can't be told (a repeated packet: Karn's algorithm)."""
+    targets = tuple(replace(t, row=0, answered=now) if t.name == name else t for t in line.targets)
+    line = replace(_measured(line, trip), targets=targets, answered=now, late=())
+    fresh = number != line.counted
+    took = "" if trip is None else f" in {_seconds(trip)}"
+    return _heard(replace(line, counted=number), f"{name} answered{took}", now, fresh=fresh)
+
+
+def refused(line: Line, number: int, name: str, why: str, now: float) -> Line:
+    """A probe was refused: an ICMP error came, or nothing could be sent. why: one clause."""
+    rounds = tuple(
+        replace(one, open=one.open - {name}, refused=(*one.refused, why))
+        if one.number == number and name in one.open
+        else one
+        for one in line.rounds
+    )
+    return _judged(replace(line, rounds=rounds), now)
+
+
+def cut_off(line: Line, why: str, now: float) -> Line:
+    """The next hop does not answer, or there is none: nobody needs to be asked."""
+    return _down(line, why, now) if line.state is not State.DOWN else replace(line, why=why, good=0)
+
+
+def doubted(line: Line, why: str, now: float) -> Line:
+    """Something happened that may be its end (a network went, the tunnel's client complains): ask
+    all targets now. No verdict in itself."""
+    if line.state is State.ALIVE:
+        return _suspect(line, why, now)
+    return replace(line, due=min(line.due, now))
+
+
+def next_hop_answers(line: Line, why: str, now: float) -> Line:
+    """It does. All that is to know where there are no targets."""
+    return line if line.targets else _heard(line, why, now, fresh=True)
+
+
+def looked(line: Line, counters: Counters, now: float) -> Line:
+    """The counters have been read. They may begin anew (a device that was made again)."""
+    before = line.looks[-1] if line.looks else None
+    looks = (*line.looks, (now, counters))
+    while len(looks) > 2 and looks[1][0] <= now - WINDOW:
+        looks = looks[1:]
+    line = replace(line, looks=looks)
+    if before is None:
+        return _judged(line, now)
+    sent, back = counters.sent - before[1].sent, counters.back - before[1].back
+    if sent < 0 or back < 0:
+        return _judged(replace(line, looks=((now, counters),), steady=0), now)
+    if back:
+        line = replace(line, steady=line.steady + 1, back=now)
+        return _heard(line, "", now, fresh=True)
+    if sent > FILLING * (now - before[0]):
+        line = replace(line, filling=now)
+    if not sent and now - line.back > line.limit:
+        line = replace(line, steady=0)  # nobody asked for more
+    return _judged(line, now)
+
+
+def passed(line: Line, now: float) -> Line:
+    """Time has passed in which somebody would have noticed an answer."""
+    return _judged(line, now)
+
+
+# --- what follows -------------------------------------------------------------------------------
+
+
+def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
+    """Something came back; fresh: not counted yet. why: '' for clients' traffic."""
+    line = replace(line, heard=now, rounds=())
+    if line.state is State.DOWN:
+        good = line.good + fresh
+        if good < line.pace.successes:
+            return replace(line, good=good, due=min(line.due, now + line.pace.hurried))
+    if line.state is State.ALIVE:
+        return replace(line, why=why or _traffic(line, now))
+    return replace(
+        line,
+        state=State.ALIVE,
+        since=line.since if line.state is State.SUSPECT else now,
+        why=why or _traffic(line, now),
+        good=0,
+        steady=0 if why else line.steady,  # traffic that ended, of which probes know better
+        due=now + line.pace.interval,
+    )
+
+
+def _judged(line: Line, now: float) -> Line:
+    limit, needed = _limit(line, now), line.pace.failures
+    lost = [one for one in line.rounds if not one.open or now >= one.sent + limit]
+    if line.state is State.DOWN:
+        return replace(line, good=0, why=_silence(line, lost, now)) if lost else line
+    against = lost
+    if _full(line, now):
+        against = [one for one in lost if one.whole]
+        needed = max(needed, FULL_ROUNDS)
+    if len(against) >= needed or any(one.whole and not one.open for one in lost):
+        return _down(line, _silence(line, lost, now), now)
+    if line.state is State.ALIVE and (lost or _stopped(line, limit, now)):
+        why = f"nothing has come back for {_seconds(now - line.heard)}; asking again"
+        return _suspect(line, why, now)
+    return line
+
+
+def _suspect(line: Line, why: str, now: float) -> Line:
+    return replace(line, state=State.SUSPECT, why=why, due=now)
+
+
+def _stopped(line: Line, limit: float, now: float) -> bool:
+    """Did traffic that came back steadily end, while clients go on sending?"""
+    if line.steady < STEADY or now - line.back <= limit:
+        return False
+    since = [counters.sent for at, counters in line.looks if at >= line.back]
+    return any(later > earlier for earlier, later in pairwise(since))
+
+
+def _down(line: Line, why: str, now: float) -> Line:
+    targets = tuple(replace(target, row=0) for target in line.targets)  # of one that answers anew
+    return replace(
+        line,
+        targets=targets,
+        state=State.DOWN,
+        since=now,
+        why=why,
+        good=0,
+        steady=0,
+        rounds=line.rounds[-line.pace.failures :],
+        due=min(line.due, now + line.pace.interval),
+    )
+
+
+def _full(line: Line, now: float) -> bool:
+    """Do clients fill the line with what nobody answers? Then a full one looks like a dead one."""
+    return now - line.filling <= FULL_LIMIT and line.steady < STEADY
+
+
+def _limit(line: Line, now: float) -> float:
+    """The limit of the probes that are on their way."""
+    return max(line.limit, FULL_LIMIT) if _full(line, now) else line.limit
+
+
+def _spacing(line: Line, now: float) -> float:
+    if line.state is State.SUSPECT or line.good:
+        return max(line.pace.hurried, _limit(line, now) / _ROUNDS_IN_A_LIMIT)
+    return line.pace.interval
+
+
+def _measured(line: Line, trip: float | None) -> Line:
+    if trip is None:
+        return line
+    if line.trip is None:
+        return replace(line, trip=trip, variation=trip / 2)
+    variation = (1 - _BETA) * line.variation + _BETA * abs(line.trip - trip)
+    return replace(line, trip=(1 - _ALPHA) * line.trip + _ALPHA * trip, variation=variation)
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _traffic(line: Line, now: float) -> str:
+    (first, before), (_, last) = line.looks[0], line.looks[-1]
+    late = sum(now - sent > line.limit for sent in line.late)
+    words = f"{_bytes(last.back - before.back)} came back in the last {_seconds(now - first)}"
+    return f"{words}; {late} probe{'s' * (late != 1)} late" if late else words
+
+
+def _silence(line: Line, lost: Iterable[Round], now: float) -> str:
+    lost = list(lost)
+    said = dict.fromkeys(why for one in lost for why in one.refused)
+    silent = dict.fromkeys(t.name for t in line.targets if any(t.name in one.open for one in lost))
+    words = list(said)
+    if silent:
+        first = min(one.sent for one in lost)
+        words.append(f"no answer from {', '.join(silent)} for {_seconds(now - first)}")
+    if line.answered == NEVER and not said:
+        words.append("none of EXIT_PROBE has ever answered through it")
+    return "; ".join(words)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
