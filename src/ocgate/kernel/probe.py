@@ -115,7 +115,7 @@ async def _ask(target: Target, timeout: float, way: Way) -> ProbeResult:
         with socket_by(target[0].version, way) as sock:
             number = await _connect(sock, target, timeout)
             sent, received = _segments(sock)
-            said_by = _offender(sock, target[0].version)
+            said_by = offender(sock, target[0].version)
             reason = _reason(target, number, sent, received, said_by)
     except OSError as problem:  # no such family, device or source address; mark not permitted
         received, reason = 0, f"{_place(target)}: {problem.strerror or problem}"
@@ -128,21 +128,27 @@ def socket_by(version: int, way: Way) -> socket.socket:
     """A TCP socket, not connected, that sends this way; raises OSError where it can't."""
     sock = socket.socket(_AF[version], socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        sock.settimeout(0)  # non-blocking, as asyncio wants it
-        sock.setsockopt(*_IP_RECVERR[version], 1)
+        prepare(sock, version, way)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-        if way.mark is not None:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, way.mark)
-        if way.device is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.device.encode() + b"\0")
-        _bind(sock, way)
+        bind(sock, way)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _bind(sock: socket.socket, way: Way) -> None:
+def prepare(sock: socket.socket, version: int, way: Way) -> None:
+    """Make it non-blocking, as asyncio wants it, tell ICMP errors, and send by this mark and
+    device; raises OSError."""
+    sock.settimeout(0)
+    sock.setsockopt(*_IP_RECVERR[version], 1)
+    if way.mark is not None:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, way.mark)
+    if way.device is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, way.device.encode() + b"\0")
+
+
+def bind(sock: socket.socket, way: Way) -> None:
     """Take the source address and a free port of the range, tried at random: a closed connection
     keeps its port for a minute."""
     source = "" if way.source is None else str(way.source)
@@ -193,7 +199,7 @@ def _segments(sock: socket.socket) -> tuple[int, int]:
     return sent, received
 
 
-def _offender(sock: socket.socket, version: int) -> str:
+def offender(sock: socket.socket, version: int) -> str:
     """Who sent an ICMP error about this connection (ip(7), IP_RECVERR), or ""."""
     try:
         _, ancillary, _, _ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
