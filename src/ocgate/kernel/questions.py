@@ -208,6 +208,6 @@ def _number(data: bytes) -> int:
 
 def _checksum(packet: bytes) -> int:
     """RFC 1071."""
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total: int = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
