@@ -48,6 +48,9 @@ OTHERS_GROUP = 0
 # (kube-proxy 0x4000/0x8000, tailscale 0xff0000, the reference's VPN_BYPASS_MARK from 0xbc).
 MARK_MASK = 0x3F00_0000
 MARK_DIRECT = 0x0100_0000  # exit `direct`: by WAN_IF
+# How a probe asks its target: a TCP connection, a DNS question, an ICMP echo request.
+PROBE_TCP, PROBE_DNS, PROBE_ICMP = "tcp", "dns", "icmp"
+
 MARK_GATEWAY = 0x0200_0000  # the default gateway, both families; named ones take the next numbers
 
 # The lock of a network namespace: an abstract Unix socket's name, and the descriptors under which

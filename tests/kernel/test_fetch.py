@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ocgate.kernel.fetch import fetch
-from ocgate.kernel.probe import ProbeResult, Way
+from ocgate.kernel.probe import ProbeResult
+from ocgate.kernel.way import Way
 from ocgate.lab.certificate import Authority
 from ocgate.lab.namespace import Namespace
 

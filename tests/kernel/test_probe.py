@@ -13,13 +13,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from ocgate.kernel.probe import ProbeResult, Target, probe
+from ocgate.kernel.probe import ProbeResult, probe
+from ocgate.kernel.way import Target, TcpTarget
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]
 Far = Callable[[str], None]
 
-TARGETS = [(ip_address("203.0.113.1"), 443), (ip_address("2001:db8:1::1"), 443)]
+TARGETS = [TcpTarget(ip_address(a), 443) for a in ("203.0.113.1", "2001:db8:1::1")]
 families = pytest.mark.parametrize("target", TARGETS, ids=["IPv4", "IPv6"])
 
 
@@ -93,13 +94,13 @@ def test_an_icmp_error_is_no_egress_and_names_its_sender(
     far(f"nft add rule inet t c tcp dport 443 {how}")
     result = ask(target)
     assert not result.ok
-    assert f"says {target[0]} by ICMP" in result.reason
+    assert f"says {target.address} by ICMP" in result.reason
 
 
 @families
 def test_a_router_without_a_route_is_no_egress(far: Far, target: Target) -> None:
-    beyond = ip_address("198.51.100.9" if target[0].version == 4 else "2001:db8:9::9")
-    result = ask((beyond, 443))
+    beyond = ip_address("198.51.100.9" if target.address.version == 4 else "2001:db8:9::9")
+    result = ask(TcpTarget(beyond, 443))
     assert not result.ok
     assert "Network is unreachable, says " in result.reason
 
@@ -117,12 +118,12 @@ def test_silence_is_no_egress(far: Far, target: Target) -> None:
 def test_without_a_default_route_nothing_is_sent(netns: object, target: Target) -> None:
     result = ask(target)
     assert not result.ok
-    assert result.reason == f"no IPv{target[0].version} default route"
+    assert result.reason == f"no IPv{target.address.version} default route"
 
 
 def test_one_answer_among_silent_targets_is_enough_and_not_waited_for(far: Far) -> None:
     far("nft add rule inet t c ip6 daddr 2001:db8:1::7 drop; ip addr add 2001:db8:1::7/128 dev lo")
-    silent = (ip_address("2001:db8:1::7"), 443)
+    silent = TcpTarget(ip_address("2001:db8:1::7"), 443)
     result = ask(silent, TARGETS[1], timeout=30)
     assert result.ok
     assert result.target == TARGETS[1]

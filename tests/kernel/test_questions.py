@@ -15,8 +15,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from ocgate.kernel.probe import Way
-from ocgate.kernel.questions import Found, ask_dns, ask_echo
+from ocgate.kernel.questions import ask_dns, ask_echo
+from ocgate.kernel.way import Found, Way
 from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
 from ocgate.plan.facts import Address

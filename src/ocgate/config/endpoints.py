@@ -12,22 +12,32 @@ from typing import NamedTuple
 
 from ocgate.config.networks import UNUSABLE_IPV4, ipv6_address, require_unicast6
 from ocgate.config.values import NOTHING, Fault, Form, Rejected, items, reject
+from ocgate.names import PROBE_DNS, PROBE_ICMP, PROBE_TCP
 
 # A resolver that answers DNS over HTTPS on its address; egress filters let this port through.
 DEFAULT_PROBE_PORT = 443
+DNS_PORT = 53
 
 PROBE6_ACCEPTS = "IPv6 addresses as [address]:port or address, separated by commas"
-PROBE_ACCEPTS = "addresses as 1.1.1.1:443, [2620:fe::fe]:443 or without port, or off"
+PROBE_ACCEPTS = (
+    "addresses as 1.1.1.1:443 or [2620:fe::fe]:443, with or without port, dns:9.9.9.9 to ask by "
+    "DNS, icmp:1.1.1.1 to ping, or off"
+)
 
 
 class Endpoint(NamedTuple):
-    """Where a probe connects by TCP."""
+    """Whom a probe asks, and how. kind: one of `names`, PROBE_…. port: 0 for a ping."""
 
     address: IPv4Address | IPv6Address
     port: int
+    kind: str = PROBE_TCP
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        if self.kind == PROBE_ICMP:
+            return f"icmp:{host}"
+        if self.kind == PROBE_DNS:
+            return f"dns:{host}" + (f":{self.port}" if self.port != DNS_PORT else "")
         return f"{host}:{self.port}"
 
 
@@ -37,12 +47,17 @@ EGRESS6_TARGETS = (
     Endpoint(IPv6Address("2001:4860:4860::8888"), DEFAULT_PROBE_PORT),
 )
 
-# The same for exits, which have either family or both.
+# The same for exits, which have either family or both: of four operators, by three kinds, since a
+# network that blocks one of either is not dead.
 EXIT_TARGETS = (
     Endpoint(IPv4Address("1.1.1.1"), DEFAULT_PROBE_PORT),
     Endpoint(IPv4Address("9.9.9.9"), DEFAULT_PROBE_PORT),
+    Endpoint(IPv4Address("8.8.8.8"), DNS_PORT, PROBE_DNS),
+    Endpoint(IPv4Address("208.67.222.222"), 0, PROBE_ICMP),
     Endpoint(IPv6Address("2606:4700:4700::1111"), DEFAULT_PROBE_PORT),
     Endpoint(IPv6Address("2620:fe::fe"), DEFAULT_PROBE_PORT),
+    Endpoint(IPv6Address("2001:4860:4860::8888"), DNS_PORT, PROBE_DNS),
+    Endpoint(IPv6Address("2620:119:35::35"), 0, PROBE_ICMP),
 )
 
 
@@ -53,9 +68,14 @@ def ipv6_endpoints(text: str) -> tuple[Endpoint, ...]:
 
 def ipv6_endpoint(item: str) -> Endpoint:
     """`[address]:port`, `[address]` or `address`; the port is 443 unless written."""
-    return _endpoint6(
-        item, PROBE6_ACCEPTS, "only IPv6 egress is probed: name an IPv6 address", "fd00:1:2:3::"
+    address, port = _endpoint6(
+        item,
+        item,
+        PROBE6_ACCEPTS,
+        "only IPv6 egress is probed: name an IPv6 address",
+        "fd00:1:2:3::",
     )
+    return Endpoint(address, DEFAULT_PROBE_PORT if port is None else port)
 
 
 def endpoints(text: str) -> tuple[Endpoint, ...]:
@@ -66,14 +86,28 @@ def endpoints(text: str) -> tuple[Endpoint, ...]:
     return _each(text, endpoint, PROBE_ACCEPTS, "write an address such as 1.1.1.1:443, or off")
 
 
+_KINDS = {PROBE_TCP: DEFAULT_PROBE_PORT, PROBE_DNS: DNS_PORT, PROBE_ICMP: 0}
+
+
 def endpoint(item: str) -> Endpoint:
-    """`1.1.1.1:443`, `1.1.1.1` or the same of IPv6 with brackets where there is a port."""
+    """`1.1.1.1:443`, `1.1.1.1` or the same of IPv6 with brackets where there is a port; with
+    `dns:` or `icmp:` before it, asked by that."""
     if item.lower() == NOTHING:
         raise reject(item, PROBE_ACCEPTS, "write off alone, or leave it out of the list")
-    host, colon, port_text = item.partition(":")
+    prefix, _, rest = item.partition(":")
+    kind, written = (prefix.lower(), rest) if prefix.lower() in _KINDS else (PROBE_TCP, item)
+    address, port = _written(written, item)
+    if kind == PROBE_ICMP and port is not None:
+        raise reject(item, PROBE_ACCEPTS, f"leave the port out: a ping has none, icmp:{address}")
+    return Endpoint(address, _KINDS[kind] if port is None else port, kind)
+
+
+def _written(text: str, item: str) -> tuple[IPv4Address | IPv6Address, int | None]:
+    """Address and port of what follows the kind, with the port that is written."""
+    host, colon, port_text = text.partition(":")
     if not re.fullmatch(r"[0-9.]*\.[0-9.]*", host):  # 2620: is the start of an IPv6 address
         remedy = "write the address itself, such as 1.1.1.1:443"
-        return _endpoint6(item, PROBE_ACCEPTS, remedy, "2620:fe::fe")
+        return _endpoint6(text, item, PROBE_ACCEPTS, remedy, "2620:fe::fe")
     try:
         address = IPv4Address(host)
     except ValueError:
@@ -82,18 +116,18 @@ def endpoint(item: str) -> Endpoint:
     for unusable, what in UNUSABLE_IPV4:
         if address in unusable:
             raise reject(item, "a unicast address", f"take another one: {unusable} is {what}")
-    port = _port(port_text, item, f"{address}") if colon else DEFAULT_PROBE_PORT
-    return Endpoint(address, port)
+    return address, _port(port_text, item, f"{address}") if colon else None
 
 
-def _endpoint6(item: str, accepts: str, if_ipv4: str, such_as: str) -> Endpoint:
-    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", item)
-    address_text, port_text = bracketed.groups() if bracketed else (item, None)
+def _endpoint6(
+    text: str, item: str, accepts: str, if_ipv4: str, such_as: str
+) -> tuple[IPv6Address, int | None]:
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
+    address_text, port_text = bracketed.groups() if bracketed else (text, None)
     address = ipv6_address(address_text, item, accepts, if_ipv4, such_as)
     require_unicast6(IPv6Network(address), item)
-    if port_text is None:
-        return Endpoint(address, DEFAULT_PROBE_PORT)
-    return Endpoint(address, _port(port_text, item, f"[{address}]"))
+    port = None if port_text is None else _port(port_text, item, f"[{address}]")
+    return address, port
 
 
 def _port(text: str, item: str, host: str) -> int:

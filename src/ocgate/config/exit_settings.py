@@ -165,10 +165,11 @@ EXIT_PROBE = Setting(
     "EXIT_PROBE",
     endpoints.ENDPOINTS,
     HEALTH,
-    "Where probes connect by TCP through the tunnel to see whether it leads out; one that answers "
-    "is enough. The port is 443 unless written. `off`: the tunnel works as long as its client "
-    "says so.",
-    "1.1.1.1:443, [2606:4700:4700::1111]:443",
+    "Whom probes ask through the tunnel to see whether it leads out: by a TCP connection (port 443 "
+    "unless written), by DNS (`dns:9.9.9.9`) or by a ping (`icmp:1.1.1.1`). One that answers is "
+    "enough, so name several operators and kinds; what comes back for users is an answer, too. "
+    "`off`: the tunnel works as long as its client says so.",
+    "1.1.1.1:443, dns:9.9.9.9, icmp:8.8.8.8, [2606:4700:4700::1111]:443",
 )
 EXIT_PROBE_INTERVAL = Setting(
     "EXIT_PROBE_INTERVAL",
@@ -181,7 +182,8 @@ EXIT_PROBE_FAILURES = Setting(
     "EXIT_PROBE_FAILURES",
     probing.in_a_row(5),
     HEALTH,
-    "After how many failed probes in a row the tunnel counts as down and another server is tried.",
+    "After how many rounds of probes in a row without an answer the tunnel counts as down; another "
+    "server is tried 10 seconds later.",
     "10",
 )
 EXIT_PROBE_SUCCESSES = Setting(

@@ -30,6 +30,7 @@ from ocgate.errors import OcgateError
 from ocgate.kernel import surroundings
 from ocgate.kernel.facts import observe
 from ocgate.kernel.probe import ProbeResult, probe
+from ocgate.kernel.way import TcpTarget
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan import requirements
 from ocgate.plan.exits import Exit, ExitKind
@@ -183,16 +184,18 @@ async def _resolver(prepared: Prepared, resolver: Address) -> Finding:
     """Asked as clients' questions go, by TCP: all that a probe knows of a resolver is its port."""
     name, intent = f"resolver {resolver}", prepared.intent
     if resolver in intent.resolvers or prepared.facts.is_local(resolver):
-        result = await probe([(resolver, DNS)], timeout=PROBE)
+        result = await probe([TcpTarget(resolver, DNS)], timeout=PROBE)
         return _answered(name, result, "Start a resolver on this host that listens there")
     way = intent.exits[0 if resolver.version == 4 else 1]
     if not way.usable:
         return Finding(name, Verdict.NOTE, f"not asked: {_closed(way)}")
     if way.kind is ExitKind.GATEWAY:
         ports = intent.ports
-        result = await probe([(resolver, DNS)], timeout=PROBE, mark=MARK_GATEWAY, ports=ports)
+        result = await probe(
+            [TcpTarget(resolver, DNS)], timeout=PROBE, mark=MARK_GATEWAY, ports=ports
+        )
     else:
-        result = await probe([(resolver, DNS)], timeout=PROBE)
+        result = await probe([TcpTarget(resolver, DNS)], timeout=PROBE)
     return _answered(
         name, result, "Push another resolver (`dns =` in ocserv.conf), or open the way"
     )

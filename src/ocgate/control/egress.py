@@ -18,7 +18,8 @@ from ocgate.control.prepared import Egress, depends_on_egress
 from ocgate.control.records import Records
 from ocgate.control.sources import EGRESS, write_egress
 from ocgate.errors import OcgateError
-from ocgate.kernel.probe import Target, probe
+from ocgate.kernel.probe import probe
+from ocgate.kernel.way import Target
 
 # Covers a lost SYN's first retransmission (1 s, RFC 6298) and a satellite's round trip.
 PROBE_TIMEOUT = 2.0  # seconds

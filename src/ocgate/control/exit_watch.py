@@ -44,7 +44,8 @@ from ocgate.exits.next_hop import refusal
 from ocgate.exits.resolver import Answer, Lookup, NotResolved, resolve
 from ocgate.kernel.link_question import holders
 from ocgate.kernel.neighbours import Neighbour, mac_of, neighbour, solicit, suspect
-from ocgate.kernel.probe import ProbeResult, Target, probe
+from ocgate.kernel.probe import ProbeResult, probe
+from ocgate.kernel.way import Target
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan.exits import Exits
 from ocgate.plan.facts import Address, Facts, Family

@@ -24,7 +24,8 @@ from ocgate.config.model import Settings
 from ocgate.control.prepared import Prepared
 from ocgate.control.status_schema import ExitStatus
 from ocgate.kernel.fetch import fetch
-from ocgate.kernel.probe import ProbeResult, Way, probe
+from ocgate.kernel.probe import ProbeResult, probe
+from ocgate.kernel.way import Way
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan.facts import Address, Family
 

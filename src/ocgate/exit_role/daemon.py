@@ -26,6 +26,7 @@ from ocgate.control.run_dir import writing
 from ocgate.control.wants import LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
+from ocgate.exit_role.carried_bytes import carried_bytes
 from ocgate.exit_role.client import Client
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
@@ -37,7 +38,7 @@ from ocgate.exit_role.prober import Prober
 from ocgate.exit_role.record import read_record
 from ocgate.exit_role.runner import Runner
 from ocgate.exit_role.sources import read_snapshot, reread, write_snapshot
-from ocgate.exits.health import Thresholds
+from ocgate.exits.line import Pace
 from ocgate.kernel import process
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Topic, Watch
@@ -85,8 +86,12 @@ class Control:
             self.runner,
             self.kind.device,
             settings.exit_probe,
-            settings.exit_probe_interval,
-            Thresholds(settings.exit_probe_failures, settings.exit_probe_successes),
+            Pace(
+                settings.exit_probe_interval,
+                settings.exit_probe_failures,
+                settings.exit_probe_successes,
+            ),
+            look=carried_bytes(),
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "tunnel": self._tunnel,

@@ -33,8 +33,10 @@ HEALTHY = 60.0  # seconds
 
 # How long a tunnel may stand without an answer to probes before the next server is tried. A probe's
 # target may be dead itself, and a new tunnel then does not help: each one that was never answered
-# doubles it, so that clients are interrupted every ten minutes at most.
+# doubles it, so that clients are interrupted every ten minutes at most. After so many of them in a
+# row the target is what is wrong: of an only server the tunnel stays, and says so.
 PATIENCE, LONGEST_PATIENCE = 10.0, 600.0  # seconds
+FRESH_TUNNELS = 3
 
 # Powers of two beyond this are cut off by both limits anyway.
 _LARGEST_POWER = 16
@@ -316,7 +318,11 @@ def _up(machine: Machine, now: float) -> Machine:
 
 
 def _degrade(machine: Machine, why: str, now: float) -> Step:
-    until = now + patience(machine.unanswered)
+    until: float | None = now + patience(machine.unanswered)
+    tunnels = machine.unanswered + 1
+    if not machine.answered and tunnels >= FRESH_TUNNELS:
+        why = f"{why}; {tunnels} fresh tunnels did not help: look at EXIT_PROBE"
+        until = until if len(machine.remotes) > 1 else None
     return replace(machine, phase=Phase.DEGRADED, since=now, until=until, why=why), ()
 
 

@@ -1,4 +1,4 @@
-"""Probes through the tunnel while it stands, and tells the runner what the answers amount to."""
+"""Probes through the tunnel while it stands, and tells the runner what that amounts to."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Protocol
 
+from ocgate.control.probing import Probing
 from ocgate.exit_role.machine import Answered, Event, Machine, Silent
-from ocgate.exits.health import UNKNOWN, Health, State, Thresholds, Verdict, step
-from ocgate.kernel.probe import ProbeResult, Target, probe
+from ocgate.exits import liveness
+from ocgate.exits.line import Counters, Line, Pace, State
+from ocgate.kernel import probe
+from ocgate.kernel.way import Found, Target, Way
 
-# A probe's time to live: the interval, but never so short that a satellite's round trip is a
-# failure, nor so long that a dead tunnel is noticed only at the next one.
-SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 4.0  # seconds
+# A tunnel that comes is told (`nudge`); that it may be probed is looked at again so often, anyway.
+IDLE = 1.0  # seconds
 
 
 class Asks(Protocol):
@@ -27,57 +29,93 @@ class Asks(Protocol):
     async def say(self, event: Event, *, serial: int | None = None) -> str: ...
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What `ocgate status` tells. state: `up`, `down` or `unknown`. since: seconds since the epoch,
+    None while unknown. rtt: the measured round trip in seconds, None before the first."""
+
+    state: str
+    since: float | None
+    why: str
+    rtt: float | None
+
+
 class Prober:
-    """health: of the tunnel that stands now, UNKNOWN while there is none."""
+    """line: what is known of the tunnel that stands now; None while nothing is probed."""
 
     def __init__(
         self,
         runner: Asks,
         device: str,
         targets: Sequence[Target],
-        interval: float,
-        thresholds: Thresholds,
+        pace: Pace,
         *,
-        probe: Callable[..., Awaitable[ProbeResult]] = probe,
+        look: Callable[[], Counters | None],
+        ask: Callable[[Target, float, Way], Awaitable[Found]] = probe.ask,
+        clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """targets: empty for none, then the tunnel is taken at its client's word."""
+        """targets: empty for none, then the tunnel is taken at its client's word. look: bytes of
+        users through the tunnel."""
         self._runner = runner
-        self._device = device
-        self.targets = tuple(targets)
-        self._interval = interval
-        self._thresholds = thresholds
-        self._probe = probe
+        self._way = Way(device=device)
+        self._pace = pace
+        self._look = look
+        self._ask = ask
+        self._clock = clock
         self._now = now
         self._nudged = asyncio.Event()
-        self._serial = -1
-        self.health: Health = UNKNOWN
+        self._probing: Probing | None = None
+        self.targets = tuple(targets)
+
+    @property
+    def line(self) -> Line | None:
+        return None if self._probing is None else self._probing.line
+
+    @property
+    def seen(self) -> Seen:
+        """How the tunnel is."""
+        line = self.line
+        if line is None or line.state is State.UNKNOWN:
+            why = "not probed yet" if line is None else line.why
+            return Seen("unknown", None, why, None)
+        word = "down" if line.state is State.DOWN else "up"
+        return Seen(word, self._now() - (self._clock() - line.since), line.why, line.trip)
 
     def nudge(self) -> None:
-        """A tunnel has come, or networks changed: probe now."""
+        """A tunnel has come, or networks changed: ask now."""
         self._nudged.set()
+        if self._probing is not None:
+            self._probing.doubt("networks changed")
 
     async def run(self) -> None:
         """For ever."""
         while True:
-            await self.round()
+            await self.probe()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
+                async with asyncio.timeout(IDLE):
                     await self._nudged.wait()
             self._nudged.clear()
 
-    async def round(self) -> None:
-        """Probe once, and tell what that changed."""
-        machine, serial = self._runner.machine, self._runner.serial
-        if serial != self._serial or not machine.stands:
-            self._serial, self.health = serial, UNKNOWN
-        targets = self._usable(machine)
-        if not targets:
+    async def probe(self) -> None:
+        """Probe the tunnel that stands now, as long as it does."""
+        serial, asked = self._runner.serial, self._usable(self._runner.machine)
+        if not asked:
             return
-        timeout = min(max(self._interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        result = await self._probe(targets, timeout=timeout, device=self._device)
-        if serial == self._runner.serial:
-            await self._judge(result, serial)
+        by_name = {str(target): target for target in asked}
+
+        async def ask(name: str, wait: float) -> Found:
+            return await self._ask(by_name[name], wait, self._way)
+
+        def stands() -> bool:
+            return self._runner.serial == serial and self._usable(self._runner.machine) == asked
+
+        line = liveness.begin(self._pace, by_name, self._clock())
+        self._probing = Probing(line, ask, self._look, clock=self._clock)
+        try:
+            await self._probing.run(lambda: self._tell(serial), stands)
+        finally:
+            self._probing = None
 
     def expects(self, machine: Machine) -> bool:
         """Whether this tunnel is probed at all."""
@@ -86,23 +124,13 @@ class Prober:
     def _usable(self, machine: Machine) -> list[Target]:
         """Those of a family that the tunnel carries."""
         carried = machine.carried
-        if carried is None:
+        if carried is None or not machine.stands:
             return []
-        return [target for target in self.targets if carried.has(target[0].version)]
+        return [target for target in self.targets if carried.has(target.address.version)]
 
-    async def _judge(self, result: ProbeResult, serial: int) -> None:
-        rtt = result.seconds if result.ok else None
-        verdict = Verdict(ok=result.ok, why=result.reason, at=self._now(), rtt=rtt)
-        before, self.health = self.health, self._after(verdict)
-        if self.health.state is not before.state:
-            up = self.health.state is State.UP
-            await self._runner.say(Answered() if up else Silent(verdict.why), serial=serial)
-
-    def _after(self, verdict: Verdict) -> Health:
-        """A new tunnel, too, has to fail as often as any: its first packet may come before the
-        client is ready for it. Until then it has not answered yet."""
-        row = self.health.row + 1
-        early = self.health.state is State.UNKNOWN and row < self._thresholds.failures
-        if early and not verdict.ok:
-            return replace(self.health, why=verdict.why, row=row)
-        return step(self.health, verdict, self._thresholds)
+    async def _tell(self, serial: int) -> None:
+        line = self.line
+        if line is not None and line.state is State.ALIVE:
+            await self._runner.say(Answered(), serial=serial)
+        elif line is not None and line.state is State.DOWN:
+            await self._runner.say(Silent(line.why), serial=serial)

@@ -24,7 +24,6 @@ from ocgate.exit_role.status_schema import (
     TunnelStatus,
 )
 from ocgate.exit_role.told import written
-from ocgate.exits.health import State
 from ocgate.kernel import device_conf
 from ocgate.kernel.nft import Nft
 from ocgate.tunnel.model import Refusal
@@ -92,7 +91,7 @@ def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
     if machine.phase is Phase.DEGRADED:
         return [*found, f"the tunnel does not answer: {machine.why}"]
     if seen.prober.expects(machine) and not machine.answered:
-        found.append(f"the tunnel has not answered yet: {seen.prober.health.why}")
+        found.append(f"the tunnel has not answered yet: {seen.prober.seen.why}")
     return found
 
 
@@ -128,13 +127,13 @@ def _tunnel(seen: Observed) -> TunnelStatus:
 
 
 def _probe(prober: Prober) -> ProbeStatus:
-    held = prober.health
+    seen = prober.seen
     return ProbeStatus(
-        targets=[f"[{a}]:{p}" if a.version == 6 else f"{a}:{p}" for a, p in prober.targets],
-        state=held.state.value,
-        since=None if held.state is State.UNKNOWN else iso(held.since),
-        why=held.why if prober.targets else "EXIT_PROBE is off",
-        rtt=held.rtt,
+        targets=[str(target) for target in prober.targets],
+        state=seen.state,
+        since=None if seen.since is None else iso(seen.since),
+        why=seen.why if prober.targets else "EXIT_PROBE is off",
+        rtt=seen.rtt,
     )
 
 

@@ -13,7 +13,9 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from ocgate.kernel.probe import ProbeResult, Way, socket_by
+from ocgate.kernel.probe import ProbeResult
+from ocgate.kernel.tcp_question import socket_by
+from ocgate.kernel.way import TcpTarget, Way
 from ocgate.plan.facts import Address
 
 _PORTS = {"http": 80, "https": 443}
@@ -45,7 +47,7 @@ async def fetch(url: str, address: Address, *, timeout: float, way: Way) -> Prob
     except (OSError, ValueError, EOFError) as error:  # an ssl.SSLError is an OSError
         ok, reason = False, f"{url}: {_words(error)}"
     seconds = time.monotonic() - began
-    return ProbeResult(ok=ok, target=(address, port), reason=reason, seconds=seconds)
+    return ProbeResult(ok=ok, target=TcpTarget(address, port), reason=reason, seconds=seconds)
 
 
 def _port(url: str) -> int:

@@ -1,9 +1,10 @@
 """Asks a target by DNS or by ICMP echo, through an exit: does anything come back from beyond it?
 
-The other kinds beside `kernel.probe`'s TCP: a network that blocks one of them is not dead. Each is
+The other kinds beside TCP: a network that blocks one of them is not dead. Each is
 asked from a socket with the exit's mark, device and ports, so it goes where clients' packets go.
 What the next hop itself says proves nothing about what lies beyond it: an ICMP error refuses, and a
-DNS answer whose time to live nobody has lessened was made by it. The wiring imports this.
+DNS answer whose time to live nobody has lessened was made by it. Only `probe` imports
+this.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-from ocgate.kernel.probe import Way, bind, offender, prepare
+from ocgate.kernel.way import Found, Way, bind, offender, prepare
 from ocgate.plan.facts import Address
 
 DNS_PORT = 53
@@ -49,20 +49,6 @@ _TTL = {
     ),
 }
 _LONGEST = 1500  # bytes of a packet that is read
-
-
-@dataclass(frozen=True)
-class Found:
-    """What came of a question.
-
-    ok:      an answer came from beyond. refused: the opposite was said, or nothing could be sent;
-             neither: silence. why: one clause. trip: seconds until the answer.
-    """
-
-    ok: bool
-    refused: bool
-    why: str
-    trip: float | None = None
 
 
 class _Refused(Exception):

@@ -17,3 +17,7 @@ REASONS = {
     "resolver_closed": "to docker's resolver (127.0.0.11), which asks beside the tunnel",
 }
 """Each counted reason for a drop or reject, and what it counts."""
+
+SENT, CAME_BACK = "sent", "came_back"
+"""Counters of users' bytes into the tunnel, and of what came back from it for their flows, without
+ICMP errors: that it carries is seen from these, too."""

@@ -29,7 +29,7 @@ from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import PROHIBITED, RESET, count, reject
 from ocgate.tunnel.model import Endpoint, ExitIntent
-from ocgate.tunnel.reasons import REASONS
+from ocgate.tunnel.reasons import CAME_BACK, REASONS, SENT
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before docker's own DNAT of its resolver's port (output, -100)
@@ -64,7 +64,7 @@ def table(intent: ExitIntent) -> Table:
         Chain("output", tuple(_output(intent)), Hook("filter", "output", FILTER, "drop")),
         Chain("nat", tuple(_masquerade(intent)), Hook("nat", "postrouting", SRCNAT)),
     )
-    return Table(NFT_TABLE_EXIT, chains, counters=tuple(REASONS))
+    return Table(NFT_TABLE_EXIT, chains, counters=(*REASONS, SENT, CAME_BACK))
 
 
 # --- from the docker networks -----------------------------------------------------------------
@@ -150,7 +150,9 @@ def _into_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
         for match in _each(family, "daddr", collapsed([*NOT_BEYOND[family], *local])):
             yield from reject(match, "local_destination", REASONS["local_destination"])
     yield _clamped()
-    yield NftRule(f"oifname {_tunnel(intent)} accept", "by the tunnel, and nothing else")
+    yield NftRule(
+        f"oifname {_tunnel(intent)} {count(SENT)} accept", "by the tunnel, and nothing else"
+    )
 
 
 def _from_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
@@ -158,10 +160,10 @@ def _from_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
     for family in FAMILIES:
         if intent.carries(family):
             for match in _each(family, "daddr", intent.inside(family)):
-                yield NftRule(
-                    f"oifname != {_tunnel(intent)} {match} ct state established,related accept",
-                    "answers to who may use the tunnel",
-                )
+                held = f"oifname != {_tunnel(intent)} {match} ct state"
+                why = "answers to who may use the tunnel"
+                yield NftRule(f"{held} established {count(CAME_BACK)} accept", why)
+                yield NftRule(f"{held} related accept", why)
     yield NftRule(f"{count('unsolicited')} drop", REASONS["unsolicited"])
 
 

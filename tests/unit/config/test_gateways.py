@@ -15,6 +15,7 @@ from ocgate.config.gateways import BLOCK, DIRECT, RULE_PRIO, TABLE, UPSTREAM4, U
 from ocgate.config.table import BY_NAME
 from ocgate.config.values import Form, Rejected, written
 from ocgate.errors import ConfigurationError
+from ocgate.names import PROBE_DNS, PROBE_ICMP, PROBE_TCP
 
 FORMS = {"VPN_GATEWAY": UPSTREAM4, "VPN_GATEWAY6": UPSTREAM6}
 
@@ -221,6 +222,19 @@ def test_an_url_is_not_shown(name: str, text: str) -> None:
                 Endpoint(IPv6Address("2620:fe::10"), 443),
             ),
         ),
+        (
+            "EXIT_PROBE",
+            "tcp:1.1.1.1, DNS:9.9.9.9, dns:9.9.9.9:5353 icmp:8.8.8.8\n"
+            "icmp:2620:fe::fe dns:[2620:fe::9]:54",
+            (
+                Endpoint(IPv4Address("1.1.1.1"), 443),
+                Endpoint(IPv4Address("9.9.9.9"), 53, PROBE_DNS),
+                Endpoint(IPv4Address("9.9.9.9"), 5353, PROBE_DNS),
+                Endpoint(IPv4Address("8.8.8.8"), 0, PROBE_ICMP),
+                Endpoint(IPv6Address("2620:fe::fe"), 0, PROBE_ICMP),
+                Endpoint(IPv6Address("2620:fe::9"), 54, PROBE_DNS),
+            ),
+        ),
     ],
 )
 def test_accepted(name: str, text: str, value: object) -> None:
@@ -257,6 +271,7 @@ LATE = "write 1000, say (the rules that stand behind it must end before 32766)"
         ("OCGATE_FORWARDING", "yes", "write auto, exclusive or shared"),
         ("EXIT_PROBE", ",", "write an address such as 1.1.1.1:443, or off"),
         ("EXIT_PROBE", "1.1.1.1:0", "write 1.1.1.1:443"),
+        ("EXIT_PROBE", "icmp:1.1.1.1:7", "leave the port out: a ping has none, icmp:1.1.1.1"),
         ("EXIT_PROBE", "1.1.1.1:", "write 1.1.1.1:443"),
         ("EXIT_PROBE", "[2620:fe::fe]:65536", "write [2620:fe::fe]:443"),
         ("EXIT_PROBE", "127.0.0.1:443", "take another one: 127.0.0.0/8 is loopback"),
@@ -291,7 +306,10 @@ names = st.tuples(st.lists(labels, min_size=1, max_size=4), st.sampled_from(["",
     lambda parts: ".".join(parts[0]) + parts[1]
 )
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
-endpoints = st.builds(Endpoint, addresses, st.integers(1, 65535))
+endpoints = st.one_of(
+    st.builds(Endpoint, addresses, st.integers(1, 65535), st.sampled_from([PROBE_TCP, PROBE_DNS])),
+    st.builds(Endpoint, addresses, st.just(0), st.just(PROBE_ICMP)),
+)
 
 
 @given(

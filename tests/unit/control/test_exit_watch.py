@@ -18,6 +18,7 @@ import structlog
 from structlog.testing import capture_logs
 from t4_sources import facts, interface, sources
 
+from ocgate.config import Endpoint
 from ocgate.control.exit_record import Known, read_known, write_known
 from ocgate.control.exit_watch import ExitWatch
 from ocgate.control.records import Records
@@ -25,7 +26,8 @@ from ocgate.errors import OcgateError
 from ocgate.exits.health import Health, State
 from ocgate.exits.resolver import Answer, Lookup, NotResolved
 from ocgate.kernel.neighbours import Neighbour
-from ocgate.kernel.probe import ProbeResult, Target
+from ocgate.kernel.probe import ProbeResult
+from ocgate.kernel.way import Target
 from ocgate.plan.exits import Exits, ExitState
 from ocgate.plan.facts import Address, DefaultRoute, Family
 
@@ -245,7 +247,7 @@ def test_an_exit_that_answers_changes_nothing(world: World) -> None:
 
 def test_the_probe_goes_by_the_gateway_and_to_targets_of_its_family(world: World) -> None:
     act(world.watch().round())
-    assert world.probed == [([(ip_address("1.1.1.1"), 443)], 0x2000000, 1.0)]
+    assert world.probed == [([Endpoint(ip_address("1.1.1.1"), 443)], 0x2000000, 1.0)]
 
 
 def test_three_failures_close_it_and_two_answers_open_it(world: World) -> None:

@@ -18,7 +18,8 @@ from ocgate.control.health_egress import Egress, look_up
 from ocgate.control.prepared import Egress as Seen
 from ocgate.control.prepared import prepare
 from ocgate.control.status_schema import ExitStatus
-from ocgate.kernel.probe import ProbeResult, Way
+from ocgate.kernel.probe import ProbeResult
+from ocgate.kernel.way import Way
 from ocgate.names import MARK_GATEWAY
 from ocgate.plan.exits import Exits, ExitState
 from ocgate.plan.facts import Address

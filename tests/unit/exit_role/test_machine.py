@@ -191,11 +191,24 @@ def test_a_silent_tunnel_is_borne_longer_each_time_that_a_new_one_did_not_help()
         assert silent.until is not None
         borne.append(silent.until - NOW)
         failed, _ = step(silent, Tick(), silent.until)
-        assert failed.why == "no answer"
+        assert failed.why.startswith("no answer")
         machine = replace(UP, unanswered=failed.unanswered)
     assert borne == [10, 20, 40]
+    assert failed.why == "no answer; 3 fresh tunnels did not help: look at EXIT_PROBE"
     answered, _ = step(machine, Answered(), NOW)
     assert (answered.unanswered, answered.answered) == (0, True)
+
+
+def test_an_only_server_is_kept_when_fresh_tunnels_do_not_help() -> None:
+    """A target that is blocked behind it never answers: a new tunnel would only interrupt users."""
+    only = replace(UP, remotes=(A,), index=0)
+    silent, effects = step(replace(only, unanswered=2), Silent("no answer"), NOW)
+    assert (silent.phase, silent.until, effects) == (Phase.DEGRADED, None, ())
+    assert "look at EXIT_PROBE" in silent.why
+    up, _ = step(silent, Answered(), NOW + 1)
+    assert (up.phase, up.unanswered) == (Phase.UP, 0)
+    again, _ = step(replace(only, answered=True, unanswered=0), Silent("no answer"), NOW)
+    assert again.until == NOW + PATIENCE
 
 
 def test_a_tunnel_that_answered_once_does_not_count_as_one_that_never_did() -> None:

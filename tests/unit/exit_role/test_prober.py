@@ -3,89 +3,134 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
+from ocgate.config.endpoints import Endpoint
 from ocgate.exit_role.machine import Answered, Event, Machine, Phase, Silent
 from ocgate.exit_role.prober import Prober
-from ocgate.exits.health import State, Thresholds
-from ocgate.kernel.probe import ProbeResult, Target
+from ocgate.exits.line import Counters, Pace
+from ocgate.kernel.way import Found, Target, Way
 from ocgate.tunnel.model import Carried
 
-FOUR: Target = (ip_address("192.0.2.1"), 443)
-SIX: Target = (ip_address("2001:db8::1"), 443)
+FOUR = Endpoint(ip_address("192.0.2.1"), 443)
+SIX = Endpoint(ip_address("2001:db8::1"), 53, "dns")
 UP = Machine((), phase=Phase.UP, carried=Carried((ip_interface("10.8.0.2/32"),), 1500))
+PACE = Pace(interval=0.1, failures=3, successes=1)
+REFUSED = Found(ok=False, refused=True, why="192.0.2.1:443: no route")
 
 
 class World:
     """The runner, and a network that answers or not."""
 
-    def __init__(self, *, failures: int = 3) -> None:
+    def __init__(self) -> None:
         self.machine, self.serial = UP, 1
         self.said: list[Event] = []
-        self.asked: list[list[Target]] = []
-        self.ok = True
-        self.during = lambda: None
+        self.asked: list[Target] = []
+        self.answer = Found(ok=True, refused=False, why="answered", trip=0.01)
+        self.during: Callable[[], None] = lambda: None
+        self.counters: Counters | None = None
         self.prober = Prober(
-            *(self, "tun0", (FOUR, SIX), 1.0, Thresholds(failures, 1)),
-            probe=self.probe,
-            now=lambda: 7.0,
+            *(self, "tun0", (FOUR, SIX), PACE), look=lambda: self.counters, ask=self.ask
         )
 
     async def say(self, event: Event, *, serial: int | None = None) -> str:
-        assert serial == self.serial
+        assert serial == 1
         self.said.append(event)
         return ""
 
-    async def probe(self, targets: list[Target], *, timeout: float, device: str) -> ProbeResult:
-        assert (timeout, device) == (1.0, "tun0")
-        self.asked.append(targets)
+    async def ask(self, target: Target, timeout: float, way: Way) -> Found:
+        assert (timeout, way) == (max(timeout, 2.0), Way(device="tun0"))
+        self.asked.append(target)
         self.during()
-        return ProbeResult(self.ok, FOUR, "answered" if self.ok else "no answer", 0.01)
+        return self.answer
 
-    def rounds(self, *answers: bool) -> list[Event]:
-        """What is said after these."""
-        self.said.clear()
-        for self.ok in answers:
-            asyncio.run(self.prober.round())
-        return self.said
+    def until(self, wanted: Callable[[], bool]) -> None:
+        """Run it until that."""
+
+        async def watched() -> None:
+            task = asyncio.create_task(self.prober.run())
+            async with asyncio.timeout(20):
+                while not wanted():
+                    await asyncio.sleep(0.005)
+            self.seen, self.line = self.prober.seen, self.prober.line
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        asyncio.run(watched())
 
 
-def test_the_first_answer_is_told_at_once_and_then_only_changes() -> None:
+def test_only_changes_are_told() -> None:
     world = World()
-    assert world.rounds(True, True, True) == [Answered()]
-    assert world.prober.health.rtt == 0.01
-    assert world.rounds(False, False) == []
-    assert world.rounds(False) == [Silent("no answer")]
-    assert world.rounds(True) == [Answered()]
+
+    def refuse_later() -> None:
+        if len(world.asked) == 3:
+            world.answer = REFUSED
+
+    world.during = refuse_later
+    world.until(lambda: len(world.said) == 2)
+    assert world.said == [Answered(), Silent("192.0.2.1:443: no route")]
+    assert world.seen.state == "down"
+    assert world.seen.rtt == 0.01
 
 
-def test_a_new_tunnel_has_to_fail_as_often_as_any() -> None:
+def test_a_new_tunnel_that_is_silent_has_time() -> None:
+    """Its first packet may come before its client is ready for it."""
     world = World()
-    assert world.rounds(False, False) == []
-    assert (world.prober.health.state, world.prober.health.why) == (State.UNKNOWN, "no answer")
-    assert world.rounds(False) == [Silent("no answer")]
-    assert World().rounds(False, True) == [Answered()]
-    assert World(failures=1).rounds(False) == [Silent("no answer")]
+    world.answer = Found(ok=False, refused=False, why="192.0.2.1:443: timed out")
+    world.until(lambda: len(world.asked) > 5)
+    assert world.said == []
+    assert (world.seen.state, world.seen.since) == ("unknown", None)
+
+
+def test_traffic_that_came_back_is_an_answer() -> None:
+    world = World()
+    world.answer = Found(ok=False, refused=False, why="192.0.2.1:443: timed out")
+
+    def more() -> None:
+        world.counters = Counters(len(world.asked), len(world.asked) * 1000)
+
+    world.during = more
+    world.until(lambda: bool(world.said))
+    assert world.said == [Answered()]
+    assert world.seen.why.startswith("1.0 kB came back")
 
 
 def test_only_what_the_tunnel_carries_is_asked() -> None:
     world = World()
-    world.rounds(True)
+    world.until(lambda: len(world.asked) == 3)
+    assert set(world.asked) == {FOUR}
     both = (ip_interface("10.8.0.2/32"), ip_interface("fd00::2/128"))
     world.machine = replace(UP, carried=Carried(both, 1500))
-    world.rounds(True)
-    assert world.asked == [[FOUR], [FOUR, SIX]]
+    world.until(lambda: len(world.asked) == 6)
+    assert set(world.asked) == {FOUR, SIX}
     assert world.prober.expects(world.machine)
+
+
+def test_a_tunnel_that_carries_more_is_asked_anew() -> None:
+    world = World()
+    both = (ip_interface("10.8.0.2/32"), ip_interface("fd00::2/128"))
+
+    def grows() -> None:
+        world.machine = replace(UP, carried=Carried(both, 1500))
+
+    world.during = grows
+    world.until(lambda: SIX in world.asked)
 
 
 def test_without_a_tunnel_nothing_is_asked_and_nothing_is_known() -> None:
     world = World()
-    world.rounds(True)
-    world.machine = Machine((), phase=Phase.WAITING)
-    assert world.rounds(True) == []
-    assert world.prober.health.state is State.UNKNOWN
+
+    def ended() -> None:
+        world.machine = Machine((), phase=Phase.WAITING)
+
+    world.during = ended
+    world.until(lambda: bool(world.asked) and world.prober.line is None)
     assert len(world.asked) == 1
+    assert (world.seen.state, world.seen.why) == ("unknown", "not probed yet")
     assert not world.prober.expects(world.machine)
 
 
@@ -94,6 +139,8 @@ def test_what_was_asked_by_a_former_tunnel_says_nothing_of_this_one() -> None:
 
     def replaced() -> None:
         world.serial = 2
+        world.machine = Machine((), phase=Phase.WAITING)
 
     world.during = replaced
-    assert world.rounds(True) == []
+    world.until(lambda: world.serial == 2 and world.prober.line is None)
+    assert world.said == []

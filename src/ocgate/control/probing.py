@@ -1,0 +1,109 @@
+"""Probes one exit: asks its targets, looks at its counters, and keeps what `liveness` makes of it.
+
+    asks ─> a task for each target ─> answered, refused, silence ─┐
+    counters ─> looked ───────────────────────────────────────────┼─> Line ─> told
+    time ─> passed ───────────────────────────────────────────────┘
+
+Probes overlap: none is waited for. What has come in is taken before time is judged, so that a
+process that got no CPU for a while does not take its own sleep for the exit's silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+
+from ocgate.exits import liveness
+from ocgate.exits.line import LONGEST_LIMIT, Counters, Line
+from ocgate.kernel.way import Found
+
+# A late answer is one as well, but a socket that waits for it for ever is a leak: so many limits,
+# within these bounds, in seconds.
+_LIMITS, _SHORTEST_WAIT = 2.0, 2.0
+_LONGEST_WAIT = LONGEST_LIMIT + 2.0
+
+# Probes are sent at a tenth to either side of the interval, so that many don't go in step.
+_JITTER = 0.1
+
+
+Ask = Callable[[str, float], Awaitable[Found]]
+
+
+class Probing:
+    """One exit, from `line` on. All is done in one event loop."""
+
+    def __init__(
+        self,
+        line: Line,
+        ask: Ask,
+        look: Callable[[], Counters | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(1 - _JITTER, 1 + _JITTER),
+    ) -> None:
+        """ask: a target, by name, with seconds to wait at the most. look: None for no counters."""
+        self.line = line
+        self._ask = ask
+        self._look = look
+        self._clock = clock
+        self._jitter = jitter
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+
+    async def run(
+        self, told: Callable[[], Coroutine[None, None, None]], goes_on: Callable[[], bool]
+    ) -> None:
+        """As long as it goes on; `told` is awaited whenever the line has come into another state.
+        Questions that are under way end with it."""
+        state = self.line.state
+        try:
+            while goes_on():
+                self._take()
+                if self.line.state is not state:
+                    state = self.line.state
+                    await told()
+                wait = liveness.wakes(self.line, self._clock()) - self._clock()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(wait, 0.0)):
+                        await self._news.wait()
+                await asyncio.sleep(0)  # what has come in meanwhile is taken first
+                self._news.clear()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def doubt(self, why: str) -> None:
+        """Something happened that may be its end, or its beginning: ask now."""
+        self.line = liveness.doubted(self.line, why, self._clock())
+        self._news.set()
+
+    def _take(self) -> None:
+        now = self._clock()
+        counters = self._look()
+        if counters is not None:
+            self.line = liveness.looked(self.line, counters, now)
+        self.line = liveness.passed(self.line, now)
+        names = liveness.asks(self.line, now)
+        if not names:
+            return
+        self.line = liveness.asked(self.line, names, now, jitter=self._jitter())
+        wait = min(max(_LIMITS * self.line.limit, _SHORTEST_WAIT), _LONGEST_WAIT)
+        for name in names:
+            task = asyncio.create_task(self._answer(name, self.line.number, wait))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, name: str, number: int, wait: float) -> None:
+        found = await self._ask(name, wait)
+        now = self._clock()
+        if found.ok:
+            self.line = liveness.answered(self.line, number, name, found.trip, now)
+        elif found.refused:
+            self.line = liveness.refused(self.line, number, name, found.why, now)
+        else:
+            return
+        self._news.set()
