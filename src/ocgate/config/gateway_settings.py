@@ -88,8 +88,8 @@ EXIT_PROBE = Setting(
     GROUP,
     "Whom probes ask through a gateway to see whether it leads out: by a TCP connection (port 443 "
     "unless written), by DNS (`dns:9.9.9.9`) or by a ping (`icmp:1.1.1.1`). Of each family one "
-    "that answers is enough, so name several operators and kinds. `off`: the gateway counts as working "
-    "as long as it answers as a neighbour.",
+    "that answers is enough, so name several operators and kinds. `off`: the gateway counts as "
+    "working as long as it answers as a neighbour.",
     "1.1.1.1:443, dns:9.9.9.9, icmp:8.8.8.8, [2606:4700:4700::1111]:443",
 )
 EXIT_PROBE_INTERVAL = Setting(

@@ -136,7 +136,7 @@ def runs(before: Callable[[World], Record | None] = lambda _: None) -> Callable[
 
             asyncio.run(main())
 
-        del test.__wrapped__  # type: ignore[attr-defined]  # or pytest looks for its arguments
+        del test.__wrapped__  # or pytest looks for its arguments
         return test
 
     return decorate
