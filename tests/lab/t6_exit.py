@@ -133,17 +133,20 @@ def ground(
     server: Sequence[str] = (),
     resolv_conf: str = "",
     options: Options | None = None,
+    between: Callable[[Lab], object] = lambda _: None,
     wait: bool = True,
 ) -> Ground:
     """Build a lab with provider, exit and user; wait until the exit is healthy, unless told not to.
 
     environ: on top of OVPN_CONFIG. config: the client's file; default the provider's own.
     users: who may log in at the provider. server: further options of it.
+    between: done when the provider serves, before the exit starts.
     """
     built = lab(options or Options(upstream=True, neighbours=1, clients=0))
     built.own(Services(built.inet.netns, (SERVICE, SERVICE6)))
     built.router.netns.nft(_MUTE)
     provider = run_provider(built, users, server)
+    between(built)
     path = write_config(built, config or provider.config())
     user = built.neighbours[0]
     user.netns.ip(f"route replace default via {UPSTREAM}", f"route replace ::/0 via {UPSTREAM6}")

@@ -1,0 +1,142 @@
+"""An exit behind a slow line that its users fill: alive while it carries, and down when it ends.
+
+    neighbour1 -- exit ===(OpenVPN)=== [slow line: 2 Mbit/s, 2 s of buffer, 2% lost] === provider
+
+The line is a relay beside the provider (lab.slow_line); the exit's probes and its users' downloads
+share it, as they share a home's uplink.
+"""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv4Address
+
+import pytest
+from t6_exit import Ground, LabFactory, ground
+
+from ocgate.lab.addresses import PROVIDER
+from ocgate.lab.openvpn import OPENVPN_PORT
+from ocgate.lab.slow_line import Line, SlowLine
+from ocgate.lab.streams import TcpDownload, UdpStream
+from ocgate.lab.topology import SERVICE, Lab
+from ocgate.lab.wait import wait_until
+
+pytestmark = pytest.mark.lab
+
+RELAY_PORT = 1195
+TWO_MBIT = 250_000.0  # bytes a second
+FILLED = 20.0  # seconds; with probes alone the verdict fell after 4.8 to 6.6
+PROBES = {"EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}"}
+
+# What comes to the provider's port goes to the relay, and from there to the port itself.
+REDIRECT = f"""
+table ip slow {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat;
+        udp dport {OPENVPN_PORT} redirect to :{RELAY_PORT}
+    }}
+}}
+"""
+
+
+def behind(lab: LabFactory, line: Line, *, wait: bool = True, **environ: str) -> Ground:
+    """The exit, whose provider is reached by that line."""
+
+    def relayed(built: Lab) -> None:
+        netns = built.provider.netns
+        listen = (IPv4Address("0.0.0.0"), RELAY_PORT)
+        built.own(SlowLine(netns, listen, (PROVIDER, OPENVPN_PORT), line))
+        netns.nft(REDIRECT)
+
+    return ground(lab, environ=PROBES | environ, between=relayed, wait=wait)
+
+
+def dropped(match: str) -> str:
+    """A ruleset for the provider, which drops what it forwards of this."""
+    hook = "type filter hook forward priority 0"
+    return f"table inet blocked {{ chain forward {{ {hook}; {match} drop; }}; }}"
+
+
+def downloads(g: Ground, count: int) -> list[TcpDownload]:
+    return [g.lab.own(TcpDownload(g.user.netns, SERVICE, size=10**8)) for _ in range(count)]
+
+
+def probe(g: Ground) -> str:
+    return str(g.exit.status()["probe"]["state"])
+
+
+def watched(g: Ground, seconds: float) -> set[str]:
+    """The tunnel's and the probes' states in that time."""
+    states = set()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        status = g.exit.status()
+        states |= {status["tunnel"]["state"], f"probes: {status['probe']['state']}"}
+        time.sleep(0.5)
+    return states
+
+
+@pytest.mark.parametrize("count", [1, 6, 16])
+def test_downloads_that_fill_the_line_are_no_outage(lab: LabFactory, count: int) -> None:
+    """No change of state, each download goes on, and the tunnel is the first one."""
+    g = behind(lab, Line(TWO_MBIT, loss=0.02))
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    running = downloads(g, count)
+    assert watched(g, FILLED) == {"up", "probes: up"}
+    before = [each.bytes_received for each in running]
+    assert watched(g, FILLED / 2) == {"up", "probes: up"}
+    went_on = sum(each.bytes_received > got for each, got in zip(running, before, strict=True))
+    print(f"{went_on} of {count} went on; {sum(before)} bytes in {FILLED} s")
+    assert went_on >= count * 0.75  # 2 Mbit/s for 16 of them: one of them may stand for 10 s
+    status = g.exit.status()
+    assert status["tunnel"]["attempts"] == 1
+    assert "came back" in status["probe"]["why"] or "answered" in status["probe"]["why"]
+
+
+def test_a_stream_sent_into_a_full_line_is_no_outage(lab: LabFactory) -> None:
+    """Nothing comes back of it, and probes are late or lost: twice what the line carries."""
+    g = behind(lab, Line(TWO_MBIT, loss=0.02))
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    g.provider.host.netns.nft(dropped("udp dport 9"))
+    stream = g.lab.own(UdpStream(g.user.netns, SERVICE, rate=400, size=1200, port=9))
+    assert watched(g, FILLED) == {"up", "probes: up"}
+    assert stream.tally.sent > 1000
+    assert g.exit.status()["tunnel"]["attempts"] == 1
+
+
+@pytest.mark.parametrize("count", [0, 6], ids=["idle", "under 6 downloads"])
+def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int) -> None:
+    line = Line(TWO_MBIT)
+    g = behind(lab, line)
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    running = downloads(g, count)
+    if running:
+        wait_until(lambda: sum(each.bytes_received for each in running) > 10**6, 15.0, "their load")
+    began = time.monotonic()
+    line.dead = True
+    wait_until(lambda: probe(g) == "down", 15.0, "the verdict")
+    print(f"down after {time.monotonic() - began:.2f} s, {count} downloads")
+    line.dead = False
+    wait_until(lambda: probe(g) == "up", 15.0, "the line to be alive again")
+    wait_until(lambda: g.leaves_by_the_provider(), 10.0, "the user's traffic")
+    assert g.exit.status()["tunnel"]["attempts"] == 1  # nobody remade what was not broken
+
+
+def test_a_target_that_is_blocked_behind_the_provider_is_no_outage(lab: LabFactory) -> None:
+    g = behind(lab, Line(TWO_MBIT * 10))
+    g.provider.host.netns.nft(dropped("tcp dport 443"))
+    assert watched(g, FILLED / 2) == {"up", "probes: up"}
+    assert g.leaves_by_the_provider()
+    assert g.exit.status()["tunnel"]["attempts"] == 1
+
+
+def test_users_traffic_speaks_for_a_tunnel_whose_every_target_is_blocked(lab: LabFactory) -> None:
+    """`EXIT_PROBE` names what never answers: an idle tunnel is doubted, one that carries is not."""
+    g = behind(lab, Line(TWO_MBIT * 10), wait=False, EXIT_PROBE="198.51.100.99:443")
+    g.exit.wait_state("up")
+    wait_until(g.leaves_by_the_provider, 5.0, "the tunnel")
+    running = downloads(g, 1)
+    wait_until(lambda: probe(g) == "up", 15.0, "its traffic to be heard")
+    assert watched(g, FILLED / 2) == {"up", "probes: up"}
+    assert running[0].bytes_received
+    assert "came back in the last" in g.exit.status()["probe"]["why"]
