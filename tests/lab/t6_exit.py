@@ -120,8 +120,11 @@ class Ground:
 
     def rejected_at_once(self) -> bool:
         """Is each kind of question answered by an error, at once?"""
-        told = (Verdict.REJECTED, Verdict.REFUSED)
-        return all(answer.verdict in told and answer.at_once for answer in self.answers())
+        told, found = (Verdict.REJECTED, Verdict.REFUSED), self.answers()
+        right = all(answer.verdict in told and answer.at_once for answer in found)
+        if not right:
+            print("not rejected at once:", *found, sep="\n  ")
+        return right
 
 
 def ground(
