@@ -1,5 +1,5 @@
-"""A slow line between a tunnel's client and its server: a relay of UDP with a rate, a deep buffer and
-loss, in userspace, since not every kernel has netem.
+"""A slow line between a tunnel's client and its server: a relay of UDP with a rate, a deep buffer
+and loss, in userspace, since not every kernel has netem.
 
     client ──> listen  [ queue | rate | loss | delay ]  to ──> server
            <──         [ queue | rate | loss | delay ]     <──
@@ -86,7 +86,7 @@ class SlowLine:
         self._near.bind((str(listen[0]), listen[1]))
         self._far.connect((str(to[0]), to[1]))
         for sock in (self._near, self._far):
-            sock.setblocking(False)
+            sock.settimeout(0)
         self.line = line
         self.up, self.down = (_Way(line, random.Random(seed + n)) for n in range(2))
         self._client: tuple[str, int] | None = None
