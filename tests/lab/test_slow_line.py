@@ -104,10 +104,11 @@ def test_a_stream_sent_into_a_full_line_is_no_outage(lab: LabFactory) -> None:
     assert g.exit.status()["tunnel"]["attempts"] == 1
 
 
+@pytest.mark.parametrize("interval", ["1", "0.1"])
 @pytest.mark.parametrize("count", [0, 6], ids=["idle", "under 6 downloads"])
-def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int) -> None:
+def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int, interval: str) -> None:
     line = Line(TWO_MBIT)
-    g = behind(lab, line)
+    g = behind(lab, line, EXIT_PROBE_INTERVAL=interval)
     wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
     running = downloads(g, count)
     if running:
@@ -115,7 +116,8 @@ def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int) -> None:
     began = time.monotonic()
     line.dead = True
     wait_until(lambda: probe(g) == "down", 15.0, "the verdict")
-    print(f"down after {time.monotonic() - began:.2f} s, {count} downloads")
+    why = g.exit.status()["probe"]["why"]
+    print(f"down after {time.monotonic() - began:.2f} s, {count} downloads, interval {interval}: {why}")
     line.dead = False
     wait_until(lambda: probe(g) == "up", 15.0, "the line to be alive again")
     wait_until(lambda: g.leaves_by_the_provider(), 10.0, "the user's traffic")
