@@ -116,8 +116,8 @@ def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int, interval: str)
     began = time.monotonic()
     line.dead = True
     wait_until(lambda: probe(g) == "down", 15.0, "the verdict")
-    why = g.exit.status()["probe"]["why"]
-    print(f"down after {time.monotonic() - began:.2f} s, {count} downloads, interval {interval}: {why}")
+    seconds, why = time.monotonic() - began, g.exit.status()["probe"]["why"]
+    print(f"down after {seconds:.2f} s, {count} downloads, interval {interval}: {why}")
     line.dead = False
     wait_until(lambda: probe(g) == "up", 15.0, "the line to be alive again")
     wait_until(lambda: g.leaves_by_the_provider(), 10.0, "the user's traffic")
