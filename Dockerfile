@@ -1,15 +1,15 @@
 # ocgate's container image. `docker build -t ocgate .` works as it is; setup/build-image also does
 # where there is no registry. What the container needs to run: docs/docker.md.
 #
-#   packages ── Debian packages, as files that were added to the base ─┐
-#      └─ python ── /opt/ocgate with the locked libraries ─────────────┼─> the image: only copies
-#            └─ ocgate ── our modules and commands ────────────────────┘
+#   packages ── the base and Debian packages, without what nothing needs ─┐
+#      └─ python ── /opt/ocgate with the locked libraries ────────────────┼─> the image: only copies
+#            └─ ocgate ── our modules and commands ───────────────────────┘
 ARG BASE=docker.io/library/debian:trixie-slim
 
 FROM ${BASE} AS packages
-COPY setup/image/install-packages setup/image/packages.txt /setup/
+COPY setup/image/install-packages setup/image/packages.txt setup/image/unneeded.txt /setup/
 RUN --mount=type=secret,id=apt-sources --mount=type=secret,id=apt-conf \
-    sh /setup/install-packages /setup/packages.txt
+    sh /setup/install-packages /setup/packages.txt /setup/unneeded.txt
 
 FROM packages AS python
 COPY setup/image/install-ocgate requirements.lock /setup/
@@ -22,8 +22,10 @@ COPY src/ocgate /setup/ocgate
 COPY LICENSE /setup/
 RUN sh /setup/install-ocgate ocgate /setup/ocgate /setup/LICENSE
 
-FROM ${BASE}
-COPY --from=packages /delta/ /
+# Not FROM the base: what is copied over a file leaves that file in the layer below.
+FROM scratch
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+COPY --from=packages /tree/ /
 COPY --from=python /opt/ocgate /opt/ocgate
 COPY --from=ocgate /delta-ocgate/ /
 

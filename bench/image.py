@@ -151,15 +151,15 @@ def _found(starts: dict[str, Series], weights: dict[str, Weight]) -> Found:
     )  # fmt: skip
 
 
-# The Dockerfile's copies onto the base, in their order.
-_LAYERS = ("Debian packages", "Python libraries", "ocgate")
+# The Dockerfile's copies, in their order; the first holds what is needed of the base as well.
+_LAYERS = ("base and Debian packages", "Python libraries", "ocgate")
 
 
 def _sizes(base: float, beyond: float) -> Table:
     history = json.loads(_podman_says("history", "--format=json", IMAGE))
-    copied = [step["size"] / 1e6 for step in reversed(history) if step["size"] > 1e5][1:]
+    copied = [step["size"] / 1e6 for step in reversed(history) if step["size"] > 1e5]
     layers = list(zip(_LAYERS, copied, strict=True))
-    rows = [("base: debian:trixie-slim", base), *layers, ("beyond the base", beyond)]
+    rows = [*layers, ("debian:trixie-slim", base), ("beyond that", beyond)]
     return Table("Size (MB, unpacked)", ("Layer", "MB"), tuple((n, f"{mb:.1f}") for n, mb in rows))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from pathlib import Path
 
@@ -42,3 +43,32 @@ def test_the_image_says_how_it_is_run() -> None:
                  "EXPOSE 443/tcp 443/udp", "STOPSIGNAL SIGTERM"):  # fmt: skip
         assert line in DOCKERFILE
     assert 'CMD ["ocgate", "healthcheck"]' in DOCKERFILE
+
+
+def test_the_image_has_no_base_below_it() -> None:
+    """A file that is taken away or changed in a later layer is still in the one below."""
+    assert DOCKERFILE.rpartition("\nFROM ")[2].startswith("scratch\n")
+
+
+def test_what_is_left_out_has_a_reason_and_is_nothing_that_we_run() -> None:
+    rows = [
+        line.split(maxsplit=1)
+        for line in (ROOT / "setup/image/unneeded.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert rows
+    assert [row for row in rows if len(row) != 2 or not row[0].startswith("/")] == []
+    files = packages("setup/image/packages.txt").values()
+    used = {*files, "/usr/bin/setpriv", "/usr/bin/s6-svc", "/usr/bin/unshare", "/usr/bin/mount"}
+    for pattern, _ in rows:
+        assert [each for each in used if fnmatch.fnmatch(each, pattern)] == []
+
+
+def test_nothing_that_we_print_turns_off_what_a_runtime_does_for_containers() -> None:
+    """Its seccomp filter, which the images' tests see on every process, and `--privileged`."""
+    off = re.compile(r"seccomp[=:]|seccompProfile|--privileged\b(?!`)|privileged: *true")
+    places = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*")]
+    texts = {place: place.read_text() for place in places if place.is_file()}
+    assert any("no-new-privileges" in text for text in texts.values()), "positive control"
+    assert off.search("security_opt: [seccomp=unconfined]"), "positive control"
+    assert [str(place) for place, text in texts.items() if off.search(text)] == []
