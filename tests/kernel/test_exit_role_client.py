@@ -65,7 +65,7 @@ def test_the_client_is_a_user_of_its_own_and_gets_its_files_and_nothing_else(
 ) -> None:
     client = Client(supervised)
     launch = Launch(("sh", "-c", SHOW), {"secret": b"in a file\n"}, "on stdin\n")
-    client.start(launch, uid=TUNNEL_UID, capabilities=())
+    client.start(launch, uid=TUNNEL_UID)
     assert client.running() is not None
     wait_until(lambda: "\nsaid\n" in said(supervised), 5.0, "its words")
     lines = said(supervised).splitlines()
@@ -81,9 +81,29 @@ def test_the_client_is_a_user_of_its_own_and_gets_its_files_and_nothing_else(
     assert not (supervised / names.TUNNEL_STDIN).exists()
 
 
+def test_a_set_user_id_program_gives_the_client_nothing(supervised: Path) -> None:
+    """As `su` did that is on every machine: started by the client's account it was root. First
+    shown of that account alone."""
+    program = supervised / "hooks" / "who"
+    shutil.copy(shutil.which("id") or "", program)
+    program.chmod(0o6755)
+    as_user = ["s6-applyuidgid", "-u", str(TUNNEL_UID), "-g", str(TUNNEL_UID), "-G", ""]
+    shown = subprocess.run([*as_user, program], capture_output=True, text=True, check=True).stdout
+    assert "euid=0" in shown, "positive control: set-user-id counts on this file system"
+    client = Client(supervised)
+    look = f"{program}; grep -E '^(Cap|NoNew)' /proc/self/status; echo said; exec sleep 60"
+    client.start(Launch(("sh", "-c", look), {}), uid=TUNNEL_UID)
+    wait_until(lambda: "\nsaid\n" in said(supervised), 5.0, "its words")
+    client.stop()
+    first, *status = said(supervised).splitlines()[:7]
+    assert f"uid={TUNNEL_UID}" in first
+    assert "euid" not in first
+    assert [line.split()[1] for line in status] == ["0" * 16] * 5 + ["1"]
+
+
 def test_it_is_not_started_again_by_itself(supervised: Path) -> None:
     client = Client(supervised)
-    client.start(Launch(("sh", "-c", "exit 3"), {}), uid=TUNNEL_UID, capabilities=())
+    client.start(Launch(("sh", "-c", "exit 3"), {}), uid=TUNNEL_UID)
     wait_until(lambda: "tunnel exited with 3" in said(supervised), 5.0, "its end")
     assert client.running() is None
     client.stop()  # what is down already is no error
@@ -93,7 +113,7 @@ def test_words_of_its_command_are_data(supervised: Path) -> None:
     client = Client(supervised)
     word = "$(touch /tmp/never) '; `x` \\ \n end"
     launch = Launch(("printf", "%s|", word), {})
-    client.start(launch, uid=TUNNEL_UID, capabilities=())
+    client.start(launch, uid=TUNNEL_UID)
     wait_until(lambda: "exited with 0" in said(supervised), 5.0, "its end")
     assert f"{word}|" in said(supervised)
 
@@ -102,7 +122,7 @@ def test_words_of_its_command_are_data(supervised: Path) -> None:
 def test_no_file_is_written_outside_of_its_directory(supervised: Path, name: str) -> None:
     client = Client(supervised)
     with pytest.raises(OcgateError, match="outside"):
-        client.start(Launch(("true",), {name: b""}), uid=TUNNEL_UID, capabilities=())
+        client.start(Launch(("true",), {name: b""}), uid=TUNNEL_UID)
 
 
 def test_a_link_that_the_client_left_leads_root_nowhere(supervised: Path) -> None:
@@ -112,5 +132,5 @@ def test_a_link_that_the_client_left_leads_root_nowhere(supervised: Path) -> Non
     client.directory.mkdir()
     (client.directory / "secret").symlink_to(victim)
     (client.directory / "secret.new").symlink_to(victim)
-    client.start(Launch(("true",), {"secret": b"x"}), uid=TUNNEL_UID, capabilities=())
+    client.start(Launch(("true",), {"secret": b"x"}), uid=TUNNEL_UID)
     assert victim.read_text() == "safe"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from t6_exit import Crash, Ground, LabFactory, ground
 
-from ocgate.lab import exit_role
+from ocgate.lab import exit_role, privileges
 from ocgate.lab import gateway as gateways
 from ocgate.lab.addresses import PROVIDER
 from ocgate.lab.capture import now
@@ -70,6 +71,15 @@ def test_openconnect_to_an_ocserv_carries_the_network_and_nothing_leaks(lab: Lab
     dtls = any_of(match(dst=PROVIDER, protocol="udp", dport=PORT))
     g.uplink.prove_sees(dtls, "DTLS", since=since)
     g.assert_nothing_by_isp(since)
+
+
+def test_openconnect_can_never_get_a_privilege(lab: LabFactory) -> None:
+    """No capability, none that bounds it, no_new_privs; with TLS and DTLS up."""
+    g = ground(lab)
+    cascaded(g, server(g).login("node").pin).wait_healthy()
+    assert g.leaves_by_the_provider()
+    found = [Path("/proc", str(pid)) for pid in g.exit.netns.pids()]
+    assert privileges.deviations(found, privileges.EXIT) == []
 
 
 def test_a_killed_openconnect_is_replaced_and_a_dead_server_waited_for(lab: LabFactory) -> None:

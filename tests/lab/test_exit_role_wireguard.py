@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from t6_exit import Ground, LabFactory, ground
 
-from ocgate.lab import exit_role
+from ocgate.lab import exit_role, privileges
 from ocgate.lab.addresses import PROVIDER
 from ocgate.lab.capture import now
 from ocgate.lab.packet import match
@@ -118,6 +118,21 @@ def test_wireguard_carries_the_network_and_nothing_leaks(lab: LabFactory) -> Non
     assert g.leaves_by_the_provider()
     g.uplink.prove_sees(TUNNEL, "the tunnel", since=since)
     g.assert_nothing_by_isp(since)
+
+
+def test_wireguard_holds_no_privilege_in_whatever_way_it_runs(lab: LabFactory) -> None:
+    """wireguard-go needs CAP_NET_ADMIN to set its device's MTU, once: it is told that it has, and
+    the MTU is the configuration's. With the kernel's WireGuard there is no process."""
+    g = ground(lab)
+    by_wireguard(g, replaced(g))
+    g.exit.wait_healthy(30.0)
+    assert g.leaves_by_the_provider()
+    table = dict(privileges.EXIT)
+    if g.exit.client_pid() is None:
+        del table["client"]
+    found = [Path("/proc", str(pid)) for pid in g.exit.netns.pids()]
+    assert privileges.deviations(found, table) == []
+    assert "mtu 1400" in g.exit.netns.run(["ip", "link", "show", "wg0"]).stdout
 
 
 def test_a_server_that_does_not_shake_hands_is_no_tunnel(lab: LabFactory) -> None:

@@ -1,7 +1,9 @@
 """The tunnel's client: its files and its command, starting and ending it, and its last words.
 
-The client has a user of its own (TUNNEL_UID) without privilege, and an environment of nothing but
-PATH. Its secrets are in files of that user, 0600, and on its standard input; never in arguments.
+The client has a user of its own (TUNNEL_UID), and an environment of nothing but PATH. It holds no
+capability, and neither it nor what it executes can get one: the set that bounds them is empty, and
+no_new_privs is set. Its device is made and configured by control. Its secrets are in files of that
+user, 0600, and on its standard input; never in arguments.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 import shlex
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +36,7 @@ _LAST_LINE = re.compile(r"tunnel (?:exited with \d+|was ended by signal \d+)")
 
 _PRIVATE_DIRECTORY = 0o700
 _ENVIRONMENT = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+_KEEP_MTU = (sys.executable, "-I", "-m", "ocgate.exit_role.keep_mtu")
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,11 @@ class Client:
         """Where its files are: RUN_DIR/tunnel, of its own user."""
         return self._run_dir / names.TUNNEL
 
-    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None:
+    def start(self, launch: Launch, *, uid: int) -> None:
         """Write its files and start it as the user `uid`; raises OcgateError."""
         try:
             self._write_files(launch.files, uid)
-            self._write_command(launch, _as_user(uid, capabilities))
+            self._write_command(launch, uid)
             write(self._run_dir / names.TUNNEL_SAID, b"")
         except OSError as error:
             raise OcgateError(f"writing the tunnel client's files: {error}") from error
@@ -109,15 +113,16 @@ class Client:
         for owned in (*paths, *sorted(parents, reverse=True)):
             os.chown(owned, uid, uid)
 
-    def _write_command(self, launch: Launch, as_user: tuple[str, ...]) -> None:
-        """A shell script of nothing but quoted words."""
-        words = ("env", "-i", _ENVIRONMENT, *as_user, *launch.argv)
+    def _write_command(self, launch: Launch, uid: int) -> None:
+        """A shell script of nothing but quoted words, and of a function of privileges.sh."""
+        before = ("env", "-i", _ENVIRONMENT, *(_KEEP_MTU if launch.is_wireguard_go else ()))
+        words = (*_as_user(uid), *launch.argv)
         stdin = self._run_dir / names.TUNNEL_STDIN
         write(stdin, (launch.stdin or "").encode())
         lines = [
             f"exec <{shlex.quote(str(stdin))}",
             f"cd {shlex.quote(str(self.directory))} || exit 1",
-            f"exec {shlex.join(words)}",
+            f"exec {shlex.join(before)} setpriv $(nothing_ever) {shlex.join(words)}",
         ]
         write(self._run_dir / names.TUNNEL_COMMAND, "".join(f"{x}\n" for x in lines).encode())
 
@@ -130,12 +135,9 @@ def index_of(device: str) -> int | None:
         return None
 
 
-def _as_user(uid: int, capabilities: tuple[str, ...]) -> tuple[str, ...]:
-    """User, group and the whole list of groups, by number: there is no passwd entry."""
-    if not capabilities:
-        return ("s6-applyuidgid", "-u", str(uid), "-g", str(uid), "-G", str(uid))
-    kept = ",".join(["-all", *(f"+{name}" for name in capabilities)])
+def _as_user(uid: int) -> tuple[str, ...]:
+    """User and group by number, there is no passwd entry, and no other group."""
     return (
-        *("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"),
-        *("--inh-caps", kept, "--ambient-caps", kept, "--bounding-set", kept),
+        *("--no-new-privs", "--inh-caps=-all"),
+        *("--reuid", str(uid), "--regid", str(uid), "--clear-groups"),
     )

@@ -16,7 +16,6 @@ class Kind(Protocol):
 
     name:   as in `ocgate status`: openvpn, openconnect, wireguard, nordvpn.
     device: that it uses. uid: of its client, None where the kernel is the client.
-    capabilities: that the client can't do without, as setpriv names them.
     programs: that must be installed. notices: what of the profile has no effect, and the like.
     """
 
@@ -31,9 +30,6 @@ class Kind(Protocol):
 
     @property
     def programs(self) -> tuple[str, ...]: ...
-
-    @property
-    def capabilities(self) -> tuple[str, ...]: ...
 
     @property
     def notices(self) -> tuple[str, ...]: ...

@@ -73,7 +73,6 @@ class OpenVpn:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openvpn",)
-    capabilities: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -104,7 +103,6 @@ class OpenConnect:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openconnect",)
-    capabilities: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
     def remotes(self) -> tuple[Remote, ...]:
@@ -133,7 +131,6 @@ class Provided:
     device: str = TUNNEL_DEVICE
     uid: int | None = TUNNEL_UID
     programs: tuple[str, ...] = ("openvpn",)
-    capabilities: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
     @property
@@ -158,8 +155,8 @@ class Provided:
 
 @dataclass(frozen=True)
 class WireGuard:
-    """WG_CONFIG. The kernel is the client, or wireguard-go where it can't: on a tun that exists and
-    as the client's user, but with CAP_NET_ADMIN, without which it does not start."""
+    """WG_CONFIG. The kernel is the client, or wireguard-go where it can't: on a tun that exists,
+    and as the client's user."""
 
     profile: wireguard.Profile = field(repr=False)
     userspace: bool
@@ -169,10 +166,6 @@ class WireGuard:
     @property
     def uid(self) -> int | None:
         return TUNNEL_UID if self.userspace else None
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        return ("net_admin",) if self.userspace else ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -191,7 +184,9 @@ class WireGuard:
         self, _remote: Remote, _endpoint: Endpoint, _directory: Path, _hook: Path
     ) -> Launch | None:
         """Only of wireguard-go."""
-        return Launch(("wireguard-go", "-f", self.device), {}) if self.userspace else None
+        if not self.userspace:
+            return None
+        return Launch(("wireguard-go", "-f", self.device), {}, is_wireguard_go=True)
 
     def interface(self, remote: Remote, endpoint: Endpoint) -> wireguard.Interface:
         return wireguard.interface(self.profile, remote, endpoint)

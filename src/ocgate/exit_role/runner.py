@@ -335,11 +335,11 @@ class Runner:
             return Ended(error.message)
 
     async def _launched(self, launch: Launch) -> None:
-        uid, capabilities = self.kind.uid, self.kind.capabilities
+        uid = self.kind.uid
         assert uid is not None
-        if capabilities:
+        if launch.is_wireguard_go:
             wireguard.make_socket_directory(uid)
-        await asyncio.to_thread(self._client.start, launch, uid=uid, capabilities=capabilities)
+        await asyncio.to_thread(self._client.start, launch, uid=uid)
         self._running = await asyncio.to_thread(self._client.running)
 
     async def _established(self, remote: Remote, endpoint: Endpoint) -> Event | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from ocgate import names, supervision
@@ -9,6 +11,13 @@ from ocgate import names, supervision
 # Milliseconds from SIGTERM to SIGKILL. openconnect says goodbye to its server, a round trip;
 # OpenVPN ends at once. With control's second and the teardown (0.5 s) a stop stays below 5 s.
 _KILL_CLIENT_AFTER = 2000
+
+# Of control and the teardown: rules, routes, devices; files of the operator's accounts, and those
+# that it makes for the client's (chown), its directory and the socket of wireguard-go among them.
+_HOLDS = ("net_admin", "dac_override", "chown")
+
+# Besides, for probes by a device, on kernels before this one (SO_BINDTODEVICE, net/core/sock.c).
+_HOLDS_ONCE, _UNTIL = ("net_raw",), (5, 7)
 
 # Control first: it would start the client anew.
 _ORDER = (supervision.CONTROL, names.TUNNEL)
@@ -28,6 +37,12 @@ def write(run_dir: Path, *, python: str, log_format: str) -> None:
         kept=str(here / names.TUNNEL_SAID),
     )
     role = supervision.Role(
-        "ocgate.exit_role.daemon", "ocgate.exit_role.teardown", (client,), _ORDER
+        "ocgate.exit_role.daemon", "ocgate.exit_role.teardown", _holds(), (client,), _ORDER
     )
     supervision.write(run_dir, role, python=python, log_format=log_format)
+
+
+def _holds() -> tuple[str, ...]:
+    """On this kernel."""
+    release = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+    return (*_HOLDS, *(_HOLDS_ONCE if release < _UNTIL else ()))

@@ -21,6 +21,12 @@ CONTROL_STAGE = "-"  # to the relay: control writes its events by itself
 # Milliseconds from SIGTERM to SIGKILL: control has nothing to do but to close its sockets.
 _KILL_CONTROL_AFTER = 1000
 
+# At SIGHUP. It reads ocgate's own code, which may lie in somebody's home directory.
+_ASK_RELOAD = """#!/bin/sh
+. .s6-svscan/privileges
+hold_only -all,+dac_override @PYTHON@ -I -m ocgate.control.ask reload @RUN_DIR@
+"""
+
 # A finish script here only prints, or tells control; s6's own default.
 _FINISH_LIMIT = 5000
 
@@ -54,11 +60,13 @@ class Role:
 
     control:  module of the control plane, run with the run dir as its argument.
     teardown: module that is run, likewise, when all services are down.
+    holds:    capabilities of these two, as setpriv(1) names them; they can't get others.
     services: all but control. order: names in which a stop ends them.
     """
 
     control: str
     teardown: str
+    holds: tuple[str, ...]
     services: tuple[Service, ...]
     order: tuple[str, ...]
 
@@ -104,6 +112,7 @@ def _values(run_dir: Path, role: Role, python: str, log_format: str) -> Mapping[
         "PYTHON": python,
         "MODULE": role.control,
         "TEARDOWN": role.teardown,
+        "HOLDS": ",+".join(("-all", *role.holds)),
         "LOG_FORMAT": log_format,
     }
     quoted = {name: shlex.quote(word) for name, word in words.items()}
@@ -125,7 +134,7 @@ def _files(role: Role, values: Mapping[str, str]) -> Iterator[tuple[str, str, bo
     # Only the first gets the lock; s6-setlock's complaint about the others is no news.
     locked = "exec s6-setlock -n .s6-svscan/stop.lock .s6-svscan/stop"
     stop = f"#!/bin/sh\n{locked} 3>&2 2>/dev/null\n"
-    ask = _fill("#!/bin/sh\nexec @PYTHON@ -I -m ocgate.control.ask reload @RUN_DIR@\n", values)
+    ask = _fill(_ASK_RELOAD, values)
     yield ".s6-svscan/stop", _own("stop.sh", values), True
     for name in ("pause.sh", "orphan.sh", "privileges.sh", "relay.pl", "foreground.pl"):
         yield f".s6-svscan/{Path(name).stem}", _own(name, values), False

@@ -6,6 +6,7 @@ cd @RUN_DIR@/@SERVICES@ || exit 1
 [ ! -e .s6-svscan/stopped ] || exit 0 # a signal that came after the work and before the end
 : >.s6-svscan/stopping                # control/finish starts nothing any more
 
+. .s6-svscan/privileges
 names="@NAMES@" order="@ORDER@" # words without blanks
 supervised() {
   for service in $names; do s6-svok "$service" || return 1; done
@@ -22,7 +23,7 @@ done
 # nothing.
 for service in $order; do
   s6-svc -wd -T 4000 -d "$service" >&2
-done | timeout 14 @PYTHON@ -I -m @TEARDOWN@ @RUN_DIR@ when-input-ends ||
+done | (hold_only @HOLDS@ timeout 14 @PYTHON@ -I -m @TEARDOWN@ @RUN_DIR@ when-input-ends) ||
   echo "svc-control: the teardown failed: kernel state of ocgate may be left; the next start sweeps it"
 
 # A process that a hook left behind may hold the log's pipe for ever: don't wait for its end.

@@ -33,7 +33,8 @@ _UNTRUSTED_NAMES = (
 )
 
 # There only in the machine's first network namespace (net/core/sysctl_net_core.c): on a host of
-# one's own, scripts of the operator may do what root may.
+# one's own, scripts of the operator may do what root may. Nothing is lost by that: who is root of a
+# whole machine writes its files, and so gets whatever he was not given.
 _FIRST_NAMESPACE_ONLY = Path("/proc/sys/net/core/netdev_max_backlog")
 
 
@@ -83,16 +84,18 @@ def trusted(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _limited() -> list[str]:
-    """What goes before a command so that it holds no other capabilities than those above; nothing
-    where that can't be (no CAP_SETPCAP: the container's list is the limit) or isn't wanted."""
+    """What goes before a command so that it, and all below it, holds no other capabilities than
+    those above and gains none by executing a program; nothing on a host of one's own. Without
+    CAP_SETPCAP the container's own list is the limit."""
     if _FIRST_NAMESPACE_ONLY.exists():
         return []
-    words = ["setpriv", f"--bounding-set=-all,+{',+'.join(_HANDED_ON)}", "--inh-caps=-all"]
+    always = ["setpriv", "--no-new-privs", "--inh-caps=-all"]
+    narrowed = [*always, f"--bounding-set=-all,+{',+'.join(_HANDED_ON)}"]
     try:
-        tried = subprocess.run([*words, "true"], capture_output=True, check=False)
+        tried = subprocess.run([*narrowed, "true"], capture_output=True, check=False)
     except FileNotFoundError:
-        return []
-    return words if tried.returncode == 0 else []
+        return []  # what goes on says that it is missing
+    return narrowed if tried.returncode == 0 else always
 
 
 def _has_terminal() -> bool:

@@ -61,11 +61,14 @@ class Launch:
     argv:  the whole vector, without secrets: every user of the machine can read it.
     files: path relative to RUN_DIR/tunnel -> content; mode 0600, owned by the client's uid.
     stdin: what the client reads from its standard input (a password), or None.
+    is_wireguard_go: it has no hook and listens where wg(8) looks for it, and it ends unless it may
+        set its device's MTU, which is ours.
     """
 
     argv: tuple[str, ...]
     files: Mapping[str, bytes] = field(repr=False)
     stdin: str | None = field(default=None, repr=False)
+    is_wireguard_go: bool = False
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ class FakeKind:
     """Two servers, OpenVPN's manner."""
 
     name, device, uid = "openvpn", "tun0", 23143
-    capabilities: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -92,7 +91,7 @@ class World:
     async def remotes(self) -> tuple[Remote, ...]:
         raise AssertionError("they are known")
 
-    def start(self, launch: Launch, *, uid: int, capabilities: tuple[str, ...]) -> None:
+    def start(self, launch: Launch, *, uid: int) -> None:
         if self.lacking is not None:
             raise self.lacking
         self.done.append(f"start {launch.argv[1]}")

@@ -15,6 +15,11 @@ from ocgate.errors import MissingRequirement
 # take milliseconds, and workers end with main, however it ends.
 _KILL_OCSERV_AFTER = 1500
 
+# Of control and the teardown: rules, routes, devices; asking a link who has an address, and on
+# kernels before 5.7 probes by a device (net_raw); files of the operator's accounts; the end of a
+# worker, which is of ocserv's account (kill).
+_HOLDS = ("net_admin", "net_raw", "dac_override", "kill")
+
 # The server first, so that no client is served by less than the whole guard; then control, which
 # would put back what the teardown removes; ocserv once more, should control have started it in
 # between: at once if not.
@@ -71,5 +76,7 @@ def write(
         kill_after=_KILL_OCSERV_AFTER,
         stage="svc-ocserv",
     )
-    role = supervision.Role("ocgate.control.daemon", "ocgate.control.teardown", (service,), _ORDER)
+    role = supervision.Role(
+        "ocgate.control.daemon", "ocgate.control.teardown", _HOLDS, (service,), _ORDER
+    )
     supervision.write(run_dir, role, python=python, log_format=log_format)
