@@ -1,9 +1,9 @@
 """The tunnel's client: its files and its command, starting and ending it, and its last words.
 
 The client has a user of its own (TUNNEL_UID), and an environment of nothing but PATH. It holds no
-capability, and neither it nor what it executes can get one: the set that bounds them is empty, and
-no_new_privs is set. Its device is made and configured by control. Its secrets are in files of that
-user, 0600, and on its standard input; never in arguments.
+capability, and neither it nor what it executes can get one: the set that bounds them is empty,
+no_new_privs is set, and it makes no namespace (`confined`). Its device is made and configured by
+control. Its secrets are in files of that user, 0600, and on its standard input; never in arguments.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LAST_LINE = re.compile(r"tunnel (?:exited with \d+|was ended by signal \d+)")
 
 _PRIVATE_DIRECTORY = 0o700
 _ENVIRONMENT = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-_KEEP_MTU = (sys.executable, "-I", "-m", "ocgate.exit_role.keep_mtu")
+_CONFINED = (sys.executable, "-I", "-m", "ocgate.exit_role.confined")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ class Client:
 
     def _write_command(self, launch: Launch, uid: int) -> None:
         """A shell script of nothing but quoted words, and of a function of privileges.sh."""
-        before = ("env", "-i", _ENVIRONMENT, *(_KEEP_MTU if launch.is_wireguard_go else ()))
+        keeping = ("--keep-mtu",) if launch.is_wireguard_go else ()
+        before = ("env", "-i", _ENVIRONMENT, *_CONFINED, *keeping)
         words = (*_as_user(uid), *launch.argv)
         stdin = self._run_dir / names.TUNNEL_STDIN
         write(stdin, (launch.stdin or "").encode())

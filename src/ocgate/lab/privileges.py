@@ -84,7 +84,7 @@ EXIT: Mapping[str, Row] = {
     "supervisor": _ALL,
     "control": _only("net_admin", "dac_override", "chown"),
     "relay": _RELAY,
-    "client": Row(TUNNEL, NONE, NONE),
+    "client": Row(TUNNEL, NONE, NONE, seccomp=True),
 }
 
 # Words of command lines; the first that fits.
