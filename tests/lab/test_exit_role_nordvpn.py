@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from t6_exit import TUNNEL, Ground, LabFactory, ground
 
-from ocgate.lab import exit_role, nordvpn_api
+from ocgate.lab import exit_role, nordvpn_api, privileges
 from ocgate.lab.addresses import PROVIDER
 from ocgate.lab.capture import now
 from ocgate.lab.dns import DnsServer
@@ -66,6 +66,8 @@ def test_the_list_is_asked_for_through_its_own_door_and_kept(lab: LabFactory) ->
     wait_until(lambda: connects(g), LISTED_SECONDS, "the server of the list")
     g.uplink.prove_sees(DOOR, "the question for servers", since=since)
     g.uplink.prove_sees(TUNNEL, "the client's first packet", since=since)
+    processes = lambda: [Path("/proc", str(pid)) for pid in g.exit.netns.pids()]  # noqa: E731
+    wait_until(lambda: not privileges.deviations(processes(), privileges.EXIT), 10.0, "the table")
     assert [path.partition("?")[0].rpartition("/")[2] for path in api.behaviour.asked] == [
         "countries",
         "recommendations",
