@@ -23,17 +23,21 @@ SOURCE = ROOT / "src"
 
 # What each room may import of ocgate besides itself, and why not more.
 ROOMS: dict[str, tuple[set[str], str]] = {
+    "outside": (set(), "every room that is told a host by somebody else uses this"),
     "names": (set(), "names and numbers depend on nothing, so that everything may use them"),
     "errors": (set(), "every room raises these; an import here would be a cycle"),
     "config": (
-        {"errors", "named_files", "names"},
+        {"errors", "named_files", "names", "outside"},
         "what the operator asked is read without asking the machine",
     ),
     "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
-    "exits": ({"errors", "names", "plan"}, "what is known of gateways; control puts it in force"),
+    "exits": (
+        {"errors", "names", "outside", "plan"},
+        "what is known of gateways; control puts it in force",
+    ),
     "tunnel": (
-        {"errors", "named_files", "names", "plan"},
+        {"errors", "named_files", "names", "outside", "plan"},
         "the exit's kinds and plan are values; edges run them",
     ),
     "named_files": (set(), "every reader of what a configuration names uses this"),
@@ -54,14 +58,14 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     "control": (
         {
             *{"config", "errors", "exits", "kernel", "names", "own_files", "plan", "server"},
-            "sessions",
+            *{"outside", "sessions"},
         },
         "the wiring serves any face, and never runs on lab code",
     ),
     "exit_role": (
         {
             *{"config", "control", "errors", "exits", "kernel", "names", "own_files", "plan"},
-            *{"sessions", "supervision", "tunnel"},
+            *{"outside", "sessions", "supervision", "tunnel"},
         },
         "the exit's wiring; of control it takes log, doorway and files, never the server's",
     ),
@@ -84,6 +88,7 @@ ROOMS: dict[str, tuple[set[str], str]] = {
 PURE = {
     "ocgate.names",
     "ocgate.errors",
+    "ocgate.outside",
     "ocgate.config",
     "ocgate.plan",
     "ocgate.sessions",

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from ocgate.config import texts
 from ocgate.config.exit_choices import GatewayDns, Technology
-from ocgate.config.texts import is_host
 from ocgate.config.values import Fault, Form, Rejected, choice, reject
+from ocgate.outside import is_host
 
 # OpenVPN's buffers for user and password hold 127 bytes and a NUL (USER_PASS_LEN, misc.h).
 LONGEST_USER = 127

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from ocgate.config.values import Form, reject
+from ocgate.outside import is_host
 
 # A Unix socket's path holds 107 bytes (sun_path, unix(7)). ocserv 1.1.6 makes `ocserv.sock` into
 # ocserv.sock.766cb37.0: a random word and sec-mod's number. 80 leaves room for the longest of both.
@@ -31,10 +31,6 @@ PASSWORD_ACCEPTS = f"1 to {LONGEST_PASSWORD} bytes of UTF-8 without control char
 
 # What would change a value in ocserv.conf (inih: comments, quotes) or in a shell.
 _UNSAFE_IN_PATH = re.compile(r"[\s#;\"'\\$`]")
-
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
-_LONGEST_HOST = 253  # RFC 1035 section 2.3.4, without the length bytes
 
 
 def file(text: str, *, such_as: str) -> Path:
@@ -77,16 +73,6 @@ def url(text: str) -> str:
     if not text.isprintable() or " " in text or not is_host(host) or port == 0:
         raise reject(text, URL_ACCEPTS, "write one such as https://vpn.example.org")
     return full.rstrip("/")
-
-
-def is_host(text: str) -> bool:
-    """A DNS name, or an address of either family without brackets."""
-    if ":" not in text:
-        return len(text) <= _LONGEST_HOST and _HOST.fullmatch(text) is not None
-    try:
-        return IPv6Address(text).scope_id is None
-    except ValueError:
-        return False
 
 
 def user(text: str) -> str:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from ocgate.config import texts
 from ocgate.config.choices import HealthPath
-from ocgate.config.texts import is_host
 from ocgate.config.values import FALSE_WORDS, NOTHING, Fault, Form, Rejected, reject
+from ocgate.outside import is_host
 
 PATHS_ACCEPTS = "direct, default or all, or several of them joined by +"
 URLS_ACCEPTS = "http:// or https:// addresses, separated by semicolons"

@@ -7,8 +7,8 @@ file: from this namespace, unless it calls them `host(…)` (moby's libnetwork, 
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 
+from ocgate import outside
 from ocgate.plan.facts import Address
 
 _SERVER = re.compile(r"^\s*nameserver\s+(\S+)", re.MULTILINE)
@@ -25,7 +25,4 @@ def nameservers(resolv_conf: str) -> tuple[Address, ...]:
 
 
 def _address(word: str) -> Address | None:
-    try:
-        return ip_address(word.partition("%")[0])  # fe80::1%eth0
-    except ValueError:
-        return None
+    return outside.address(word.partition("%")[0])  # fe80::1%eth0

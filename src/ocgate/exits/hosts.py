@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
+from ocgate import outside
 from ocgate.plan.facts import Address, Family
 
 
@@ -15,10 +14,7 @@ def addresses_of(name: str, family: Family, text: str) -> tuple[Address, ...]:
         words = line.partition("#")[0].split()
         if wanted not in (word.lower() for word in words[1:]):
             continue
-        try:
-            address = ip_address(words[0])
-        except ValueError:  # glibc skips such a line, too
-            continue
-        if address.version == family:
+        address = outside.address(words[0])  # glibc skips a line without one, too
+        if address is not None and address.version == family:
             found[address] = None
     return tuple(found)

@@ -17,10 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from ipaddress import ip_interface
 
+from ocgate import outside
 from ocgate.errors import OcgateError
-from ocgate.plan.facts import Address, InterfaceAddress, Network
+from ocgate.plan.facts import Address, InterfaceAddress
 from ocgate.tunnel.model import Carried, ExitIntent, Refusal
 
 # An IPv4 host takes 576 bytes (RFC 1122 section 3.3.3), an IPv6 link 1280 (RFC 8200 section 5:
@@ -33,24 +34,6 @@ MOST_REFUSALS = 20
 _LONGEST_TEXT = 60  # of what is quoted of a server
 
 _NUMBER = re.compile(r"[0-9]{1,5}")
-
-# What no host beyond a tunnel has, and what no two ends of one agree on (RFC 6890).
-NOBODYS: dict[int, tuple[tuple[Network, str], ...]] = {
-    4: (
-        (ip_network("0.0.0.0/8"), "it means this network, and no host"),
-        (ip_network("127.0.0.0/8"), "it is a loopback address"),
-        (ip_network("169.254.0.0/16"), "it is an address of the link alone"),
-        (ip_network("224.0.0.0/4"), "it is a multicast address"),
-        (ip_network("240.0.0.0/4"), "it is reserved, and no host's"),
-    ),
-    6: (
-        (ip_network("::/128"), "it means no address"),
-        (ip_network("::1/128"), "it is a loopback address"),
-        (ip_network("::ffff:0:0/96"), "it is an IPv4 address in IPv6's writing"),
-        (ip_network("fe80::/10"), "it is an address of the link alone"),
-        (ip_network("ff00::/8"), "it is a multicast address"),
-    ),
-}
 
 
 class Unusable(OcgateError):
@@ -165,9 +148,8 @@ class _Judge:
     def _whose(self, address: Address) -> str:
         """Who has this address already, '' for nobody that is known here."""
         intent = self._intent
-        for network, why in NOBODYS[address.version]:
-            if address in network:
-                return why
+        if why := outside.nobodys(address):
+            return why
         if intent.endpoint is not None and address == intent.endpoint.address:
             return "it is the tunnel's server, which is reached without the tunnel"
         if address in intent.own:
@@ -227,12 +209,10 @@ class _Judge:
 
 
 def _host(text: str) -> tuple[Address | None, str]:
-    """The address and '', or None and why it is none. A zone (`fe80::1%x`) is whatever the server
-    wrote, and the packet filter's text would hold it."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None, "it is no address"
-    if isinstance(address, IPv6Address) and address.scope_id is not None:
+    """The address and '', or None and why it is none."""
+    address = outside.address(text)
+    if address is not None:
+        return address, ""
+    if "%" in text:
         return None, "an address with a zone means something on its own host only"
-    return address, ""
+    return None, "it is no address"

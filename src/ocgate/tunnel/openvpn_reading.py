@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ocgate.errors import ConfigurationError, Problem
-from ocgate.tunnel.host import is_host
+from ocgate.outside import is_host
 from ocgate.tunnel.model import Protocol, Remote
 from ocgate.tunnel.openvpn_directives import IN_CONNECTION, UNKNOWN, Verdict, rule, weakness
 from ocgate.tunnel.openvpn_profile import FILES, Content, Line, Login, Profile, Server

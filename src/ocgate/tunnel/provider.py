@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ocgate import outside
 from ocgate.errors import OcgateError
 from ocgate.tunnel.gate import Reported
 from ocgate.tunnel.model import Endpoint, Launch, Remote
@@ -138,6 +139,10 @@ def unkept(data: bytes) -> tuple[Listing, float]:
             raise ValueError("another format")
         labels = {name: _labels(held[name]) for name in ("countries", "cities", "groups")}
         servers = tuple(_server(each) for each in held["servers"])
+        if not all(outside.is_host(each.hostname) for each in servers):
+            raise ValueError("a server without a name")
+        if any(outside.address(each.address) is None for each in servers):
+            raise ValueError("a server without an address")
         asked = held["wish"]
         names = {name: tuple(asked[name]) for name in ("countries", "cities", "groups")}
         wish = Wish(**names, technology=asked["technology"], random_top=asked["random_top"])

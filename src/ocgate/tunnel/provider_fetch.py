@@ -18,8 +18,8 @@ from ipaddress import IPv4Address, IPv6Address
 from ocgate import __version__
 from ocgate.tunnel.provider import NotListed
 
-# A list of 500 servers takes 2 MB, the longest 30 MB; what is larger is no list.
-LARGEST_ANSWER = 32 << 20
+# A list of 500 servers, more than which is never asked for, takes 2 MB.
+LARGEST_ANSWER = 4 << 20
 
 # For one answer, from the first SYN to the last byte; a start waits for it. The list of a country
 # takes two seconds over a slow line.

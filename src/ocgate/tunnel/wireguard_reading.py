@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from typing import TypeVar
 
+from ocgate import outside
 from ocgate.errors import ConfigurationError, Problem
+from ocgate.outside import is_host
 from ocgate.plan.facts import Address, InterfaceAddress, Network
 from ocgate.tunnel.gate import LARGEST_MTU, LEAST_MTU
-from ocgate.tunnel.host import is_host
 from ocgate.tunnel.model import Remote
 from ocgate.tunnel.wireguard_profile import Peer, Profile
 
@@ -194,7 +195,7 @@ class _Reading:
     def _addresses(self, section: _Section) -> tuple[InterfaceAddress, ...]:
         found = []
         for entry, item in section.items("address"):
-            made = self._parsed(entry, item, "Address", ip_interface, "10.2.0.2/32")
+            made = self._parsed(entry, item, "Address", _interface, "10.2.0.2/32")
             found += [made] if made is not None else []
         if not section.items("address"):
             self._wrong(section.line, "Address", "an address such as 10.2.0.2/32", "add Address")
@@ -223,11 +224,11 @@ class _Reading:
         """DNS also takes search domains, which are for this host's own names."""
         found: list[Address] = []
         for entry, item in section.items("dns"):
-            try:
-                found.append(ip_address(item))
-            except ValueError:
-                if not is_host(item):
-                    self._wrong(entry.line, "DNS", "addresses", "write one such as 10.2.0.1", item)
+            address = outside.address(item)
+            if address is not None:
+                found.append(address)
+            elif not is_host(item):
+                self._wrong(entry.line, "DNS", "addresses", "write one such as 10.2.0.1", item)
         return tuple(dict.fromkeys(found))
 
     def _mtu(self, section: _Section) -> int | None:
@@ -275,6 +276,13 @@ class _Reading:
     ) -> None:
         shown = key if key.isprintable() else repr(key)
         self._problems.append(Problem(self._source, line, shown, got, expected, remedy))
+
+
+def _interface(text: str) -> InterfaceAddress:
+    """An address with its length or without; raises ValueError, also for one with a zone."""
+    if "%" in text:
+        raise ValueError(text)
+    return ip_interface(text)
 
 
 def _network(text: str) -> Network:

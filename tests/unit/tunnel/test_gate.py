@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocgate.outside import NOBODYS
 from ocgate.plan.facts import Address, Network
 from ocgate.tunnel.gate import (
     LEAST_MTU6,
     MOST_REFUSALS,
     MOST_RESOLVERS,
-    NOBODYS,
     Reported,
     fitting,
     quoted,
