@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from ocgate import outside
 from ocgate.config.choices import HealthPath
 from ocgate.config.gateways import UpstreamKind
 from ocgate.config.model import Settings
@@ -115,6 +116,9 @@ class Egress:
         addresses = await self.look_up(host)
         if not addresses:
             return f"{url}: {host} does not resolve"
+        unfit = [address for address in addresses if outside.nobodys(address)]
+        if unfit:  # a forged answer must not have root ask itself, or a cloud's metadata service
+            return f"{url}: {host} resolves to {unfit[0]}: {outside.nobodys(unfit[0])}"
         fit = [address for address in addresses if family in (None, address.version)]
         if not fit:
             return None

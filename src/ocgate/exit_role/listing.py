@@ -20,7 +20,8 @@ from ocgate.exit_role.keeper import Open
 from ocgate.exit_role.kinds import Provided
 from ocgate.exits.resolver import Answer, Lookup, resolve
 from ocgate.plan.facts import Address, Family
-from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, Remote
+from ocgate.tunnel import endpoint_gate
+from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent, Remote
 from ocgate.tunnel.provider import Ask, Listing
 from ocgate.tunnel.provider_fetch import Api
 from ocgate.tunnel.provider_list import obtain
@@ -35,6 +36,10 @@ log = stage("svc-control")
 
 class Holds(Protocol):
     """The keeper, as far as it is needed here."""
+
+    @property
+    def intent(self) -> ExitIntent:
+        """What the kernel is held to now, with the networks around this host."""
 
     async def hold(self, wanted: Open) -> None:
         """Make the kernel hold this."""
@@ -87,7 +92,8 @@ class Servers:
             file.flush()
             lookup = Lookup(resolv_conf=Path(file.name))
             answer = await self._resolve(provider.service, 4, _LOOKUP_LIMIT, lookup)
-        ask = self._asks(provider.service, answer.addresses[0])
+        named = endpoint_gate.required(provider.service, answer.addresses, self._keeper.intent)
+        ask = self._asks(provider.service, named.addresses[0])
         listing = await self._obtained(ask)
         return provider.remotes(listing, wish, random.shuffle)
 

@@ -59,7 +59,7 @@ def _as_json(record: Record) -> dict[str, Any]:
     endpoint, carried = machine.endpoint, machine.carried
     kept: dict[str, Any] = {name: getattr(machine, name) for name in _PLAIN}
     kept["phase"] = machine.phase.value
-    kept["remotes"] = [[r.host, r.port, r.protocols, r.label] for r in machine.remotes]
+    kept["remotes"] = [[r.host, r.port, r.protocols, r.label, r.listed] for r in machine.remotes]
     kept["endpoint"] = endpoint and [str(endpoint.address), endpoint.port, endpoint.protocols]
     kept["carried"] = carried and {
         "addresses": [str(address) for address in carried.addresses],
@@ -77,7 +77,7 @@ def _from_json(kept: dict[str, Any]) -> Record:
     machine = Machine(
         **{name: held[name] for name in _PLAIN},
         phase=Phase(held["phase"]),
-        remotes=tuple(Remote(h, p, tuple(protocols), x) for h, p, protocols, x in held["remotes"]),
+        remotes=tuple(Remote(h, p, tuple(x), *rest) for h, p, x, *rest in held["remotes"]),
         endpoint=endpoint and Endpoint(ip_address(endpoint[0]), endpoint[1], tuple(endpoint[2])),
         carried=carried
         and Carried(

@@ -18,7 +18,7 @@ def refusal(address: Address, facts: Facts, subnets: Iterable[Network]) -> str:
     """
     if address.is_multicast or address.is_unspecified:
         return f"{address} is no host's address"
-    if address.version == 6 and address.is_link_local:
+    if address.is_link_local:  # of IPv4 some systems have a route everywhere, and clouds a service
         return f"{address} is link-local, and may be another host on every network"
     if facts.is_local(address):
         return f"{address} is this host itself"

@@ -40,11 +40,13 @@ _RECORD = {4: "A", 6: "AAAA"}
 
 @dataclass(frozen=True)
 class Answer:
-    """addresses: at least one; ttl: seconds; source: the file or the nameserver that said so."""
+    """addresses: at least one; ttl: seconds; source: the file or the nameserver that said so;
+    written: by the file, which is the operator's word and nobody else's."""
 
     addresses: tuple[Address, ...]
     ttl: float
     source: str
+    written: bool = False
 
 
 class NotResolved(OcgateError):
@@ -114,7 +116,7 @@ async def _round(name: str, family: Family, timeout: float, lookup: Lookup) -> A
         text = ""
     found = addresses_of(name, family, text)
     if found:
-        return Answer(found, HOSTS_TTL, str(lookup.hosts))
+        return Answer(found, HOSTS_TTL, str(lookup.hosts), written=True)
     await asyncio.to_thread(importlib.import_module, "dns.asyncresolver")  # 60 ms, once
     return await _by_dns(name, family, timeout, _configured(lookup))
 

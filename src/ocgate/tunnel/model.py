@@ -34,12 +34,15 @@ class Remote:
     port:      1 to 65535.
     protocols: what is spoken on that port; OpenConnect has both (TLS and DTLS).
     label:     how logs and the status call it; never a secret.
+    listed:    a provider's list says so, and not the operator: an address is then no better than
+               an answer of DNS.
     """
 
     host: str
     port: int
     protocols: tuple[Protocol, ...]
     label: str
+    listed: bool = False
 
 
 @dataclass(frozen=True)

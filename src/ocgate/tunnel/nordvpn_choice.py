@@ -72,12 +72,12 @@ def remotes(listing: Listing | None, wish: Wish, shuffle: Shuffle) -> tuple[Remo
 
     Raises NotListed where there is none, ConfigurationError for unknown names.
     """
-    named = [_remote(host, host, wish) for host in singles(wish)]
+    named = [_remote(host, host, wish, listed=False) for host in singles(wish)]
     listed = _listed(listing, wish) if listing else []
     top = listed[: wish.random_top]
     shuffle(top)
     ordered = [*top, *listed[wish.random_top :]]
-    found = [*named, *(_remote(each.hostname, each.address, wish) for each in ordered)]
+    found = [*named, *(_remote(each.hostname, each.address, wish, listed=True) for each in ordered)]
     if not found:
         raise NotListed(
             "no server of NordVPN fits COUNTRY, CITY, GROUP and TECHNOLOGY together",
@@ -122,6 +122,6 @@ def _ids(
     return {label.id for label in resolved(key, wanted, named or tuple(dict.fromkeys(seen)))}
 
 
-def _remote(hostname: str, host: str, wish: Wish) -> Remote:
+def _remote(hostname: str, host: str, wish: Wish, *, listed: bool) -> Remote:
     port, protocol = PORTS[wish.technology]
-    return Remote(host, port, (protocol,), hostname)
+    return Remote(host, port, (protocol,), hostname, listed)

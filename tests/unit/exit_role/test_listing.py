@@ -17,7 +17,7 @@ from ocgate.exit_role.listing import Servers
 from ocgate.exits.resolver import Answer, Lookup
 from ocgate.lab import nordvpn_api as lab
 from ocgate.plan.facts import Address
-from ocgate.tunnel.model import Bootstrap, Carried, Endpoint
+from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent
 from ocgate.tunnel.nordvpn import NordVpn
 from ocgate.tunnel.provider import Ask, NotListed, Wish
 from ocgate.tunnel.provider_fetch import Api
@@ -29,6 +29,7 @@ DOOR = Open(bootstrap=Bootstrap(services=(Endpoint(ADDRESS, 443, ("tcp",)),)))
 class _Keeper:
     def __init__(self) -> None:
         self.held: list[Open] = []
+        self.intent = ExitIntent("tun0", ("eth0",), ())
 
     async def hold(self, wanted: Open) -> None:
         self.held.append(wanted)
