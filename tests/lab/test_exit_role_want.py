@@ -23,6 +23,7 @@ from ocgate.lab.topology import SERVICE, Options
 from ocgate.lab.traffic import ask_udp
 from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE_EXIT, ROUTE_PROTOCOL, TUNNEL_RULE_PRIO
+from ocgate.plan.reasons import REJECTS4_UNLIMITED
 from ocgate.tunnel import routing
 
 pytestmark = pytest.mark.lab
@@ -87,6 +88,49 @@ def test_a_full_run_dir_of_an_exit(lab: LabFactory) -> None:
     g.exit.wait_healthy(60.0)
     assert g.leaves_by_the_provider()
     assert healthcheck(g.exit)[0] == 0
+    assert "Traceback" not in g.exit.output
+    g.assert_nothing_by_isp(since)
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["with a tunnel", "without one"])
+def test_control_that_is_restarted_in_a_full_run_dir_ends_in_no_loop(
+    up: bool, lab: LabFactory
+) -> None:
+    """T25. A sysctl that was right at the start has to be set and what it was can't be noted: that
+    one is left alone. Killed with a tunnel, control adopts it; without one it waits, with the
+    switch closed; both are said, and all is back by itself."""
+    built = lab(Options(upstream=True, neighbours=1, clients=0))
+    built.upstream.netns.sysctl("net/ipv4/icmp_ratemask", REJECTS4_UNLIMITED.value)
+    disk = built.own(SmallDisk(built.path("small")))
+    run_dir = disk.path / "run"
+    g = ground(lambda _: built, environ={"OCGATE_RUN_DIR": str(run_dir)}, wait=False)
+    g.exit.run_dir = run_dir
+    g.exit.wait_healthy()
+    g.prove_leaks_are_seen()
+    since = now()
+    if not up:
+        g.provider.close()
+        wait_until(lambda: g.exit.state() == "waiting", 40.0, "the loss of the tunnel")
+
+    with frozen(g.exit):
+        disk.fill()
+        built.upstream.netns.sysctl("net/ipv4/icmp_ratemask", 6168)
+        os.kill(g.exit.control_pid(), signal.SIGKILL)
+    wait_until(lambda: "nothing can be written in" in reasons(g), 20.0, "control to say why")
+    control = g.exit.status()["since"]
+    if up:
+        wait_until(g.leaves_by_the_provider, 10.0, "the tunnel")
+        assert "tunnel adopted" in g.exit.output
+    else:
+        assert g.rejected_at_once()
+    built.upstream.netns.run(["nft", "flush", "ruleset"])
+    wait_until(g.intact, 10.0, "the kill switch to be repaired")
+    assert g.exit.status()["since"] == control, "it is the same control all the time"
+
+    disk.empty()
+    if up:
+        g.exit.wait_healthy(60.0)
+    wait_until(lambda: "nothing can be written" not in reasons(g), 10.0, "room again")
     assert "Traceback" not in g.exit.output
     g.assert_nothing_by_isp(since)
 
