@@ -133,3 +133,16 @@ def test_forwarding_put_back_opens_no_redirects(netns: object, tmp_path: Path, b
     sysctl.restore(run_dir=tmp_path)
     assert sysctl.read(FORWARD.key) == "0"
     assert sysctl.read(refused.key) == before
+
+
+def test_where_nothing_can_be_noted_only_what_is_needed_is_refused(
+    netns: object, tmp_path: Path
+) -> None:
+    """A full run dir: a wish stays as it is, and ends no control that is restarted just then."""
+    full = tmp_path / "away"  # nothing can be written in a directory that is not there
+    wish = Sysctl("net.ipv4.icmp_ratemask", "6160", "a wish", required=False)
+    assert sysctl.ensure([wish], run_dir=full) == []
+    assert sysctl.unmet([wish]) == [wish]
+    with pytest.raises(OcgateError, match="what was there before can't be noted"):
+        sysctl.ensure([wish, FORWARD], run_dir=full)
+    assert sysctl.read(FORWARD.key) == "0"

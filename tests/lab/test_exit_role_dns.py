@@ -1,6 +1,6 @@
 """An exit whose DNS is forged: whatever it answers, the tunnel's client sends to nobody near.
 
-neighbour1 -- docker -- exit      its server's name, by any kind of tunnel, leads to neighbour1, to a
+neighbour1 -- docker -- exit      its server's name, by any kind, leads to neighbour1, to a
                                   cloud's metadata service, to everybody, to the exit itself
 """
 

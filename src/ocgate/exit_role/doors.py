@@ -14,8 +14,8 @@ from ocgate.tunnel.model import Carried, Endpoint, Launch, Remote
 class Holds(Protocol):
     """The keeper."""
 
-    async def hold(self, wanted: Open) -> None:
-        """Make the kernel hold this."""
+    async def hold(self, wanted: Open, *, insist: bool = False) -> None:
+        """Make the kernel hold this; insist: where it refuses, it is tried again and again."""
 
     def taken(self, given: Reported | Carried) -> Carried:
         """What may be used of what a tunnel's server or file says; raises Unusable."""

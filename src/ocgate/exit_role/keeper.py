@@ -108,9 +108,12 @@ class Keeper:
         self.unusable = ""  # why nothing of what the tunnel carries may be used, which closes
         self.foreign_rules = ""  # what is told of other programs' policy rules before ours
 
-    async def hold(self, wanted: Open, *, base: ExitIntent | None = None) -> None:
+    async def hold(
+        self, wanted: Open, *, base: ExitIntent | None = None, insist: bool = False
+    ) -> None:
         """Make the kernel hold this; raises OcgateError where it refuses. What was held before then
-        stays wanted, but for closing, which is tried again. base: new settings."""
+        stays wanted, but for closing, which is tried again, as is what is insisted on. base: new
+        settings."""
         async with self._busy:
             before = self._wanted, self._base
             self._wanted, self._base = wanted, base or self._base
@@ -119,8 +122,9 @@ class Keeper:
                 if wanted.carried is not None and self._unusable:
                     raise gate.Unusable(self._unusable)
                 await self._apply(plan)
-            except (OcgateError, *LACKS):
-                if wanted == CLOSED:
+            except (OcgateError, *LACKS) as error:
+                insist = insist and not isinstance(error, gate.Unusable)
+                if wanted == CLOSED or insist:
                     self.unsettled = True
                 else:
                     self._wanted, self._base = before

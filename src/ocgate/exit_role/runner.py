@@ -13,7 +13,6 @@ that was ended meanwhile are dropped by its serial number.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -116,13 +115,13 @@ class Runner:
     # --- the beginning ------------------------------------------------------------------------
 
     async def start(self, before: Record | None) -> None:
-        """Adopt the tunnel of a former control, or begin anew; raises OcgateError where even the
-        closed switch can't be had."""
+        """Adopt the tunnel of a former control, or begin anew. What the kernel or the machine
+        refuses ends no control, which would come back into the same: what stood before it stands,
+        and the keeper tries again."""
         if before is not None and await self._adopted(before):
             return
-        await self._keeper.hold(CLOSED)
-        with contextlib.suppress(OcgateError):
-            await asyncio.to_thread(self._client.stop)  # a client that nobody knows
+        await self._holding(CLOSED)
+        await self._end_client()  # one that nobody knows
         if before is not None and before.machine.phase is Phase.WAITING:
             self.machine = before.machine  # its pause goes on
             return
@@ -139,10 +138,12 @@ class Runner:
         if not open_for or not (known or without) or not same:
             return False
         try:
-            await self._keeper.hold(Open(machine.endpoint, machine.carried))
+            await self._keeper.hold(Open(machine.endpoint, machine.carried), insist=True)
         except Unusable as error:  # a network came while nobody looked: closed, and begun anew
             log.error("the tunnel is not adopted", why=error.message)
             return False
+        except (OcgateError, *LACKS) as error:  # it stands in the kernel as it was left
+            log.error("the kill switch can't be verified yet", why=words(error))
         self.machine, self._running, self._device = machine, running, before.device
         self.serial += 1
         log.info("tunnel adopted", state=machine.phase.value, server=_label(machine))

@@ -58,9 +58,10 @@ def unmet(sysctls: Iterable[Sysctl]) -> list[Sysctl]:
 def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     """Set those that differ, in the order given, and return them; a second call returns none.
 
-    The values found are recorded in RUN_DIR/sysctl.before first. Raises MissingRequirement that
-    names the docker flags of all required ones that could not be set (others are set), or
-    VerificationFailed when a value was accepted but doesn't read back.
+    The values found are recorded in RUN_DIR/sysctl.before first. Where there is no room for that,
+    one that is not required stays as it is, and of a required one OcgateError is raised. Raises
+    MissingRequirement that names the docker flags of all required ones that could not be set
+    (others are set), or VerificationFailed when a value was accepted but doesn't read back.
     """
     lacking = [(wanted, read(wanted.key)) for wanted in sysctls]
     lacking = [(w, value) for w, value in lacking if value != w.value and _matters(w, value)]
@@ -69,8 +70,7 @@ def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     absent = [wanted for wanted, value in lacking if value is None]
     if absent:
         raise _absent(absent)
-    found = {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking}
-    _record(run_dir, {**_coupled(found), **found})
+    lacking = _noted(lacking, run_dir)
     refused = [wanted for wanted, _ in lacking if not _write(wanted.key, wanted.value)]
     if any(wanted.required for wanted in refused):
         raise _forbidden([wanted for wanted in refused if wanted.required])
@@ -79,6 +79,21 @@ def ensure(sysctls: Iterable[Sysctl], *, run_dir: Path) -> list[Sysctl]:
     if still:
         raise VerificationFailed("\n".join(still), hint="another program sets it: find out which")
     return changed
+
+
+def _noted(
+    lacking: list[tuple[Sysctl, str | None]], run_dir: Path
+) -> list[tuple[Sysctl, str | None]]:
+    """Record them, and leave out what can't be recorded; of a required one raises OcgateError."""
+    found = {w.key: _Entry(before=v or "", ours=w.value) for w, v in lacking}
+    needed = {w.key: found[w.key] for w, _ in lacking if w.required}
+    try:
+        _record(run_dir, {**_coupled(found), **found})
+    except OcgateError:
+        _record(run_dir, {**_coupled(needed), **needed})
+        standing = _recorded(run_dir)
+        return [(w, v) for w, v in lacking if w.key in standing]
+    return lacking
 
 
 def require(wanted: Sysctl) -> None:

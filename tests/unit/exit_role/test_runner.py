@@ -74,7 +74,8 @@ class World:
             raise gate.Unusable(taken.said)
         return taken.carried
 
-    async def hold(self, wanted: Open) -> None:
+    async def hold(self, wanted: Open, *, insist: bool = False) -> None:
+        self.insisted = insist
         if self.unusable(wanted):
             raise gate.Unusable("it lies in 10.8.0.0/24")
         if self.refuse(wanted):
@@ -262,6 +263,33 @@ def dead(world: World) -> Record:
 @runs(dead)
 async def test_one_whose_client_died_is_begun_anew(runner: Runner, world: World) -> None:
     assert world.done == BEGUN
+
+
+def refusing(world: World) -> Record:
+    world.refuse = lambda _: True
+    return standing(world)
+
+
+@runs(refusing)
+async def test_one_that_cannot_be_verified_yet_is_adopted(runner: Runner, world: World) -> None:
+    """A full run dir, or a kernel that refuses: what was left stands, and is tried again."""
+    assert (runner.machine.phase, world.insisted) == (Phase.UP, True)
+    assert world.done == []
+
+
+def refused_without_a_tunnel(world: World) -> None:
+    world.refuse = lambda _: True
+
+
+@runs(refused_without_a_tunnel)
+async def test_a_switch_that_cannot_be_closed_again_ends_no_control(
+    runner: Runner, world: World
+) -> None:
+    """It would come back into the same. The next attempt is made by itself."""
+    assert (runner.machine.phase, runner.machine.why) == (Phase.WAITING, "the kernel says no")
+    world.refuse = lambda _: False
+    await runner.say(Next())
+    assert runner.machine.phase is Phase.CONNECTING
 
 
 def surrounded(world: World) -> Record:
