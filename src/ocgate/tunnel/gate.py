@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import IPv6Address, ip_interface
 
 from ocgate import outside
 from ocgate.errors import OcgateError
@@ -34,6 +34,7 @@ MOST_REFUSALS = 20
 _LONGEST_TEXT = 60  # of what is quoted of a server
 
 _NUMBER = re.compile(r"[0-9]{1,5}")
+_ZONED = "an address with a zone means something on its own host only"
 
 
 class Unusable(OcgateError):
@@ -148,6 +149,8 @@ class _Judge:
     def _whose(self, address: Address) -> str:
         """Who has this address already, '' for nobody that is known here."""
         intent = self._intent
+        if isinstance(address, IPv6Address) and address.scope_id is not None:
+            return _ZONED
         if why := outside.nobodys(address):
             return why
         if intent.endpoint is not None and address == intent.endpoint.address:
@@ -214,5 +217,5 @@ def _host(text: str) -> tuple[Address | None, str]:
     if address is not None:
         return address, ""
     if "%" in text:
-        return None, "an address with a zone means something on its own host only"
+        return None, _ZONED
     return None, "it is no address"

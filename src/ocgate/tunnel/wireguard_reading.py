@@ -287,4 +287,6 @@ def _interface(text: str) -> InterfaceAddress:
 
 def _network(text: str) -> Network:
     """wg takes host bits (and drops them), and a bare address."""
+    if "%" in text:  # Python's parser takes any text behind it
+        raise ValueError(text)
     return ip_network(text, strict=False)

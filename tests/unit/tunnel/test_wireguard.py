@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ocgate.errors import ConfigurationError
 from ocgate.tunnel import wireguard
 from ocgate.tunnel.gate import fitting
-from ocgate.tunnel.model import Endpoint, ExitIntent, Remote
+from ocgate.tunnel.model import Carried, Endpoint, ExitIntent, Remote
 
 PRIVATE = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
 PUBLIC = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
@@ -137,6 +137,31 @@ def test_each_family_is_judged_by_itself(allowed: str, carried: set[int]) -> Non
     assert {v for v in (4, 6) if found.has(v)} == carried  # type: ignore[arg-type]
     assert len(found.refused) == 2 - len(carried)
     assert any(refusal.loses for refusal in found.refused) is (4 not in carried)
+
+
+ZONED = "2001:db8::1%x}; flush ruleset"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL.replace("[Peer]", f"DNS = {ZONED}\n[Peer]"),
+        MINIMAL.replace("10.2.0.2/32", ZONED),
+        MINIMAL.replace("10.2.0.2/32", f"{ZONED}/64"),
+        MINIMAL.replace("0.0.0.0/0", "0.0.0.0/0, 2000::%x y/3"),
+    ],
+    ids=["DNS", "Address", "Address with length", "AllowedIPs"],
+)
+def test_an_address_with_a_zone_is_none(text: str) -> None:
+    """Behind the `%` Python's parser takes any text, and a resolver's stands in the ruleset."""
+    assert "%" in _refused(text)
+
+
+def test_no_zone_passes_the_gate_either() -> None:
+    carried = Carried((ip_interface("10.2.0.2/32"),), 1400, (ip_address(ZONED),))
+    judged = fitting(carried, ExitIntent("wg0", (), ()))
+    assert judged.carried is not None
+    assert judged.carried.resolvers == ()
 
 
 def test_the_mtu_is_wg_quicks_unless_written() -> None:
