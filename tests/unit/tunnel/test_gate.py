@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from ocgate.outside import NOBODYS
 from ocgate.plan.facts import Address, Network
+from ocgate.tunnel import openconnect, openvpn
 from ocgate.tunnel.gate import (
     LEAST_MTU6,
     MOST_REFUSALS,
@@ -21,6 +23,7 @@ from ocgate.tunnel.gate import (
     read,
 )
 from ocgate.tunnel.model import Carried, Endpoint, ExitIntent
+from ocgate.tunnel.nordvpn import NordVpn
 
 INTENT = ExitIntent(
     device="tun0",
@@ -107,6 +110,27 @@ def test_ipv6_needs_an_mtu_that_carries_it() -> None:
     assert taken.carried is not None
     assert taken.carried.addresses == (ip_interface("10.8.0.2/32"),)
     assert [each.loses for each in taken.refused] == [False]
+
+
+PUSHED = {"tun_mtu": "1500", "ifconfig_local": "172.28.0.66", "ifconfig_ipv6_local": "fd00:28::66",
+          "foreign_option_1": "dhcp-option DNS 172.28.0.67"}  # fmt: skip
+GIVEN = {"INTERNAL_IP4_MTU": "1500", "INTERNAL_IP4_ADDRESS": "172.28.0.66",
+         "INTERNAL_IP6_ADDRESS": "fd00:28::66", "INTERNAL_IP4_DNS": "172.28.0.67"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reported", "environment"),
+    [(openvpn.reported, PUSHED), (NordVpn().reported, PUSHED), (openconnect.reported, GIVEN)],
+    ids=["openvpn", "nordvpn", "openconnect"],
+)
+def test_no_kind_takes_an_address_of_an_attached_network(
+    reported: Callable[[Mapping[str, str]], Reported], environment: Mapping[str, str]
+) -> None:
+    """WireGuard has no report: its file's are judged in the same place (`test_wireguard`)."""
+    taken = read(reported(environment), INTENT)
+    assert taken.carried is None
+    refused = {refusal.what for refusal in taken.refused}
+    assert refused >= {"address 172.28.0.66", "address fd00:28::66", "resolver 172.28.0.67"}
 
 
 def test_no_address_is_nothing() -> None:
