@@ -6,23 +6,23 @@ tunnel's own; a neighbour that looks for such an address must not find the exit.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from t6_exit import BOTH_FAMILIES, Ground, LabFactory, frozen, ground
-from test_exit_role_cascade import cascaded, server
+from test_exit_role_cascade import cascaded, opened, server
 
 from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
 from ocgate.lab.capture import now
 from ocgate.lab.inject import mac_of, onto_link
+from ocgate.lab.listening import udp_port_of
 from ocgate.lab.odd_packets import redirect4
 from ocgate.lab.openvpn import OPENVPN_PORT
 from ocgate.lab.topology import SERVICE6
 from ocgate.lab.traffic import Verdict, ask_udp, ping
 from ocgate.lab.wait import wait_until
-from ocgate.names import TUNNEL_DEVICE
+from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID
 from ocgate.plan.facts import Address
 
 pytestmark = pytest.mark.lab
@@ -128,6 +128,23 @@ def test_an_openconnect_server_takes_no_address_either(lab: LabFactory) -> None:
     assert g.rejected_at_once()
 
 
+def test_an_openconnect_server_takes_no_ipv6_address_either(lab: LabFactory) -> None:
+    """Its IPv4 is honest, and goes on."""
+    g = ground(lab)
+    g.prove_leaks_are_seen()
+    ocserv = server(g, {"ipv6-network": f"{DOCKER_NET6}"})
+    g.allowed += opened()  # type: ignore[arg-type]
+    since = now()
+    cascaded(g, ocserv.login("node").pin, **BOTH_FAMILIES).wait_state("up")
+    shown = g.exit.netns.run(["ip", "-6", "addr", "show", "dev", TUNNEL_DEVICE, "scope", "global"])
+    assert shown.stdout == ""
+    wait_until(g.leaves_by_the_provider, 5.0, "IPv4 by the tunnel")
+    assert ask_udp(g.user.netns, SERVICE6).verdict is Verdict.REJECTED
+    why = f"it lies in {DOCKER_NET6}, a network that this host is attached to"
+    assert any(why in refused for refused in g.exit.status()["tunnel"]["refused"])
+    g.assert_nothing_by_isp(since)
+
+
 # --- a neighbour ----------------------------------------------------------------------------------
 
 
@@ -138,19 +155,19 @@ def test_forged_redirects_do_not_turn_the_endpoint_to_a_neighbour(lab: LabFactor
     g = ground(lab)
     netns, address = g.exit.netns, str(DOCKER_NET[3])
     netns.sysctl("net/ipv4/conf/all/accept_redirects", 1)
-    about = (str(PROVIDER), OPENVPN_PORT)
-    forged = redirect4(str(g.user.address), address, router=str(DOCKER_NET[1]), about=about)
+    forged = redirect4(
+        str(g.user.address),
+        address,
+        router=str(DOCKER_NET[1]),
+        about=(str(PROVIDER), OPENVPN_PORT),
+        port=udp_port_of(netns, TUNNEL_UID),  # of the tunnel's own flow: conntrack knows no other
+    )
 
     def redirected() -> bool:
         netns.ip("route flush cache")
-        with netns.entered():
-            talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with talk:  # as the forged one quotes it
-            talk.bind((address, 40000))
-            talk.connect(about)
-            for _ in range(3):
-                onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
-            ping(g.user.netns, DOCKER_NET[3], timeout=1.0)  # behind them in the queue
+        for _ in range(3):
+            onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
+        ping(g.user.netns, DOCKER_NET[3], timeout=1.0)  # behind them in the queue
         return "cache <redirected>" in netns.run(["ip", "route", "get", str(PROVIDER)]).stdout
 
     assert not redirected()

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from t6_exit import Ground, LabFactory, ground
+from t6_exit import BOTH_FAMILIES, Ground, LabFactory, ground
+from test_exit_role_hostile import STOLEN, STOLEN6, answered_by_the_exit
 
 from ocgate.lab import exit_role, privileges
-from ocgate.lab.addresses import PROVIDER
+from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
 from ocgate.lab.capture import now
 from ocgate.lab.packet import match
 from ocgate.lab.program import Mount
@@ -96,12 +97,12 @@ def replaced(g: Ground) -> str:
     )
 
 
-def by_wireguard(g: Ground, config: str) -> None:
+def by_wireguard(g: Ground, config: str, **environ: str) -> None:
     """The ground's exit again, by this file."""
     g.exit.stop()
     path = g.lab.path("wg0.conf")
     path.write_text(config)
-    g.exit = exit_role.start(g.lab, {"WG_CONFIG": str(path)})
+    g.exit = exit_role.start(g.lab, {"WG_CONFIG": str(path), **environ})
 
 
 def test_wireguard_carries_the_network_and_nothing_leaks(lab: LabFactory) -> None:
@@ -160,4 +161,42 @@ def test_a_killed_wireguard_go_is_replaced(lab: LabFactory) -> None:
     wait_until(lambda: g.exit.client_pid() not in (None, before), 15.0, "another client")
     g.exit.wait_healthy(30.0)
     assert g.leaves_by_the_provider()
+    g.assert_nothing_by_isp(since)
+
+
+# --- a file of a hostile provider -----------------------------------------------------------------
+
+HONEST = "Address = 10.9.0.2/32"
+
+
+def test_a_file_takes_no_address_of_a_neighbour(lab: LabFactory) -> None:
+    """Of either family: there is no tunnel, it is said why, and users are rejected."""
+    g = ground(lab)
+    config = replaced(g).replace(HONEST, f"Address = {STOLEN}/24, {STOLEN6}/64")
+    by_wireguard(g, config.replace("0.0.0.0/0", "0.0.0.0/0, ::/0"), **BOTH_FAMILIES)
+    g.exit.wait_said("nothing of what the tunnel's server gave can be used")
+    whys = [f"it lies in {net}, a network" for net in (DOCKER_NET, DOCKER_NET6)]
+    failure = lambda: str(g.exit.status()["tunnel"]["last_failure"])  # noqa: E731
+    wait_until(lambda: all(why in failure() for why in whys), 10.0, "both reasons")
+    for family, stolen in (("-4", STOLEN), ("-6", STOLEN6)):
+        shown = g.exit.netns.run(["ip", family, "addr", "show", "dev", "wg0", "scope", "global"])
+        assert shown.stdout == ""
+        assert not answered_by_the_exit(g, stolen)
+    assert g.rejected_at_once()
+
+
+def test_of_two_families_of_a_file_the_honest_one_is_carried(lab: LabFactory) -> None:
+    g = ground(lab)
+    g.prove_leaks_are_seen()
+    config = replaced(g).replace(HONEST, f"{HONEST}, {STOLEN6}/64")
+    g.allowed.append(TUNNEL)
+    since = now()
+    by_wireguard(g, config.replace("0.0.0.0/0", "0.0.0.0/0, ::/0"), **BOTH_FAMILIES)
+    g.exit.wait_state("up", 30.0)
+    shown = g.exit.netns.run(["ip", "-6", "addr", "show", "dev", "wg0", "scope", "global"])
+    assert shown.stdout == ""
+    wait_until(g.leaves_by_the_provider, 10.0, "IPv4 by the tunnel")
+    assert not answered_by_the_exit(g, STOLEN6)
+    why = f"address {STOLEN6}: it lies in {DOCKER_NET6}, a network that this host is attached to"
+    assert why in g.exit.status()["tunnel"]["refused"]
     g.assert_nothing_by_isp(since)

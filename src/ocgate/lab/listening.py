@@ -25,6 +25,17 @@ def listens(netns: Namespace, port: int) -> bool:
         return port in _listening()
 
 
+def udp_port_of(netns: Namespace, uid: int) -> int:
+    """The local port of the first UDP socket that this user has, of either family; raises
+    LookupError where there is none."""
+    for name in ("udp", "udp6"):
+        for line in netns.run(["cat", f"/proc/net/{name}"]).stdout.splitlines()[1:]:
+            words = line.split()  # sl, local, remote, state, queues, timer, retransmissions, uid
+            if int(words[7]) == uid:
+                return int(words[1].rpartition(":")[2], 16)
+    raise LookupError(f"user {uid} has no UDP socket")
+
+
 def _listening() -> set[int]:
     """By sock_diag, which looks at listeners alone: /proc/net/tcp walks through the whole machine's
     table of connections (12 ms a reading with 24 GiB of memory), and is for kernels without it."""

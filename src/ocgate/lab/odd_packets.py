@@ -107,14 +107,19 @@ def redirect6(source: str) -> bytes:
 
 
 def redirect4(
-    source: str, to: str, *, router: str = "", about: tuple[str, int] = ("198.51.100.10", 7)
+    source: str,
+    to: str,
+    *,
+    router: str = "",
+    about: tuple[str, int] = ("198.51.100.10", 7),
+    port: int = 40000,
 ) -> bytes:
     """The sender is the better next hop to somebody (address, port), about a packet that `to` has
-    sent there from port 40000.
+    sent there from `port`.
 
     router: whom it claims to be: only the next hop that is in use is believed.
     """
-    inner = build_udp(to, about[0], 40000, about[1], b"?")
+    inner = build_udp(to, about[0], port, about[1], b"?")
     gateway = bytes(int(part) for part in source.split("."))
     return build_icmp(router or source, to, (5, 1), gateway + inner[:28])
 
