@@ -18,15 +18,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_interface
 from pathlib import Path
+from typing import Any
 
 from ocgate import names
 from ocgate.lab.certificate import Authority
 from ocgate.lab.namespace import Namespace
-from ocgate.lab.program import Program, spawn
+from ocgate.lab.program import Mount, Program, spawn
 from ocgate.lab.wait import wait_until
 from ocgate.prove.fault import Expect, Fault
 from ocgate.prove.stage import Stage
@@ -47,6 +48,7 @@ class ExitRole:
     """Furnishes the twin's upstream; made once for a world."""
 
     environ: Mapping[str, str] = field(default_factory=dict)
+    remote: str = str(PROVIDER)
     starts: int = 0
 
     def furnish(self, world: World, up: Upstream) -> None:
@@ -92,8 +94,15 @@ class ExitRole:
 
     def serve(self) -> None:
         """Start the provider's OpenVPN server."""
+        path = self.work / "server.conf"
+        path.write_text(self.server_options())
+        self.server = self._spawn(self.provider, ["openvpn", "--config", str(path)], "provider")
+        self.server.wait_for_output("Initialization Sequence Completed", READY_SECONDS)
+
+    def server_options(self) -> str:
+        """Its file."""
         certificate, key = self._server
-        options = f"""
+        return f"""
             dev tun0
             proto udp4
             local {PROVIDER}
@@ -107,17 +116,18 @@ class ExitRole:
             key {key}
             keepalive 1 4
         """
-        path = self.work / "server.conf"
-        path.write_text(options)
-        self.server = self._spawn(self.provider, ["openvpn", "--config", str(path)], "provider")
-        self.server.wait_for_output("Initialization Sequence Completed", READY_SECONDS)
 
     def _spawn(
-        self, netns: Namespace, argv: list[str], name: str, environ: Mapping[str, str] | None = None
+        self,
+        netns: Namespace,
+        argv: list[str],
+        name: str,
+        environ: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] | None = None,
     ) -> Program:
         self.starts += 1
         log = self.work / f"{name}-{self.starts}"
-        program = spawn(netns, argv, log=log, environ=environ)
+        program = spawn(netns, argv, log=log, environ=environ, mounts=mounts)
         self.world.callback(program.kill)
         return program
 
@@ -128,12 +138,16 @@ class ExitRole:
         blocks = "".join(f"<{n}>\n{path.read_text()}</{n}>\n" for n, path in inline.items())
         path = self.work / "provider.ovpn"
         path.write_text(
-            f"client\ndev tun\nproto udp\nremote {PROVIDER} {PORT}\nnobind\n"
+            f"client\ndev tun\nproto udp\nremote {self.remote} {PORT}\nnobind\n"
             f"remote-cert-tls server\n{blocks}"
         )
         return path
 
     # --- the exit -------------------------------------------------------------------------------
+
+    def mounts(self) -> Sequence[Mount] | None:
+        """What it sees in the place of the machine's own files."""
+        return None
 
     def launch(self) -> None:
         """Start it without waiting."""
@@ -148,6 +162,7 @@ class ExitRole:
                 "EXIT_PROBE_INTERVAL": "0.2",
                 **self.environ,
             },
+            self.mounts(),
         )
 
     def start(self) -> None:
@@ -160,12 +175,16 @@ class ExitRole:
         self.exit.send(signal.SIGTERM)
         self.exit.wait(READY_SECONDS)
 
+    def tunnel(self) -> dict[str, Any]:
+        """What its status says of the tunnel; {} while nobody answers."""
+        with contextlib.suppress(OSError, ValueError):
+            told: dict[str, Any] = json.loads(self.ask("status"))["tunnel"]
+            return told
+        return {}
+
     def ready(self) -> bool:
         """Whether it says that its tunnel stands; whether that leads out is for the clients."""
-        try:
-            return json.loads(self.ask("status"))["tunnel"]["state"] in ("up", "degraded")
-        except (OSError, ValueError):
-            return False
+        return self.tunnel().get("state") in ("up", "degraded")
 
     def wait_ready(self) -> None:
         """Wait for that; raises TimedOut."""

@@ -45,6 +45,7 @@ class Kind(IntEnum):
     BESIDE = 19  # new flows of another client to that service
     UNMARKED = 20  # a client's address in a packet without a mark
     HOST = 21  # a packet of the gateway's own to a destination that only clients use
+    PROVIDER = 22  # what an upstream's own provider sends unasked, to its networks and clients
 
     @property
     def word(self) -> str:
