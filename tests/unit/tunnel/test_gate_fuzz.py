@@ -32,7 +32,7 @@ from ocgate.tunnel.gate import MOST_REFUSALS, MOST_RESOLVERS, Reported, Taken
 from ocgate.tunnel.model import Carried, Endpoint
 from ocgate.tunnel.provider import Listing, NotListed, Server, Wish
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 USUAL_SEED = "587250"
 SETS = int(os.environ.get("FUZZ_SETS", "100000"))
