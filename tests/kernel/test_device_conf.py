@@ -94,3 +94,32 @@ def test_a_new_mac_is_announced_and_keeps_addresses_and_routes(container: Namesp
 def test_a_device_that_is_gone_is_not_said_to_have_a_new_mac(netns: Namespace) -> None:
     with pytest.raises(KernelRefused, match="eth9 is gone"):
         mac.renew("eth9")
+
+
+def test_a_device_takes_no_ipv6_redirects_where_that_can_be_written(container: Namespace) -> None:
+    """rtnetlink has no such setting of IPv6; with /proc/sys read-only nothing is said of it."""
+    of_device = lambda: container.sysctl("net/ipv6/conf/eth0/accept_redirects")  # noqa: E731
+    program = "from ocgate.kernel import device_conf as f; print(f.ensure() and f.differing())"
+    assert (within(container, program), of_device()) == ("[]", "1")
+    with container.entered():
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", "from ocgate.kernel import device_conf as f;"
+             "before = f.differing(); f.ensure(); print(before, f.differing())"],
+            env=BASE_ENVIRON, capture_output=True, text=True, timeout=20, check=True,
+        )  # fmt: skip
+    assert "'device eth0 accepts IPv6 redirects'" in done.stdout
+    assert done.stdout.strip().endswith("[]")
+    assert of_device() == "0"
+
+
+def test_what_neighbours_tell_is_asked_again_within_seconds(container: Namespace) -> None:
+    """What a forged ARP or neighbour advertisement spoils does not last."""
+    program = "from ocgate.kernel import device_conf as f; print(f.ensure() and f.differing())"
+    assert within(container, program) == "[]"
+    for family in (4, 6):
+        at = f"net/ipv{family}/neigh/eth0"
+        names = ("base_reachable_time_ms", "retrans_time_ms", "delay_first_probe_time")
+        assert [container.sysctl(f"{at}/{name}") for name in names] == ["2000", "500", "1"]
+    container.sysctl("net/ipv4/neigh/eth0/base_reachable_time_ms", 30000)
+    told = within(container, "from ocgate.kernel import device_conf as f; print(f.differing())")
+    assert "device eth0 believes its neighbours for another time" in told

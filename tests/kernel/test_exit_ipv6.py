@@ -46,6 +46,7 @@ def nft(uplink: str) -> Iterator[Nft]:
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """/proc/sys as docker mounts it: nothing in it can be written."""
     monkeypatch.setattr(sysctl, "_write", lambda key, value: False)
+    monkeypatch.setattr(sysctl, "is_writable", lambda key: False)
 
 
 def held(nft: Nft, run_dir: Path) -> Keeper:

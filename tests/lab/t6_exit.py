@@ -31,6 +31,7 @@ from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
 from ocgate.lab.traffic import Answer, Verdict, ask_tcp, ask_udp, ping
 from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE_EXIT, ROUTE_PROTOCOL
+from ocgate.plan.facts import Address
 
 LabFactory = Callable[..., Lab]
 
@@ -187,6 +188,18 @@ def take_everything_away(exit_role: ExitRole) -> None:
     exit_role.netns.run(["nft", "delete", "table", "inet", NFT_TABLE_EXIT], check=False)
     for family in ("-4", "-6"):
         exit_role.netns.run(["ip", family, "rule", "flush", "protocol", str(ROUTE_PROTOCOL)])
+
+
+STOLEN, STOLEN6 = DOCKER_NET[66], DOCKER_NET6[66]  # nobody's in the lab
+
+
+def answered_by_the_exit(g: Ground, address: Address) -> bool:
+    """Does a neighbour that looks for the address find the exit?"""
+    netns = g.user.netns
+    netns.run(["ip", "neigh", "flush", "to", str(address)], check=False)
+    ping(netns, address, timeout=0.3)
+    known = netns.run(["ip", "neigh", "show", "to", str(address)]).stdout
+    return "lladdr" in known
 
 
 BOTH_FAMILIES = {"FORWARD_FROM": f"{DOCKER_NET},{DOCKER_NET6}"}

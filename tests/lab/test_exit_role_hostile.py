@@ -6,28 +6,39 @@ tunnel's own; a neighbour that looks for such an address must not find the exit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from t6_exit import BOTH_FAMILIES, Ground, LabFactory, frozen, ground
+from t6_exit import (
+    BOTH_FAMILIES,
+    STOLEN,
+    STOLEN6,
+    Ground,
+    LabFactory,
+    answered_by_the_exit,
+    frozen,
+    ground,
+)
 from test_exit_role_cascade import cascaded, opened, server
+from test_exit_role_wireguard import WG_PORT, alone, by_wireguard, missing, replaced
 
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
+from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PORT, PROVIDER, PROVIDER6
 from ocgate.lab.capture import now
 from ocgate.lab.inject import mac_of, onto_link
-from ocgate.lab.listening import udp_port_of
-from ocgate.lab.odd_packets import redirect4
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.odd_packets import redirect4, redirect6_of
 from ocgate.lab.openvpn import OPENVPN_PORT
-from ocgate.lab.topology import SERVICE6
+from ocgate.lab.packet import match
+from ocgate.lab.topology import SERVICE, SERVICE6
 from ocgate.lab.traffic import Verdict, ask_udp, ping
 from ocgate.lab.wait import wait_until
-from ocgate.names import TUNNEL_DEVICE, TUNNEL_UID
-from ocgate.plan.facts import Address
+from ocgate.names import TUNNEL_DEVICE
 
 pytestmark = pytest.mark.lab
 
-STOLEN, STOLEN6 = DOCKER_NET[66], DOCKER_NET6[66]  # nobody's in the lab
+__all__ = ["alone"]  # a fixture: of those that run wireguard-go one at a time
 
 
 def pushing(directory: Path, *lines: str) -> tuple[str, ...]:
@@ -35,15 +46,6 @@ def pushing(directory: Path, *lines: str) -> tuple[str, ...]:
     directory.mkdir(exist_ok=True)
     (directory / "DEFAULT").write_text("".join(f"{line}\n" for line in lines))
     return ("--client-config-dir", str(directory))
-
-
-def answered_by_the_exit(g: Ground, address: Address) -> bool:
-    """Does a neighbour that looks for the address find the exit?"""
-    netns = g.user.netns
-    netns.run(["ip", "neigh", "flush", "to", str(address)], check=False)
-    ping(netns, address, timeout=0.3)
-    known = netns.run(["ip", "neigh", "show", "to", str(address)]).stdout
-    return "lladdr" in known
 
 
 def prove_it_would_be_found(g: Ground) -> None:
@@ -148,35 +150,114 @@ def test_an_openconnect_server_takes_no_ipv6_address_either(lab: LabFactory) -> 
 # --- a neighbour ----------------------------------------------------------------------------------
 
 
-def test_forged_redirects_do_not_turn_the_endpoint_to_a_neighbour(lab: LabFactory) -> None:
+Kind = Callable[[Ground], None]
+
+
+def openvpn(_: Ground) -> None:
+    """As it is."""
+
+
+def openconnect(g: Ground) -> None:
+    cascaded(g, server(g).login("node").pin).wait_healthy()
+
+
+def by_wg(g: Ground) -> None:
+    if missing():
+        pytest.skip("needs wireguard-go and wg")
+    by_wireguard(g, replaced(g))
+    g.exit.wait_healthy(30.0)
+
+
+KINDS = [(openvpn, OPENVPN_PORT), (openconnect, PORT), (by_wg, WG_PORT)]
+of_each_kind = pytest.mark.parametrize(
+    ("kind", "port"), KINDS, ids=["openvpn", "openconnect", "wireguard"]
+)
+
+
+@of_each_kind
+def test_forged_redirects_do_not_turn_the_endpoint_to_a_neighbour(
+    kind: Kind, port: int, lab: LabFactory
+) -> None:
     """Also where docker's `ip_forward=0` has made the kernel take redirects: the packet filter
     drops and counts them; without it the device's own setting refuses. The control: without both
     they are believed."""
     g = ground(lab)
+    kind(g)
     netns, address = g.exit.netns, str(DOCKER_NET[3])
     netns.sysctl("net/ipv4/conf/all/accept_redirects", 1)
-    forged = redirect4(
-        str(g.user.address),
-        address,
-        router=str(DOCKER_NET[1]),
-        about=(str(PROVIDER), OPENVPN_PORT),
-        port=udp_port_of(netns, TUNNEL_UID),  # of the tunnel's own flow: conntrack knows no other
-    )
+    about = (str(PROVIDER), port)
+    forged = redirect4(str(g.user.address), address, router=str(DOCKER_NET[1]), about=about)
+    to_neighbour = match(dst=PROVIDER)
+    seen = g.lab.capture(g.user, "eth0")
+    since = now()
 
     def redirected() -> bool:
         netns.ip("route flush cache")
-        for _ in range(3):
-            onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
-        ping(g.user.netns, DOCKER_NET[3], timeout=1.0)  # behind them in the queue
+        with netns.entered():
+            talk = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with talk:  # as the forged one quotes it
+            talk.bind((address, 40000))
+            talk.connect(about)
+            for _ in range(3):
+                onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
+            ping(g.user.netns, DOCKER_NET[3], timeout=1.0)  # behind them in the queue
         return "cache <redirected>" in netns.run(["ip", "route", "get", str(PROVIDER)]).stdout
 
     assert not redirected()
     assert g.blocked("redirects") == 3
+    assert g.leaves_by_the_provider()
     with frozen(g.exit):
         netns.nft("flush ruleset")
         assert not redirected()
+        assert not seen.packets(to_neighbour, since=since)
         netns.sysctl("net/ipv4/conf/eth0/accept_redirects", 1)
         assert redirected()
+        ask_udp(g.user.netns, SERVICE, timeout=0.5)
+        seen.prove_sees(to_neighbour, "the tunnel's own packets", timeout=20.0, since=since)
         netns.ip("route flush cache")
     wait_until(g.intact, 5.0, "the kill switch to be back")
     assert netns.sysctl("net/ipv4/conf/eth0/accept_redirects") == "0"
+
+
+@of_each_kind
+def test_forged_ipv6_redirects_do_not_either(kind: Kind, port: int, lab: LabFactory) -> None:
+    """A default route by the router's link-local address, as advertisements make it, on a device
+    that does not forward IPv6. Likewise in three steps."""
+    g = ground(lab)
+    kind(g)
+    netns, server6 = g.exit.netns, str(PROVIDER6)
+    netns.sysctl("net/ipv6/conf/all/forwarding", 0)
+    router, neighbour = link_local(g.lab.router.netns, "docker"), link_local(g.user.netns, "eth0")
+    netns.ip(f"route replace ::/0 via {router} dev eth0")
+    wait_until(g.intact, 5.0, "the kill switch to know the route")
+    forged = redirect6_of(router, str(DOCKER_NET6[3]), neighbour, server6)
+
+    def forge() -> None:
+        for _ in range(3):
+            onto_link(g.user.netns, "eth0", mac_of(netns, "eth0"), forged)
+        ping(g.user.netns, DOCKER_NET6[3], timeout=1.0)  # behind them in the queue
+
+    def redirected() -> bool:
+        netns.run(["ip", "-6", "route", "flush", "cache"])
+        forge()
+        return f"via {neighbour}" in netns.run(["ip", "-6", "route", "get", server6]).stdout
+
+    forge()
+    assert g.blocked("redirects") == 3
+    with frozen(g.exit):
+        netns.nft("flush ruleset")
+        # As for an endpoint: to nobody else the exit's own rules let this host by main's default.
+        netns.ip(f"rule add pref 5 to {server6} lookup main", v6=True)
+        assert not redirected()
+        netns.sysctl("net/ipv6/conf/eth0/accept_redirects", 1)
+        assert redirected()
+        netns.run(["ip", "-6", "route", "flush", "cache"])
+        netns.ip(f"rule del pref 5 to {server6} lookup main", v6=True)
+    wait_until(g.intact, 5.0, "the kill switch to be back")
+    assert netns.sysctl("net/ipv6/conf/eth0/accept_redirects") == "0"
+
+
+def link_local(netns: Namespace, device: str) -> str:
+    """Its address of the link."""
+    found = netns.run(["ip", "-6", "-o", "addr", "show", "dev", device, "scope", "link"]).stdout
+    return found.split("inet6 ")[1].partition("/")[0]

@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from t6_exit import BOTH_FAMILIES, Ground, LabFactory, ground
-from test_exit_role_hostile import STOLEN, STOLEN6, answered_by_the_exit
+from t6_exit import (
+    BOTH_FAMILIES,
+    STOLEN,
+    STOLEN6,
+    Ground,
+    LabFactory,
+    answered_by_the_exit,
+    ground,
+)
 
 from ocgate.lab import exit_role, privileges
 from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER

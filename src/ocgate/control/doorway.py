@@ -1,8 +1,9 @@
 """control.sock: where ocserv's hooks and `ocgate status` knock.
 
-A Unix stream socket, 0600, and every peer's credentials are checked by the kernel's word
-(SO_PEERCRED): only root, or the user that the control plane runs as, is listened to, and a guest
-(the exit role's tunnel client) for the one thing that it may say. One request a connection
+A Unix stream socket, 0600, with a guest 0660 of his group, and every peer's credentials are checked
+by the kernel's word (SO_PEERCRED): only root, or the user that the control plane runs as, is
+listened to, and a guest (the exit role's tunnel client) for the one thing that it may say. At most
+a few of his connections are served at once. One request a connection
 (sessions/protocol.py says how it is written).
 
 Connections are bounded well below the limit of descriptors, so that the rest of the control plane

@@ -1,4 +1,4 @@
-"""IPv4 settings by device, through rtnetlink: also where /proc/sys is read-only.
+"""Settings by device: IPv4's through rtnetlink, so also where /proc/sys is read-only.
 
 A container that docker starts with `net.ipv4.ip_forward=1` forwards from its first moment, before
 any program of it runs. An exit must not: what its neighbours still send would leave in clear until
@@ -11,9 +11,13 @@ Behind ip_forward=0 stands a coupling: writing 0 there makes `all.accept_redirec
 (inet_forward_change), and a neighbour's forged redirect would then turn the tunnel's endpoint to
 him. On a device that forwards both `all` and its own must be 1, so its own 0 refuses. Likewise ARP:
 left to itself the kernel answers on any device for any address that it has on another, the
-tunnel's among them (Documentation/networking/ip-sysctl, arp_ignore). IPv6 has no such
-setting here: a device that forwards takes no redirects (of one that does not, the packet filter
-alone drops them), and solicitations are answered for a device's own addresses alone.
+tunnel's among them (Documentation/networking/ip-sysctl, arp_ignore).
+
+IPv6's settings rtnetlink can't write. There solicitations are answered for a device's own addresses
+alone, and a redirect is believed by a device that does not forward, if it comes from the link-local
+address of the very router in use (ndisc_redirect_rcv in net/ipv6/ndisc.c, rt6_do_redirect in
+net/ipv6/route.c). `accept_redirects=0` closes that where /proc/sys can be written; where it can't,
+docker's routers have global addresses, and where a router is advertised the packet filter is alone.
 Edges of the room `kernel` and the wiring import this.
 """
 
@@ -23,7 +27,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ocgate.kernel import netlink, rtnetlink, sysctl
+from ocgate.kernel import neighbour_times, netlink, rtnetlink, sysctl
 from ocgate.kernel.netlink import Netlink, NetlinkError
 from ocgate.kernel.tun import look, refusal
 
@@ -46,6 +50,8 @@ class Conf:
 FORWARDING = Conf("forwarding", 1, 1)
 ARP_NOTIFY = Conf("arp_notify", 22, 1)
 
+_REDIRECTS6 = "net.ipv6.conf.{}.accept_redirects"
+
 # What a device of an exit is to have, in the order in which it is set: forwarding last.
 WANTED = (
     Conf("accept_redirects", 4, 0),
@@ -63,17 +69,28 @@ def ensure() -> list[str]:
         with Netlink(netlink.ROUTE, strict=True) as door:
             for device, conf in lacking:
                 configure(door, device, conf)
+    for device in _redirectable6():
+        sysctl.attempt(_redirects6(device), "0")
+    neighbour_times.ensure(_devices("net/ipv4/conf"))
     return list(dict.fromkeys(device for device, _ in lacking))
 
 
 def differing() -> list[str]:
     """What is not so, in words."""
-    return [
-        f"device {device} does not forward IPv4"
-        if conf is FORWARDING
-        else f"device {device} has another {conf.name} than {conf.value}"
-        for device, conf in _lacking()
-    ]
+    return (
+        [
+            f"device {device} does not forward IPv4"
+            if conf is FORWARDING
+            else f"device {device} has another {conf.name} than {conf.value}"
+            for device, conf in _lacking()
+        ]
+        + [
+            f"device {device} accepts IPv6 redirects"
+            for device in _redirectable6()
+            if sysctl.is_writable(_redirects6(device))
+        ]
+        + neighbour_times.differing(_devices("net/ipv4/conf"))
+    )
 
 
 def forwards() -> bool:
@@ -98,10 +115,29 @@ def configure(door: Netlink, name: str, conf: Conf) -> None:
 
 def _lacking() -> Iterator[tuple[str, Conf]]:
     """By /proc/sys, which shows the network namespace of whoever reads."""
-    devices = (sysctl.ROOT / "net/ipv4/conf").iterdir()
-    for device in sorted(path.name for path in devices if path.name not in _NOT_DEVICES):
+    for device in _devices("net/ipv4/conf"):
         at = f"net.ipv4.conf.{device.replace('.', '/')}"
         for conf in WANTED:
             value = sysctl.read(f"{at}.{conf.name}")
             if value not in (None, str(conf.value)):
                 yield device, conf
+
+
+def _redirectable6() -> Iterator[str]:
+    """Devices that would take an IPv6 redirect if they did not forward."""
+    for device in _devices("net/ipv6/conf"):
+        if sysctl.read(_redirects6(device)) not in (None, "0"):
+            yield device
+
+
+def _redirects6(device: str) -> str:
+    return _REDIRECTS6.format(device.replace(".", "/"))
+
+
+def _devices(directory: str) -> list[str]:
+    """None where the kernel has not this family."""
+    try:
+        found = [path.name for path in (sysctl.ROOT / directory).iterdir()]
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in found if name not in _NOT_DEVICES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -94,6 +95,17 @@ def _noted(
         standing = _recorded(run_dir)
         return [(w, v) for w, v in lacking if w.key in standing]
     return lacking
+
+
+def is_writable(key: str) -> bool:
+    """Whether it may be set here at all."""
+    return os.access(ROOT / path_of(key), os.W_OK)
+
+
+def attempt(key: str, value: str) -> bool:
+    """Set one that goes with its device, so that nothing is recorded; False where it is not ours to
+    set. Raises OcgateError when the kernel refuses the value."""
+    return _write(key, value)
 
 
 def require(wanted: Sysctl) -> None:

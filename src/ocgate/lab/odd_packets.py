@@ -106,6 +106,13 @@ def redirect6(source: str) -> bytes:
     return _from_on_link(build_icmp(source, "ff02::1", (137, 0), rest))
 
 
+def redirect6_of(router: str, to: str, target: str, destination: str) -> bytes:
+    """`destination` is better reached by `target` (RFC 4861 section 4.5), in the name of the router
+    that is in use: both link-local, or it is not believed."""
+    rest = bytes(4) + IPv6Address(target).packed + IPv6Address(destination).packed
+    return _from_on_link(build_icmp(router, to, (137, 0), rest))
+
+
 def redirect4(
     source: str,
     to: str,
