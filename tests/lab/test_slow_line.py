@@ -26,7 +26,11 @@ pytestmark = pytest.mark.lab
 RELAY_PORT = 1195
 TWO_MBIT = 250_000.0  # bytes a second
 FILLED = 20.0  # seconds; with probes alone the verdict fell after 4.8 to 6.6
-PROBES = {"EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}"}
+# Of these nobody answers DNS: that is refused each time, and no outage.
+PROBES = {
+    "EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}",
+    "EXIT_PROBE_INTERVAL": "1",
+}
 
 # What comes to the provider's port goes to the relay, and from there to the port itself.
 REDIRECT = f"""
@@ -88,9 +92,7 @@ def test_downloads_that_fill_the_line_are_no_outage(lab: LabFactory, count: int)
     went_on = sum(each.bytes_received > got for each, got in zip(running, before, strict=True))
     print(f"{went_on} of {count} went on; {sum(before)} bytes in {FILLED} s")
     assert went_on >= count * 0.75  # 2 Mbit/s for 16 of them: one of them may stand for 10 s
-    status = g.exit.status()
-    assert status["tunnel"]["attempts"] == 1
-    assert "came back" in status["probe"]["why"] or "answered" in status["probe"]["why"]
+    assert g.exit.status()["tunnel"]["attempts"] == 1
 
 
 def test_a_stream_sent_into_a_full_line_is_no_outage(lab: LabFactory) -> None:

@@ -25,6 +25,9 @@ from ocgate.kernel.way import Found
 _LIMITS, _SHORTEST_WAIT = 2.0, 2.0
 _LONGEST_WAIT = LONGEST_LIMIT + 2.0
 
+# Turns of the event loop from a readable socket to what its reader makes of it (two, and one more).
+_TURNS = 3
+
 # Probes are sent at a tenth to either side of the interval, so that many don't go in step.
 _JITTER = 0.1
 
@@ -61,7 +64,7 @@ class Probing:
         state = self.line.state
         try:
             while goes_on():
-                self._take()
+                await self._take()
                 if self.line.state is not state:
                     state = self.line.state
                     await told()
@@ -69,7 +72,6 @@ class Probing:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(wait, 0.0)):
                         await self._news.wait()
-                await asyncio.sleep(0)  # what has come in meanwhile is taken first
                 self._news.clear()
         finally:
             for task in self._tasks:
@@ -81,12 +83,15 @@ class Probing:
         self.line = liveness.doubted(self.line, why, self._clock())
         self._news.set()
 
-    def _take(self) -> None:
+    async def _take(self) -> None:
         now = self._clock()
+        for _ in range(_TURNS):  # whatever had come by then is taken
+            await asyncio.sleep(0)
         counters = self._look()
         if counters is not None:
             self.line = liveness.looked(self.line, counters, now)
         self.line = liveness.passed(self.line, now)
+        now = self._clock()
         names = liveness.asks(self.line, now)
         if not names:
             return

@@ -78,12 +78,13 @@ class Round:
 
 @dataclass(frozen=True)
 class Target:
-    """row: how often in a row it was asked in vain. asked, answered: when it was, and did, last."""
+    """row: how often in a row it was asked in vain. asked: when it was, last. settled: when it
+    last answered or was refused."""
 
     name: str
     row: int = 0
     asked: float = NEVER
-    answered: float = NEVER
+    settled: float = NEVER
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,14 @@ def asked(line: Line, names: Iterable[str], now: float, *, jitter: float = 1.0) 
 
 
 def _asked(target: Target, now: float, limit: float) -> Target:
-    in_vain = target.answered < target.asked and now >= target.asked + limit
+    in_vain = target.settled < target.asked and now >= target.asked + limit
     return replace(target, asked=now, row=target.row + in_vain)
 
 
 def answered(line: Line, number: int, name: str, trip: float | None, now: float) -> Line:
     """A target has answered, in or out of time. number: of the round. trip: seconds, None where
     they can't be told (a repeated packet: Karn's algorithm)."""
-    targets = tuple(replace(t, row=0, answered=now) if t.name == name else t for t in line.targets)
+    targets = tuple(replace(t, row=0, settled=now) if t.name == name else t for t in line.targets)
     line = replace(_measured(line, trip), targets=targets, answered=now, late=())
     fresh = number != line.counted
     took = "" if trip is None else f" in {_seconds(trip)}"
@@ -128,7 +128,10 @@ def refused(line: Line, number: int, name: str, why: str, now: float) -> Line:
         else one
         for one in line.rounds
     )
-    return _judged(replace(line, rounds=rounds), now)
+    targets = tuple(
+        replace(t, row=t.row + 1, settled=now) if t.name == name else t for t in line.targets
+    )
+    return _judged(replace(line, rounds=rounds, targets=targets), now)
 
 
 def cut_off(line: Line, why: str, now: float) -> Line:
@@ -210,8 +213,10 @@ def _judged(line: Line, now: float) -> Line:
         needed = max(needed, FULL_ROUNDS)
     if len(against) >= needed or any(one.whole and not one.open for one in lost):
         return _down(line, _silence(line, lost, now), now)
-    if line.state is State.ALIVE and (lost or _stopped(line, limit, now)):
-        why = f"nothing has come back for {_seconds(now - line.heard)}; asking again"
+    if line.state is State.ALIVE and lost:
+        return _suspect(line, f"{_silence(line, lost, now)}; all are asked", now)
+    if line.state is State.ALIVE and _stopped(line, limit, now):
+        why = f"nothing has come back for clients since {_seconds(now - line.back)}; all are asked"
         return _suspect(line, why, now)
     return line
 

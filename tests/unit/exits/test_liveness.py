@@ -302,3 +302,19 @@ def test_two_answers_of_one_round_are_one() -> None:
     line = liveness.answered(line, line.number, "b", 0.02, 2.02)
     assert line.state is State.DOWN
     assert liveness.wakes(line, 2.02) <= 2.02 + Pace().hurried
+
+
+def test_a_target_that_only_refuses_is_left_alone_for_a_while() -> None:
+    """Nobody answers DNS there, say: asked in vain three times, it costs no doubt any more."""
+    line, doubts = alive(), 0
+    for second in range(1, 20):
+        names = liveness.asks(line, float(second))
+        line = liveness.asked(line, names, float(second))
+        if "b" in names:
+            doubts += 1
+            line = liveness.refused(line, line.number, "b", NO_ROUTE, second + 0.001)
+            line = liveness.asked(line, ("a", "b"), second + 0.002)
+            line = liveness.refused(line, line.number, "b", NO_ROUTE, second + 0.003)
+        line = liveness.answered(line, line.number, "a", 0.02, second + 0.02)
+        assert line.state is State.ALIVE
+    assert doubts == 2
