@@ -371,6 +371,8 @@ class Rows:
     def honest(self) -> None:
         """Nothing is claimed, forged or pushed any more, and all is as at first."""
         self.exit.thaw()
+        for v6 in (False, True):
+            self.exit.netns.ip("route flush cache", v6=v6)  # of redirects
         self.exit.leads_to(PROVIDER)
         self.tell_the_truth()
 

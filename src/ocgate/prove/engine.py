@@ -320,7 +320,7 @@ class Engine:
         try:
             fault.inject(stage)
             self._see(fault, found, _CAN_LEAK, "client packets")
-            lock_faults.translate(stage)
+            lock_faults.translate_anew(stage)
             self._downloads()
             for client in tuple(stage.clients.live):
                 stage.clients.vanish(client)
