@@ -51,12 +51,12 @@ class Rows:
     def all(self) -> tuple[Fault, ...]:
         """Those in which nothing may leak."""
         return (
-            self._row("provider pushes what is others'", self.pushes),
-            self._row("provider turns the tunnel over at a renewal", self.renewal),
-            self._row("provider sends to neighbours and users", self.provider_sends),
-            self._row("neighbour forges, and uses the exit as its router", self.neighbour_forges),
-            self._row("endpoint redirected to a neighbour", self.redirects),
-            self._row("endpoint redirected to a neighbour, IPv6", self.redirects6, self.to_ipv4),
+            self.row("provider pushes what is others'", self.pushes),
+            self.row("provider turns the tunnel over at a renewal", self.renewal),
+            self.row("provider sends to neighbours and users", self.provider_sends),
+            self.row("neighbour forges, and uses the exit as its router", self.neighbour_forges),
+            self.row("endpoint redirected to a neighbour", self.redirects),
+            self.row("endpoint redirected to a neighbour, IPv6", self.redirects6, self.to_ipv4),
         )
 
     # --- what the provider pushes ---------------------------------------------------------------
@@ -376,12 +376,13 @@ class Rows:
         self.exit.leads_to(PROVIDER)
         self.tell_the_truth()
 
-    def _row(
+    def row(
         self,
         name: str,
         inject: Callable[[Stage], None],
         undo: Callable[[], None] = lambda: None,
     ) -> Fault:
+
         def after(_stage: Stage) -> None:
             self.honest()
             undo()
@@ -393,7 +394,7 @@ class Rows:
     def controls(self) -> tuple[Fault, ...]:
         """Those in which something leaks, which shows that it is seen, and what is not held."""
         return (
-            self._row("ruleset gone, provider sends, frozen", self.ruleset_gone),
-            self._row("no layer, provider sends, frozen", self.no_layer),
-            self._row("neighbour takes a user's address", self.takes_the_users_address),
+            self.row("ruleset gone, provider sends, frozen", self.ruleset_gone),
+            self.row("no layer, provider sends, frozen", self.no_layer),
+            self.row("neighbour takes a user's address", self.takes_the_users_address),
         )

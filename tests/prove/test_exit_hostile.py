@@ -6,10 +6,12 @@ The server in front has clients that send; the exit's tunnel is real. See p_host
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from p_hostile import HostileExit
+from p_poison import poisoned_dns
 from p_prove import ON_WAN, facts
 from p_rows import Rows
 
@@ -31,7 +33,8 @@ def test_a_hostile_provider_and_a_hostile_neighbour_get_nothing(config_dir: Path
     asked = configuration.asks({"OCGATE_CONFIG_DIR": str(config_dir), "VPN_GATEWAY": ON_WAN})
     with configuration.staged(asked, facts(), pcap=pcap, furnish=hostile.furnish) as engine:
         engine.tell = lambda outcome: print(line(outcome), flush=True)
-        proof = engine.prove([*rows.all(), *rows.controls()])
+        poisoned = rows.row("name of the provider leads near", partial(poisoned_dns, hostile))
+        proof = engine.prove([*rows.all(), poisoned, *rows.controls()])
     print(f"hostile provider and neighbour: {report.summary(proof)}")
     for name, counted in rows.measured.items():
         print(f"{name}: {counted}")

@@ -41,6 +41,19 @@ def is_nobodys(family: int, number: int) -> bool:
     return number in (0, 1) or number >> 32 == 0xFFFF or top16 & 0xFFC0 == 0xFE80 or top16 >= 0xFF00
 
 
+# RFC 1918 and 6598 by their first and last address.
+_PRIVATE = (
+    (0x0A000000, 0x0AFFFFFF), (0xAC100000, 0xAC1FFFFF), (0xC0A80000, 0xC0A8FFFF),
+    (0x64400000, 0x647FFFFF),
+)  # fmt: skip
+
+
+def is_near(family: int, number: int) -> bool:
+    """Nobody's, or private: no server of a provider's has it."""
+    private = any(first <= number <= last for first, last in _PRIVATE)
+    return is_nobodys(family, number) or (number >> 121 == 0x7E if family == 6 else private)
+
+
 @dataclass(frozen=True)
 class Machine:
     """What is around an exit, as ranges of numbers: family, first, last."""
