@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from p_exit import ISP_END, PORT, PROVIDER
 from p_forgeries import AS_USER, FORGED, attack, errors, redirect6
 from p_hostile import EXIT6, NOBODYS6, PROVIDER6, PROVIDERS_END, HostileExit, stolen
-from p_watch import Seen, Watch
+from p_watch import PROVIDERS, Seen, Watch
 
 from ocgate.lab.inject import into_tun, mac_of, onto_link
 from ocgate.lab.listening import udp_port_of
@@ -158,7 +158,7 @@ class Rows:
             self.send_from_provider(seen)
         assert seen.tunnel, "none of the provider's packets came out of the tunnel"
         self.measured["provider's packets, ruleset there"] = seen.shown
-        assert not seen.reached, seen.shown
+        assert not seen.reached, (seen.shown, seen.watch_server.examples(PROVIDERS))
 
     def ruleset_gone(self, stage: Stage) -> None:
         """And nobody to put it back: what the policy rules and the devices' settings hold alone."""

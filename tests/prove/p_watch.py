@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from itertools import islice
 
 from p_forgeries import AS_USER, FORGED
 
@@ -19,11 +20,12 @@ from ocgate.lab.namespace import Namespace
 from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, Address
 from ocgate.prove import marker
 from ocgate.prove.marker import Kind
+from ocgate.prove.verdict import describe
 
 PROVIDERS = marker.MAGIC + bytes((Kind.PROVIDER,))  # in what the provider sends
 
 _ETH_P_ALL = 3
-_OUTGOING = 4  # PACKET_OUTGOING
+_OTHERS, _OUTGOING = 3, 4  # PACKET_OTHERHOST (a bridge has flooded), PACKET_OUTGOING
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _SO_RCVBUFFORCE = 33  # <asm-generic/socket.h>
 _ROOM = 32 << 20  # bytes; a row is over in a second or two
@@ -73,7 +75,7 @@ class Watch:
                 packet, where = self._socket.recvfrom(512)
             except BlockingIOError:
                 return
-            if where[1] in (ETH_IPV4, ETH_IPV6) and len(packet) >= 28:
+            if where[1] in (ETH_IPV4, ETH_IPV6) and where[2] != _OTHERS and len(packet) >= 28:
                 self._note(packet, outgoing=where[2] == _OUTGOING)
 
     def _note(self, packet: bytes, *, outgoing: bool) -> None:
@@ -88,6 +90,11 @@ class Watch:
         self.read()
         marked = (s for s in self.seen if s.outgoing is outgoing and mark in s.packet)
         return Counter(s.dst for s in marked)
+
+    def examples(self, mark: bytes) -> list[str]:
+        """Some that came in with it, in words."""
+        came = (s for s in self.seen if not s.outgoing and mark in s.packet)
+        return [describe(s.packet, 4 if s.dst.version == 4 else 6) for s in islice(came, 3)]
 
     def sent_to(self, addresses: Iterable[Address], port: int) -> int:
         """Packets that left for any of these, whatever is in them."""
