@@ -117,7 +117,10 @@ class Ground:
     def leaves_by_the_provider(self) -> bool:
         """Does the service see the user as the provider, over UDP, TCP and with its pings?"""
         found = self.answers()
-        return all(found) and {answer.seen_as for answer in found} <= {PROVIDER, None}
+        right = all(found) and {answer.seen_as for answer in found} <= {PROVIDER, None}
+        if not right:
+            print("not by the provider:", *found, self.exit.output, sep="\n  ")
+        return right
 
     def rejected_at_once(self) -> bool:
         """Is each kind of question answered by an error, at once?"""

@@ -90,7 +90,7 @@ def test_of_two_families_the_honest_one_is_carried(lab: LabFactory, tmp_path: Pa
     """IPv6 is refused and its users are rejected; IPv4 goes on. Health and status say it."""
     hostile = pushing(tmp_path / "ccd", f"ifconfig-ipv6-push {STOLEN6}/64")
     g = ground(lab, environ=BOTH_FAMILIES, server=hostile, wait=False)
-    g.exit.wait_state("up")
+    g.exit.wait_said("Initialization Sequence Completed")  # its hook has returned: it is opened
     g.prove_leaks_are_seen()
     since = now()
     assert g.leaves_by_the_provider()

@@ -48,6 +48,7 @@ def behind(lab: LabFactory, line: Line, *, wait: bool = True, **environ: str) ->
 
     def relayed(built: Lab) -> None:
         netns = built.provider.netns
+        built.upstream.netns.sysctl("net/ipv4/ping_group_range", "0 2147483647")  # as docker does
         listen = (IPv4Address("0.0.0.0"), RELAY_PORT)
         built.own(SlowLine(netns, listen, (PROVIDER, OPENVPN_PORT), line))
         netns.nft(REDIRECT)
@@ -75,7 +76,10 @@ def watched(g: Ground, seconds: float) -> set[str]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         status = g.exit.status()
-        states |= {status["tunnel"]["state"], f"probes: {status['probe']['state']}"}
+        found = {status["tunnel"]["state"], f"probes: {status['probe']['state']}"}
+        if found - states:
+            print(found, status["probe"]["why"])
+        states |= found
         time.sleep(0.5)
     return states
 

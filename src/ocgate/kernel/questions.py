@@ -55,6 +55,10 @@ class _Refused(Exception):
     """str(): one clause."""
 
 
+class _Unable(Exception):
+    """This process lacks the privilege for that kind of socket."""
+
+
 async def ask_dns(address: Address, port: int, timeout: float, way: Way) -> Found:
     """Ask a resolver for the root's name servers. Any answer of its own without an error counts."""
     number = random.getrandbits(16)
@@ -83,7 +87,7 @@ async def ask_dns(address: Address, port: int, timeout: float, way: Way) -> Foun
 
 
 async def ask_echo(address: Address, timeout: float, way: Way) -> Found:
-    """Ping it. Where this process may not, that is said as a refusal."""
+    """Ping it. Where this process may not, that says nothing of the target: it counts as silent."""
     version = address.version
     request, reply = _ECHO[version]
     number, payload = random.getrandbits(16), random.randbytes(16)
@@ -99,14 +103,12 @@ async def ask_echo(address: Address, timeout: float, way: Way) -> Found:
 
     def opened() -> socket.socket:
         # ping_group_range may leave us out, and CAP_NET_RAW may be missing: either will do.
-        try:
-            sock = socket.socket(
-                _AF[version], socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _ICMP[version]
-            )
-        except PermissionError:
-            sock = socket.socket(
-                _AF[version], socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ICMP[version]
-            )
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+            with contextlib.suppress(PermissionError):
+                sock = _socket(version, kind, _ICMP[version])
+                break
+        else:
+            raise _Unable
         return _connected(sock, (address, 0), Way(way.mark, way.device, way.source))
 
     return await _ask(f"icmp:{address}", opened, bytes(question), judge, timeout, version)
@@ -135,6 +137,8 @@ async def _ask(
                             return Found(ok=True, refused=False, why=f"{place} {words}", trip=trip)
     except TimeoutError:
         return Found(ok=False, refused=False, why=f"{place}: timed out")
+    except _Unable:
+        return Found(ok=False, refused=False, why=f"{place}: this process may not ask by that")
     except _Refused as refusal:
         return Found(ok=False, refused=True, why=f"{place}: {refusal}")
     except OSError as problem:
