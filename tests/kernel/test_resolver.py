@@ -87,7 +87,7 @@ def test_addresses_time_to_live_and_source(serve: Serve, files: Lookup) -> None:
 def test_the_hosts_file_wins_where_it_has_the_family(serve: Serve, files: Lookup) -> None:
     server = serve({"nl.example": [A, SIX]})
     files.hosts.write_text(f"{B} nl.example\n")
-    assert ask(files) == Answer((B,), HOSTS_TTL, str(files.hosts))
+    assert ask(files) == Answer((B,), HOSTS_TTL, str(files.hosts), written=True)
     assert server.queries == []
     assert ask(files, family=6).addresses == (SIX,)
     files.hosts.write_text("")  # read anew each time
