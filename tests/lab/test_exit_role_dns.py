@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 import pytest
 from t6_exit import Ground, LabFactory, ground, write_config
-from test_exit_role_wireguard import alone, keys, missing
+from test_exit_role_wireguard import Turn, keys, missing
 
 from ocgate.lab import exit_role
 from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
@@ -25,7 +25,6 @@ from ocgate.plan.facts import Address
 
 pytestmark = pytest.mark.lab
 
-__all__ = ["alone"]  # a fixture: of those that run wireguard-go one at a time
 
 NAME = "vpn.example"
 RESOLV_CONF = f"nameserver {RESOLVER}\n"
@@ -66,6 +65,7 @@ def openconnect(_: Ground) -> Mapping[str, str]:
 def wireguard(g: Ground) -> Mapping[str, str]:
     if missing():
         pytest.skip("needs wireguard-go and wg")
+    g.lab.own(Turn())
     path = g.lab.path("wg0.conf")
     path.write_text(
         f"[Interface]\nPrivateKey = {keys()[0]}\nAddress = 10.9.0.2/32\n"

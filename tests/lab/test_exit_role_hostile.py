@@ -22,7 +22,7 @@ from t6_exit import (
     ground,
 )
 from test_exit_role_cascade import cascaded, opened, server
-from test_exit_role_wireguard import WG_PORT, alone, by_wireguard, missing, replaced
+from test_exit_role_wireguard import WG_PORT, by_wireguard, missing, replaced
 
 from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PORT, PROVIDER, PROVIDER6
 from ocgate.lab.capture import now
@@ -37,8 +37,6 @@ from ocgate.lab.wait import wait_until
 from ocgate.names import TUNNEL_DEVICE
 
 pytestmark = pytest.mark.lab
-
-__all__ = ["alone"]  # a fixture: of those that run wireguard-go one at a time
 
 
 def pushing(directory: Path, *lines: str) -> tuple[str, ...]:

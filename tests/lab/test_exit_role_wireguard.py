@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,13 +45,16 @@ pytestmark = [
 WG_PORT = 51820
 
 
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
+class Turn:
     """wg(8) looks for the socket of a device by its name, in one directory of the whole machine: of
-    these tests only one can run at a time."""
-    with Path(__file__).open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    tests with a wireguard-go only one runs at a time. Held until closed."""
+
+    def __init__(self) -> None:
+        self._file = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 TUNNEL = match(dst=PROVIDER, protocol="udp", dport=WG_PORT)
@@ -78,6 +80,7 @@ def keys() -> tuple[str, str]:
 
 def replaced(g: Ground) -> str:
     """A WireGuard server at the provider in the place of OpenVPN's; returns a client's file."""
+    g.lab.own(Turn())
     g.provider.close()
     private, public = keys()
     own, peer = keys()
