@@ -323,13 +323,14 @@ class Rows:
         self.to_exit(*[packet] * _BURST)
 
     def redirects6(self, _stage: Stage) -> None:
-        """IPv6's are held by the ruleset alone, where no IPv6 is forwarded (docs/security.md)."""
+        """The same, where no IPv6 is forwarded."""
         self.exit.by(6)
         router = self.exit.router6
         shown = self.neighbour.run(["ip", "-6", "-o", "addr", "show", "dev", "seg1"]).stdout
         target = next(w for w in shown.split() if w.startswith("fe80")).partition("/")[0]
         packet = redirect6(router, OWN6, IPv6Address(target), PROVIDER6)  # type: ignore[arg-type]
-        self._redirected_only_without_both(lambda: self.to_exit(*[packet] * _BURST), 6, "")
+        setting = "net/ipv6/conf/eth0/accept_redirects"
+        self._redirected_only_without_both(lambda: self.to_exit(*[packet] * _BURST), 6, setting)
 
     def to_ipv4(self) -> None:
         """By the usual way again."""
@@ -345,10 +346,9 @@ class Rows:
         wait_until(lambda: self.exit.blocked("redirects") - before >= _BURST, 5.0, "the counter")
         assert not self._redirected(family)
         self.exit.flush_ruleset()
-        if setting:
-            forge()
-            assert not self._redirected(family), "with the ruleset gone"
-            netns.sysctl(setting, 1)
+        forge()
+        assert not self._redirected(family), "with the ruleset gone"
+        netns.sysctl(setting, 1)
 
         def believed() -> bool:
             forge()
@@ -356,8 +356,7 @@ class Rows:
 
         wait_until(believed, 5.0, "the control: a redirect that is believed")
         netns.ip("route flush cache", v6=family == 6)
-        if setting:
-            netns.sysctl(setting, 0)
+        netns.sysctl(setting, 0)
 
     def _redirected(self, family: Family) -> bool:
         """Whether packets to the endpoint go to the neighbour; behind what was sent before."""
