@@ -7,17 +7,20 @@ this host, which clients may not reach. An echo listens there.
 from __future__ import annotations
 
 import socket
+import socketserver
+from ipaddress import IPv4Address
 
 import pytest
 from t3_ground import LabFactory, frozen
 from t5_chain import chain, conversation
 
-from ocgate.lab.services import Services
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.services import ECHO_PORT, Services, Tcp, close_servers, serve
 from ocgate.lab.topology import Lab
 from ocgate.lab.traffic import ask_tcp
 from ocgate.lab.upstream import Upstream
 from ocgate.lab.wait import wait_until
-from ocgate.names import NFT_TABLE_GATEWAY
+from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
 
 pytestmark = pytest.mark.lab
 
@@ -25,6 +28,23 @@ pytestmark = pytest.mark.lab
 def echo_at_the_gateway(built: Lab, _: Upstream) -> None:
     assert built.upstream.address is not None
     built.own(Services(built.upstream.netns, (built.upstream.address,)))
+
+
+class EchoHere:
+    """On the server's own host, where ocserv has the port 443 that `Services` would take."""
+
+    class _Echo(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(100):
+                self.request.sendall(data)
+
+    def __init__(self, netns: Namespace, address: IPv4Address) -> None:
+        with netns.entered():
+            self._server = Tcp((str(address), ECHO_PORT), self._Echo)
+        serve([self._server])
+
+    def close(self) -> None:
+        close_servers([self._server])
 
 
 def is_answered(sock: socket.socket) -> bool:
@@ -47,4 +67,23 @@ def test_a_flow_that_began_without_the_guard_ends_with_its_return(lab: LabFactor
     g.wait_guarded()
     wait_until(lambda: not is_answered(sock), 10.0, "the flow's end")
     assert not ask_tcp(alice.netns, gateway, timeout=1.0)
+    talk.__exit__(None, None, None)
+
+
+def test_a_client_s_connection_to_this_host_that_began_without_tables_ends_too(
+    lab: LabFactory,
+) -> None:
+    """Not its next hop, but who began it, is asked here: only answers to this host come in."""
+    g = chain(lab)
+    alice, host = g.connect(0), g.lab.gw.address
+    g.lab.own(EchoHere(g.lab.gw.netns, host))
+    assert not ask_tcp(alice.netns, host, timeout=1.0)
+    with frozen(g.gateway):
+        for table in (NFT_TABLE, NFT_TABLE_GATEWAY):
+            g.gateway.netns.nft(f"delete table inet {table}")
+        talk = conversation(alice, host)
+        sock = talk.__enter__()  # positive control
+        assert is_answered(sock)
+    g.wait_guarded()
+    assert not is_answered(sock)
     talk.__exit__(None, None, None)

@@ -218,7 +218,8 @@ def _input_from_client(intent: Intent) -> Chain:
         for proto in ("udp", "tcp")
     ]
     rules += [
-        NftRule("ct state established,related accept", "answers to this host"),
+        # By direction, too: what a client began while this table was gone is a flow as well.
+        NftRule("ct state established,related ct direction reply accept", "answers to this host"),
         *reject("", "input_closed", COUNTERS["input_closed"]),
     ]
     return Chain("input_from_client", tuple(rules))

@@ -156,11 +156,12 @@ def _into_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
 
 
 def _from_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
+    """By direction, too: what the provider began while this table was gone is a flow as well."""
     yield _clamped()
     for family in FAMILIES:
         if intent.carries(family):
             for match in _each(family, "daddr", intent.inside(family)):
-                held = f"oifname != {_tunnel(intent)} {match} ct state"
+                held = f"oifname != {_tunnel(intent)} {match} ct direction reply ct state"
                 why = "answers to who may use the tunnel"
                 yield NftRule(f"{held} established {count(CAME_BACK)} accept", why)
                 yield NftRule(f"{held} related accept", why)
@@ -182,10 +183,10 @@ def _input(intent: ExitIntent) -> Iterator[NftRule]:
     yield NftRule('iifname "lo" accept', "this host with itself")
     for match in ("icmp type redirect", "icmpv6 type nd-redirect"):  # before what is related
         yield NftRule(f"{match} {count('redirects')} drop", REASONS["redirects"])
+    closed, why = f"{count('input_closed')} drop", "nothing listens in the tunnel"
+    yield NftRule(f"iifname {_tunnel(intent)} ct direction original {closed}", why)  # see above
     yield NftRule("ct state established,related accept", "answers to this host")
-    yield NftRule(
-        f"iifname {_tunnel(intent)} {count('input_closed')} drop", "nothing listens in the tunnel"
-    )
+    yield NftRule(f"iifname {_tunnel(intent)} {closed}", why)
     yield NftRule(f"icmpv6 type {{ {NEIGHBOUR_IN} }} accept", "IPv6 neighbours")
     for family in FAMILIES:
         for match in _each(family, "saddr", _neighbours(intent, family)):
