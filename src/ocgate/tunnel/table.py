@@ -184,7 +184,7 @@ def _input(intent: ExitIntent) -> Iterator[NftRule]:
     for match in ("icmp type redirect", "icmpv6 type nd-redirect"):  # before what is related
         yield NftRule(f"{match} {count('redirects')} drop", REASONS["redirects"])
     closed, why = f"{count('input_closed')} drop", "nothing listens in the tunnel"
-    yield NftRule(f"iifname {_tunnel(intent)} ct direction original {closed}", why)  # see above
+    yield NftRule(f"iifname {_tunnel(intent)} ct direction original {closed}", why)  # as there
     yield NftRule("ct state established,related accept", "answers to this host")
     yield NftRule(f"iifname {_tunnel(intent)} {closed}", why)
     yield NftRule(f"icmpv6 type {{ {NEIGHBOUR_IN} }} accept", "IPv6 neighbours")
