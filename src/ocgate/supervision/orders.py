@@ -40,7 +40,10 @@ class ServiceStatus:
     wanted_up: bool
 
 
-_NOT_SUPERVISED = 1  # s6-svstat's exit status; 111: a system call failed, 127: not even loaded
+# s6-svstat's exit status; of others 127 is: not even loaded.
+_NOT_SUPERVISED, _SYSTEM_CALL_FAILED = 1, 111
+# s6-supervise listens a moment before it first writes this (src/supervision/s6-supervise.c).
+_STATUS = Path("supervise", "status")
 _ABSENT = ServiceStatus(up=False, pid=None, wanted_up=False)
 
 
@@ -79,10 +82,12 @@ def stop(run_dir: Path, service: str, timeout: float) -> None:
 def status(run_dir: Path, service: str) -> ServiceStatus:
     """Its status; a service whose supervisor is not there counts as down. Raises ServerRefused
     where it can't be asked."""
-    directory = str(run_dir / names.SERVICES / service)
+    directory = run_dir / names.SERVICES / service
+    begun = (directory / _STATUS).exists()
     doing = f"asking for {service}"
-    done = _run(["s6-svstat", "-o", "up,pid,wantedup", directory], doing)
-    if done.returncode == _NOT_SUPERVISED:
+    done = _run(["s6-svstat", "-o", "up,pid,wantedup", str(directory)], doing)
+    absent = {_NOT_SUPERVISED} if begun else {_NOT_SUPERVISED, _SYSTEM_CALL_FAILED}
+    if done.returncode in absent:
         return _ABSENT
     if done.returncode:  # says nothing about the service
         raise ServerRefused(f"{doing}: s6-svstat {ended(done.returncode)}: {done.stderr.strip()}")

@@ -192,8 +192,21 @@ def test_a_status_that_cannot_be_read_is_no_service_that_is_down(
 ) -> None:
     done = subprocess.CompletedProcess([], code, "", "no memory")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    written = tmp_path / "services/ocserv/supervise/status"
+    written.parent.mkdir(parents=True)
+    written.touch()
     with pytest.raises(ServerRefused, match=r"s6-svstat .*: no memory"):
         orders.status(tmp_path, "ocserv")
+
+
+def test_a_supervisor_that_has_only_begun_is_one_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It listens before it has written how its service is."""
+    said = "s6-svstat: fatal: unable to read status: No such file or directory"
+    done = subprocess.CompletedProcess([], 111, "", said)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert orders.status(tmp_path, "ocserv") == orders.ServiceStatus(False, None, False)
 
 
 def test_no_processes_is_said_of_a_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
