@@ -128,7 +128,7 @@ def state(watch: ExitWatch) -> str:
 def test_a_gateway_that_dies_is_down_and_comes_back(
     upstream: Namespace, sh: Shell, tmp_path: Path
 ) -> None:
-    """Its host is gone: no ARP. Three probes of a second each."""
+    """Its host is gone: nothing answers, and then not even ARP."""
     kept = keeper(sh)
     watch = ExitWatch(kept, tmp_path)
 
@@ -140,7 +140,8 @@ def test_a_gateway_that_dies_is_down_and_comes_back(
             began = time.monotonic()
             await until(lambda: kept.told[-1][1].down)
             assert kept.told[-1][0] - began < 20
-            assert kept.told[-1][1].down == "no answer to ARP from 172.28.0.3 on near"
+            silent = "no answer to ARP from 172.28.0.3 on near"
+            await until(lambda: watch.statuses()[0]["why"] == silent)
             upstream.ip("link set far up")
             await until(lambda: not kept.told[-1][1].down)
 
@@ -165,7 +166,7 @@ def test_a_tunnel_that_dies_behind_a_living_gateway_is_down(
             await until(lambda: kept.told[-1][1].down)
 
     asyncio.run(run())
-    assert kept.told[-1][1].down == "203.0.113.1:443: Connection timed out"
+    assert kept.told[-1][1].down.startswith("no answer from 203.0.113.1:443 for ")
 
 
 def test_without_probes_the_neighbour_decides(

@@ -16,13 +16,16 @@ from typing import Any
 
 from ocgate.config.gateways import Upstream, UpstreamKind
 from ocgate.config.model import Settings
-from ocgate.exits.health import UNKNOWN, Health, State
+from ocgate.control.probing import UNSEEN, Seen, word
+from ocgate.exits.line import State
 from ocgate.own_files import write
 from ocgate.plan.exits import Exits, ExitState
 from ocgate.plan.facts import Address, Family
 
 EXITS = "exits.json"
 FAMILIES: tuple[Family, Family] = (4, 6)
+
+_STATES = {word(state): word(state) for state in State}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Known:
 
     written: str
     address: Address | None
-    health: Health = UNKNOWN
+    seen: Seen = UNSEEN
     mac: str = ""
 
     @property
@@ -40,7 +43,7 @@ class Known:
         """As planning wants it."""
         if self.address is None:
             return ExitState(None, f"{self.written} has not resolved")
-        why = "" if self.health.usable else self.health.why
+        why = "" if self.seen.usable else self.seen.why
         return ExitState(self.address, why, self.mac)
 
 
@@ -84,9 +87,9 @@ def write_known(run_dir: Path, known: Mapping[Family, Known]) -> None:
         str(family): {
             "gateway": held.written,
             "address": held.address and str(held.address),
-            "state": held.health.state.value,
-            "since": held.health.since,
-            "why": held.health.why,
+            "state": held.seen.state,
+            "since": held.seen.since,
+            "why": held.seen.why,
             "mac": held.mac,
         }
         for family, held in known.items()
@@ -105,8 +108,12 @@ def read_known(run_dir: Path) -> dict[Family, Known]:
 
 def _known(kept: Mapping[str, Any]) -> Known:
     address = None if kept["address"] is None else ip_address(kept["address"])
-    health = Health(State(kept["state"]), float(kept["since"]), str(kept["why"]))
-    return Known(str(kept["gateway"]), address, health, str(kept.get("mac", "")))
+    seen = Seen(_STATES[kept["state"]], _moment(kept["since"]), str(kept["why"]))
+    return Known(str(kept["gateway"]), address, seen, str(kept.get("mac", "")))
+
+
+def _moment(since: float | None) -> float | None:
+    return float(since) if since else None
 
 
 def _located(settings: Settings, exits: Exits) -> Iterator[tuple[Family, Known]]:

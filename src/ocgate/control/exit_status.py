@@ -53,7 +53,7 @@ def _unwatched(family: Family, upstream: Upstream) -> ExitStatus:
 
 
 def _of_track(track: Track, device_of: Callable[[Address], str | None]) -> ExitStatus:
-    health, address = track.health, track.address
+    seen, address = track.seen, track.address
     unresolved = f"its name has not resolved: {track.trouble or 'not asked yet'}"
     return ExitStatus(
         exit=DEFAULT,
@@ -61,10 +61,10 @@ def _of_track(track: Track, device_of: Callable[[Address], str | None]) -> ExitS
         gateway=str(track.upstream),
         address=None if address is None else str(address),
         device=None if address is None else device_of(address),
-        state=health.state.value if address is not None else "down",
-        since=_iso(health.since) if health.since else None,
-        why=health.why if address is not None else unresolved,
-        rtt=health.rtt,
+        state=seen.state if address is not None else "down",
+        since=None if seen.since is None else _iso(seen.since),
+        why=seen.why if address is not None else unresolved,
+        rtt=seen.rtt,
         transitions=track.transitions,
     )
 

@@ -1,15 +1,18 @@
-"""One gateway followed over time: health and address book joined, and what the log is told of it.
+"""One gateway followed over time: how it is and where, and what the log is told of it.
 
 No waiting here and no clock: `exit_watch` feeds it with what it found and when.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ocgate.config.gateways import VARIABLES, Upstream
 from ocgate.control.exit_record import Known
 from ocgate.control.log import stage
-from ocgate.exits import names
-from ocgate.exits.health import UNKNOWN, Health, State, Thresholds, Verdict, step
+from ocgate.control.probing import UNSEEN, Probing, Seen, word
+from ocgate.exits import liveness, names
+from ocgate.exits.line import Line, Pace, State
 from ocgate.exits.names import Book, Refuse
 from ocgate.exits.resolver import Answer
 from ocgate.plan.facts import Address, Family
@@ -17,29 +20,37 @@ from ocgate.plan.facts import Address, Family
 # A reason that changes to and fro (SERVFAIL, no answer, SERVFAIL, …) is told once a minute.
 QUIET = 60.0  # seconds
 
+_STATES = {"up": State.ALIVE, "down": State.DOWN, "unknown": State.UNKNOWN}
+
 log = stage("init-vpngw")
 
 
 class Track:
-    """family, upstream: as the settings say. transitions: UP to DOWN and back, so far."""
+    """family, upstream: as the settings say. transitions: up to down and back, so far. mac: that
+    the gateway was learned to have, '' while it was not. probing: who asks it now.
+    line: what was known when nobody did."""
 
     def __init__(
         self,
         family: Family,
         upstream: Upstream,
         address: Address | None,
-        health: Health | None,
+        seen: Seen = UNSEEN,
         mac: str = "",
+        *,
+        clock: float,
     ) -> None:
-        """address: the last good one; health, mac: what a former control plane knew of it."""
+        """address: the last good one; seen, mac: what a former control plane knew of it."""
         self.family = family
         self.upstream = upstream
         self.transitions = 0
-        self.mac = mac  # that the gateway was learned to have; '' while it was not
-        self.health = health or UNKNOWN
+        self.mac = mac
+        self.probing: Probing | None = None
+        self.line = _unasked(seen, clock)
+        self._seen = seen
         self._book = Book(upstream.name or "", address)
-        self._down_since = self.health.since if self.health.state is State.DOWN else None
-        self._state = self.health.state  # the last known one; a gateway that moves keeps it
+        self._down_since = None if seen.usable else seen.since
+        self._state = seen.state  # the last known one; a gateway that moves keeps it
         self._trouble_told = ("", -QUIET)
 
     @property
@@ -60,21 +71,36 @@ class Track:
     @property
     def known(self) -> Known:
         """What a restarted control plane has to know."""
-        return Known(str(self.upstream), self.address, self.health, self.mac)
+        return Known(str(self.upstream), self.address, self._seen, self.mac)
+
+    @property
+    def seen(self) -> Seen:
+        """How it is, with what that rests on just now."""
+        line = self.line if self.probing is None else self.probing.line
+        return replace(self._seen, why=line.why, rtt=line.trip)
 
     def news(self, clock: float) -> None:
         """The networks around changed."""
         self._book = names.news(self._book, now=clock)
 
-    def examined(self, verdict: Verdict, thresholds: Thresholds, clock: float) -> bool:
-        """Take a verdict in; whether the name is to be looked up out of turn."""
-        before, self.health = self.health, step(self.health, verdict, thresholds)
-        if self.health.state is not before.state:
-            self._turned()
-        if self.upstream.name is None:
+    def take(self, line: Line, now: float) -> bool:
+        """What is known of it is this; whether that is another state. now: since the epoch."""
+        self.line = line
+        state = word(line.state)
+        if state == self._seen.state:
             return False
-        if verdict.ok:
+        self._seen = Seen(state, now, line.why, line.trip)
+        self._turned(now)
+        return True
+
+    def answered(self) -> None:
+        """It did: the next failure may ask its nameserver soon again."""
+        if self.upstream.name is not None:
             self._book = names.calm(self._book)
+
+    def failed(self, clock: float) -> bool:
+        """It did not; whether the name is to be looked up out of turn."""
+        if self.upstream.name is None:
             return False
         due = self._book.ask_at
         self._book = names.hurry(self._book, now=clock)
@@ -97,7 +123,8 @@ class Track:
             log.warning("gateway moved", gateway=self._name(), before=str(before.address),
                         after=str(self.address))  # fmt: skip
         self.mac = ""  # another host, perhaps
-        self.health = UNKNOWN  # what the old address did says nothing about the new one
+        self._seen = UNSEEN  # what the old address did says nothing about the new one
+        self.line = _unasked(self._seen, clock)
         return True
 
     def learned(self, mac: str) -> None:
@@ -110,25 +137,26 @@ class Track:
         self._book = names.failed(self._book, said, now=clock)
         self._troubled(said, clock)
 
-    def _turned(self) -> None:
+    def _turned(self, now: float) -> None:
         """Count and log what the state became."""
-        if self._state not in (State.UNKNOWN, self.health.state):
+        seen = self._seen
+        if self._state not in ("unknown", seen.state):
             self.transitions += 1
-        self._state = self.health.state
-        if self.health.state is State.DOWN:
-            self._down_since = self._down_since or self.health.since
+        self._state = seen.state
+        if not seen.usable:
+            self._down_since = self._down_since or now
             log.error(
                 "exit is down",
                 **self._words(),
-                why=self.health.why,
+                why=seen.why,
                 clients=f"IPv{self.family} is rejected until it answers again",
             )
         elif self._down_since is not None:
-            seconds = round(self.health.since - self._down_since, 3)
+            seconds = round(now - self._down_since, 3)
             self._down_since = None
             log.info("exit is up again", **self._words(), after_seconds=seconds)
         else:
-            log.info("exit is up", **self._words(), why=self.health.why)
+            log.info("exit is up", **self._words(), why=seen.why)
 
     def _troubled(self, said: str, clock: float) -> None:
         words, at = self._trouble_told
@@ -146,3 +174,8 @@ class Track:
         if self.upstream.name is not None and self.address is not None:
             found["address"] = str(self.address)
         return found
+
+
+def _unasked(seen: Seen, clock: float) -> Line:
+    """Nobody is asked yet."""
+    return liveness.begin(Pace(), (), clock, state=_STATES[seen.state], why=seen.why)

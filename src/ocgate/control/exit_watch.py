@@ -1,11 +1,12 @@
 """Watches the gateways while the server runs, and tells the keeper what clients may use.
 
-    probe through the gateway ─┐                       ┌─ keeper.look(exits=…)
-                               ├─ health, address book ┤
-    look-up of its name ───────┘                       └─ exits.json, log, status
+    probes, counters, next hop ─> Probing ─┐                ┌─ keeper.look(exits=…)
+                                           ├─ Track ─ told ─┤
+    look-up of its name ───────────────────┘                └─ exits.json, log, status
 
-Two loops that don't wait for each other: a slow nameserver must not hold up the probes. Before the
-first verdict of a start an exit counts as usable, since the guard stands anyway.
+Each has a loop of its own, and none waits for another: neither a slow nameserver nor a long
+transaction holds up a verdict. Before the first one an exit counts as usable, since the guard
+stands anyway. What the verdicts rest on is in `exits.liveness`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from ocgate.control.asked import Asked, asked_by
+from ocgate.control.carried import Carried
 from ocgate.control.complaints import Complaints
 from ocgate.control.exit_record import (
     EXITS,
@@ -32,30 +35,28 @@ from ocgate.control.exit_start import resolved
 from ocgate.control.exit_status import statuses
 from ocgate.control.exit_track import Track
 from ocgate.control.log import stage
+from ocgate.control.next_hop import NextHop
 from ocgate.control.prepared import Prepared
+from ocgate.control.probing import UNSEEN, Hop, Probing
 from ocgate.control.records import Records
 from ocgate.control.sources import Sources
 from ocgate.control.status_schema import ExitStatus
-from ocgate.control.steering import learning, pinned
-from ocgate.control.wants import LACKS, lasting
+from ocgate.control.steering import learning
+from ocgate.control.wants import AGAIN, LACKS, lasting
 from ocgate.errors import OcgateError
-from ocgate.exits.health import AT_ONCE, Thresholds, Verdict
+from ocgate.exits import liveness
+from ocgate.exits.line import Counters, Line, State
 from ocgate.exits.next_hop import refusal
 from ocgate.exits.resolver import Answer, Lookup, NotResolved, resolve
-from ocgate.kernel.link_question import holders
-from ocgate.kernel.neighbours import Neighbour, mac_of, neighbour, solicit, suspect
-from ocgate.kernel.probe import ProbeResult, probe
-from ocgate.kernel.way import Target
-from ocgate.names import MARK_GATEWAY
+from ocgate.kernel import probe
+from ocgate.kernel.neighbours import mac_of
+from ocgate.kernel.way import Found, Target, Way
+from ocgate.names import MARK_GATEWAY, NFT_TABLE
+from ocgate.plan.carried import CAME_BACK, SENT
 from ocgate.plan.exits import Exits
 from ocgate.plan.facts import Address, Facts, Family
 
-# A probe's time to live: the interval, but never so short that a satellite's round trip is a
-# failure, nor so long that a dead exit is noticed only at the next one.
-SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 1.0, 4.0  # seconds
 LOOKUP_TIMEOUT = 5.0  # seconds; a second nameserver gets its turn after two
-# Who has an address on a link says so within a millisecond; a busy machine takes some more.
-LINK_TIMEOUT = 0.3  # seconds
 # Events come in bursts (a container that goes takes link, address and routes with it).
 SETTLE = 0.1  # seconds
 # A reload waits for new names at most so long: its answer is waited for 30 s (control.ask).
@@ -64,6 +65,11 @@ RELOAD_WAIT = 15.0  # seconds
 IDLE = 60.0  # seconds
 
 log = stage("init-vpngw")
+
+
+def carried(family: Family) -> Callable[[], Counters | None]:
+    """Clients' bytes through that family's exit."""
+    return Carried(NFT_TABLE, sent=SENT[family], came_back={family: CAME_BACK[family]}).look
 
 
 class InForce(Protocol):
@@ -89,13 +95,11 @@ class ExitWatch:
         keeper: InForce,
         run_dir: Path,
         *,
-        probe: Callable[..., Awaitable[ProbeResult]] = probe,
+        ask: Callable[[Target, float, Way], Awaitable[Found]] = probe.ask,
+        carried: Callable[[Family], Callable[[], Counters | None]] = carried,
+        next_hop: Callable[..., NextHop] = NextHop,
         resolve: Callable[..., Awaitable[Answer]] = resolve,
-        neighbour: Callable[[Address, str], Neighbour] = neighbour,
-        solicit: Callable[[Address, str], object] = solicit,
-        suspect: Callable[[Address, str], object] = suspect,
         mac_of: Callable[[Address, str], str] = mac_of,
-        holders: Callable[..., Awaitable[frozenset[str] | None]] = holders,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         records: Records | None = None,
@@ -104,30 +108,42 @@ class ExitWatch:
         self._keeper = keeper
         self._run_dir = run_dir
         self._records = records or Records()
-        self._probe = probe
+        self._ask = ask
+        self._looks = {family: carried(family) for family in FAMILIES}
+        self._next_hop = next_hop
         self._resolve = resolve
-        self._neighbour = neighbour
-        self._solicit = solicit
-        self._suspect = suspect
         self._mac_of = mac_of
-        self._holders = holders
         self._clock = clock
         self._now = now
         self._tracks: dict[Family, Track] = {}
+        self._probing: dict[Family, Probing] = {}
         self._before = read_known(run_dir)  # of a former control plane
         self._kept = self._before
         self._owed = False  # what was told last could not be applied
         self.complaints = Complaints(log, "the exits can't be watched")
         self._changing = asyncio.Lock()
-        self._nudged = asyncio.Event()
+        self._news = {family: asyncio.Event() for family in FAMILIES}
+        self._changed = asyncio.Event()
         self._asking = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
 
     def nudge(self) -> None:
         """Something about links, addresses, routes, neighbours or settings changed: probe soon."""
         for track in self._tracks.values():
             track.news(self._clock())
         self._asking.set()
-        self._nudged.set()
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE, self._doubt)
+
+    def _doubt(self) -> None:
+        self._settling = None
+        for probing in self._probing.values():
+            probing.doubt("networks changed; all are asked")
+        self._wake()
+
+    def _wake(self) -> None:
+        for news in self._news.values():
+            news.set()
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -137,6 +153,7 @@ class ExitWatch:
             yield
             self._follow()
             self._keep({family: track.known for family, track in self._tracks.items()})
+        self._changed.set()
         self.nudge()
 
     async def resolved(self, sources: Sources, facts: Facts) -> Exits:
@@ -157,15 +174,19 @@ class ExitWatch:
         learned, and hold nobody to them any more."""
         for track in self._tracks.values():
             track.mac = ""
-        with contextlib.suppress(*LACKS):  # then the next round tells it
+        with contextlib.suppress(*LACKS):  # then it is told again
             await self._tell()
+        self._changed.set()
         self.nudge()
 
     async def run(self) -> None:
         """For ever."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(lasting(self._probing, self.complaints))
+            for family in FAMILIES:
+                watching = functools.partial(self._watching, family)
+                tasks.create_task(lasting(watching, self.complaints))
             tasks.create_task(lasting(self._resolving, self.complaints))
+            tasks.create_task(lasting(self._telling, self.complaints))
 
     def statuses(self) -> list[ExitStatus]:
         """How each family's exit is, for `ocgate status`."""
@@ -173,178 +194,15 @@ class ExitWatch:
         prepared = self._keeper.prepared
         return statuses(prepared.sources.settings, self._tracks, self._device)
 
-    async def _probing(self) -> None:
+    # --- what is told ---
+
+    async def _telling(self) -> None:
         while True:
-            began = self._clock()
-            await self.round()
-            await self._rest(began)
-
-    async def _rest(self, began: float) -> None:
-        settings = self._keeper.prepared.sources.settings
-        until = began + settings.exit_probe_interval if self._tracks else began + IDLE
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(until - self._clock(), 0.001)):
-                await self._nudged.wait()
-            await asyncio.sleep(SETTLE)
-        self._nudged.clear()
-
-    async def round(self) -> None:
-        """Probe every gateway once, and tell what that changed."""
-        self._follow()
-        if self._tracks:
-            await asyncio.gather(*(self._examine(track) for track in self._tracks.values()))
             await self._tell()
-
-    async def _resolving(self) -> None:
-        while True:
-            await self.look_up()
-            dues = [track.due for track in self._tracks.values() if track.due is not None]
-            wait = max(min(dues) - self._clock(), 0.001) if dues else None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._asking.wait()
-            self._asking.clear()
-
-    async def look_up(self) -> None:
-        """Look up every name whose time has come, and tell what that changed."""
-        now = self._clock()
-        due = [t for t in self._tracks.values() if t.due is not None and t.due <= now]
-        moved = await asyncio.gather(*(self._ask(track) for track in due))
-        if due:
-            await self._tell()
-        if any(moved):
-            self._nudged.set()
-
-    def _follow(self) -> None:
-        """Begin and end tracks as the settings in force say."""
-        wanted = gateways(self._keeper.prepared.sources.settings)
-        for family in [f for f, t in self._tracks.items() if t.upstream != wanted.get(f)]:
-            del self._tracks[family]
-        for family, upstream in wanted.items():
-            if family in self._tracks:
-                continue
-            state = self._keeper.exits.of(family)
-            address = upstream.address or (state.address if state else None)
-            former = self._before.pop(family, None)
-            same = former and (former.written, former.address) == (str(upstream), address)
-            health = former.health if former and same else None  # another's says nothing
-            mac = former.mac if former and same else ""
-            self._tracks[family] = Track(family, upstream, address, health, mac)
-            self._asking.set()
-        for family, track in self._tracks.items():
-            if not self._learns(family):
-                track.mac = ""
-
-    async def _examine(self, track: Track) -> None:
-        address = track.address
-        if address is None or not self._in_force(track, address):
-            return
-        verdict = await self._verdict(track, address)
-        if verdict is None or not self._in_force(track, address):
-            return
-        settings = self._keeper.prepared.sources.settings
-        thresholds = Thresholds(settings.exit_probe_failures, settings.exit_probe_successes)
-        if track.examined(verdict, thresholds if self._targets(track) else AT_ONCE, self._clock()):
-            self._asking.set()
-        if verdict.ok and not track.mac and self._learns(track.family):
-            self._learn(track, address)
-
-    def _learn(self, track: Track, address: Address) -> None:
-        """Of who leads out, and not of who answers first."""
-        if mac := self._mac_of(address, self._device(address) or ""):
-            track.learned(mac)
-
-    def _learns(self, family: Family) -> bool:
-        return family in learning(self._keeper.prepared.sources.settings)
-
-    def _in_force(self, track: Track, address: Address) -> bool:
-        """Whether what a probe finds is of this address: probes go where the kernel's route says,
-        and that follows a gateway that moves a moment later."""
-        state = self._keeper.exits.of(track.family)
-        return state is not None and state.address == address == track.address
-
-    async def _verdict(self, track: Track, address: Address) -> Verdict | None:
-        """None: nothing can be said now."""
-        prepared = self._keeper.prepared
-        unfit, device = refusal(address, prepared.facts, prepared.subnets), self._device(address)
-        if unfit or device is None:  # planning closes it for the same reason
-            return Verdict(ok=False, why=unfit, at=self._now())
-        targets = self._targets(track)
-        pin = pinned(prepared.sources.settings, track.family, track.mac)
-        if not targets:
-            if pin:
-                return await self._by_link(address, device, pin)
-            return self._by_neighbour(address, device)
-        interval = prepared.sources.settings.exit_probe_interval
-        timeout = min(max(interval, SHORTEST_TIMEOUT), LONGEST_TIMEOUT)
-        ports = prepared.intent.ports
-        result = await self._probe(targets, timeout=timeout, mark=MARK_GATEWAY, ports=ports)
-        if result.ok:
-            return Verdict(ok=True, why=result.reason, at=self._now(), rtt=result.seconds)
-        if pin:  # the kernel asks nobody, and must not be told to doubt it
-            found = await self._by_link(address, device, pin)
-            at_hand = found is None or found.ok
-            return Verdict(ok=False, why=result.reason, at=self._now()) if at_hand else found
-        return self._failed(address, device, result.reason)
-
-    def _failed(self, address: Address, device: str, reason: str) -> Verdict:
-        found = self._neighbour(address, device)
-        if found is Neighbour.ANSWERED:
-            self._suspect(address, device)
-        silent = found in (Neighbour.FAILED, Neighbour.ASKED)
-        why = _silent(address, device) if silent else reason
-        return Verdict(ok=False, why=why, at=self._now())
-
-    async def _by_link(self, address: Address, device: str, pin: str) -> Verdict | None:
-        """Whether a pinned gateway answers at its own MAC; None where nobody can be asked."""
-        found = await self._holders(address, device, wait=LINK_TIMEOUT)
-        if found is None:
-            return None
-        if pin in found:
-            return Verdict(ok=True, why=f"{address} answers on {device}", at=self._now())
-        why = _silent(address, device)
-        if found:
-            why = (
-                f"{address} answers with another MAC address on {device}, "
-                f"{', '.join(sorted(found))}, than the {pin} that it is held to: a neighbour has "
-                "taken its address, or it was made anew (then: ocgate reload --learn-mac, or set "
-                "VPN_GATEWAY_MAC)"
-            )
-        return Verdict(ok=False, why=why, at=self._now())
-
-    def _by_neighbour(self, address: Address, device: str) -> Verdict | None:
-        found = self._neighbour(address, device)
-        # Nothing may be sent there while it is down, and a fresh entry ages only when it is used.
-        self._solicit(address, device)
-        if found is Neighbour.ANSWERED:
-            return Verdict(ok=True, why=f"{address} answers on {device}", at=self._now())
-        if found is Neighbour.FAILED:
-            return Verdict(ok=False, why=_silent(address, device), at=self._now())
-        return None
-
-    def _targets(self, track: Track) -> Sequence[Target]:
-        targets = self._keeper.prepared.sources.settings.exit_probe
-        return [target for target in targets if target.address.version == track.family]
-
-    def _device(self, address: Address) -> str | None:
-        link = self._keeper.prepared.facts.connected_network_of(address)
-        return link.device if link else None
-
-    async def _ask(self, track: Track) -> bool:
-        """Look its name up; whether the gateway is at another address now."""
-        prepared = self._keeper.prepared
-        lookup, name = Lookup(prepared.subnets), track.upstream.name
-        try:
-            answer = await self._resolve(name, track.family, LOOKUP_TIMEOUT, lookup)
-        except NotResolved as error:
-            track.not_resolved(error.said, self._clock())
-            return False
-        return track.resolved(
-            answer,
-            refuse=lambda address: refusal(address, prepared.facts, prepared.subnets),
-            clock=self._clock(),
-            interval=prepared.sources.settings.vpn_gateways_resolve_interval,
-        )
+                async with asyncio.timeout(AGAIN if self._owed else None):
+                    await self._changed.wait()
+            self._changed.clear()
 
     async def _tell(self) -> None:
         """Put in force what differs from what is, and keep it for a restart."""
@@ -361,16 +219,162 @@ class ExitWatch:
                 return
             self._owed = False
             self._keep(known)
+        self._wake()
 
     def _keep(self, known: dict[Family, Known]) -> None:
         if _lasting(known) != _lasting(self._kept):
             self._records.keep(EXITS, functools.partial(write_known, self._run_dir, known))
             self._kept = known
 
+    # --- names ---
 
-def _silent(address: Address, device: str) -> str:
-    protocol = "ARP" if address.version == 4 else "NDP"
-    return f"no answer to {protocol} from {address} on {device}"
+    async def _resolving(self) -> None:
+        while True:
+            await self.look_up()
+            dues = [track.due for track in self._tracks.values() if track.due is not None]
+            wait = max(min(dues) - self._clock(), 0.001) if dues else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._asking.wait()
+            self._asking.clear()
+
+    async def look_up(self) -> None:
+        """Look up every name whose time has come, and tell what that changed."""
+        now = self._clock()
+        due = [t for t in self._tracks.values() if t.due is not None and t.due <= now]
+        moved = await asyncio.gather(*(self._look_up(track) for track in due))
+        if any(moved):
+            self._changed.set()
+
+    async def _look_up(self, track: Track) -> bool:
+        """Whether the gateway is at another address now."""
+        prepared = self._keeper.prepared
+        lookup, name = Lookup(prepared.subnets), track.upstream.name
+        try:
+            answer = await self._resolve(name, track.family, LOOKUP_TIMEOUT, lookup)
+        except NotResolved as error:
+            track.not_resolved(error.said, self._clock())
+            return False
+        return track.resolved(
+            answer,
+            refuse=lambda address: refusal(address, prepared.facts, prepared.subnets),
+            clock=self._clock(),
+            interval=prepared.sources.settings.vpn_gateways_resolve_interval,
+        )
+
+    # --- how they are ---
+
+    def _follow(self) -> None:
+        """Begin and end tracks as the settings in force say."""
+        wanted = gateways(self._keeper.prepared.sources.settings)
+        for family in [f for f, t in self._tracks.items() if t.upstream != wanted.get(f)]:
+            del self._tracks[family]
+        for family, upstream in wanted.items():
+            if family in self._tracks:
+                continue
+            state = self._keeper.exits.of(family)
+            address = upstream.address or (state.address if state else None)
+            former = self._before.pop(family, None)
+            same = former and (former.written, former.address) == (str(upstream), address)
+            seen = former.seen if former and same else UNSEEN  # another's says nothing
+            mac = former.mac if former and same else ""
+            self._tracks[family] = Track(family, upstream, address, seen, mac, clock=self._clock())
+            self._asking.set()
+        for family, track in self._tracks.items():
+            if not self._learns(family):
+                track.mac = ""
+
+    async def _watching(self, family: Family) -> None:
+        news = self._news[family]
+        while True:
+            news.clear()
+            self._follow()
+            track = self._tracks.get(family)
+            asked = self._asked(track) if track is not None else None
+            if track is not None and asked is not None and not asked.unfit:
+                await self._watch(track, asked)
+                continue
+            if track is not None and asked is not None:  # planning closes it for the same reason
+                self._take(track, liveness.cut_off(track.line, asked.unfit, self._clock()))
+            settings = self._keeper.prepared.sources.settings
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.exit_probe_interval if track else IDLE):
+                    await news.wait()
+
+    async def _watch(self, track: Track, asked: Asked) -> None:
+        """As long as that is how it is asked."""
+        by_name = {str(target): target for target in asked.targets}
+        way = Way(mark=MARK_GATEWAY, ports=asked.ports)
+        probed = bool(by_name)
+        next_hop = self._next_hop(
+            asked.address, asked.device, asked.pin, probed=probed, wait=asked.pace.interval
+        )
+
+        async def ask(name: str, wait: float) -> Found:
+            found = await self._ask(by_name[name], wait, way)
+            self._found(track, asked, ok=found.ok)
+            return found
+
+        async def hop() -> Hop | None:
+            found = await next_hop.ask()
+            if found is not None and not probed:
+                self._found(track, asked, ok=found.answers)
+            return found
+
+        async def told() -> None:
+            self._take(track, probing.line)
+            self._doubted(track, probing.line)
+
+        def goes_on() -> bool:
+            return self._tracks.get(track.family) is track and self._asked(track) == asked
+
+        line = liveness.taken_over(track.line, asked.pace, by_name, self._clock())
+        probing = Probing(line, ask, self._looks[track.family], hop, clock=self._clock)
+        track.probing = self._probing[track.family] = probing
+        try:
+            await probing.run(told, goes_on)
+        finally:
+            track.probing = None
+            del self._probing[track.family]
+            if asked.address == track.address:
+                self._take(track, probing.line)
+
+    def _take(self, track: Track, line: Line) -> None:
+        if track.take(line, self._now()):
+            self._changed.set()
+
+    def _doubted(self, track: Track, line: Line) -> None:
+        """It may be at another address now."""
+        if line.state is not State.ALIVE and track.failed(self._clock()):
+            self._asking.set()
+
+    def _found(self, track: Track, asked: Asked, *, ok: bool) -> None:
+        """What an answer, or none, means beside how the exit is."""
+        if not ok:
+            if track.probing is not None:
+                self._doubted(track, track.probing.line)
+            return
+        track.answered()
+        if track.mac or not self._learns(track.family) or asked.address != track.address:
+            return
+        if mac := self._mac_of(asked.address, asked.device):  # not of who answers first
+            track.learned(mac)
+            self._changed.set()
+
+    def _learns(self, family: Family) -> bool:
+        return family in learning(self._keeper.prepared.sources.settings)
+
+    def _asked(self, track: Track) -> Asked | None:
+        """None while what a probe finds is not of this address: probes go where the kernel's route
+        says, and that follows a gateway that moves a moment later."""
+        address, state = track.address, self._keeper.exits.of(track.family)
+        if address is None or state is None or state.address != address:
+            return None
+        return asked_by(self._keeper.prepared, address, track.mac)
+
+    def _device(self, address: Address) -> str | None:
+        link = self._keeper.prepared.facts.connected_network_of(address)
+        return link.device if link else None
 
 
 def _essence(exits: Exits) -> list[tuple[Address | None, bool, str] | None]:
@@ -382,6 +386,6 @@ def _essence(exits: Exits) -> list[tuple[Address | None, bool, str] | None]:
 def _lasting(known: dict[Family, Known]) -> list[object]:
     """What is worth writing: not the words of each probe."""
     return [
-        (family, held.written, held.address, held.health.state, held.health.since, held.mac)
+        (family, held.written, held.address, held.seen.state, held.seen.since, held.mac)
         for family, held in sorted(known.items())
     ]

@@ -1,6 +1,7 @@
 """Probes one exit: asks its targets, looks at its counters, and keeps what `liveness` makes of it.
 
     asks ─> a task for each target ─> answered, refused, silence ─┐
+    in doubt: does the next hop answer? ──────────────────────────┤
     counters ─> looked ───────────────────────────────────────────┼─> Line ─> told
     time ─> passed ───────────────────────────────────────────────┘
 
@@ -15,9 +16,10 @@ import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 
 from ocgate.exits import liveness
-from ocgate.exits.line import LONGEST_LIMIT, Counters, Line
+from ocgate.exits.line import LONGEST_LIMIT, NEVER, Counters, Line, State
 from ocgate.kernel.way import Found
 
 # A late answer is one as well, but a socket that waits for it for ever is a leak: so many limits,
@@ -35,6 +37,55 @@ _JITTER = 0.1
 Ask = Callable[[str, float], Awaitable[Found]]
 
 
+@dataclass(frozen=True)
+class Hop:
+    """What was found of an exit's next hop.
+
+    answers: it is there. gone: that it isn't needs no further question; of neither it has not
+    answered so far. why: one clause.
+    """
+
+    answers: bool
+    why: str
+    gone: bool = False
+
+
+async def no_hop() -> Hop | None:
+    """Of an exit that has none, a tunnel."""
+    return None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `ocgate status` tells of an exit. state: `up`, `down` or `unknown`. since: seconds since
+    the epoch, None while unknown. rtt: the measured round trip in seconds, None before the first.
+    """
+
+    state: str = "unknown"
+    since: float | None = None
+    why: str = "not probed yet"
+    rtt: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether clients may be sent there; before the first verdict they may."""
+        return self.state != "down"
+
+
+UNSEEN = Seen()
+
+
+def word(state: State) -> str:
+    """Of a state for people, who are not told of a suspicion."""
+    match state:
+        case State.UNKNOWN:
+            return "unknown"
+        case State.DOWN:
+            return "down"
+        case _:
+            return "up"
+
+
 class Probing:
     """One exit, from `line` on. All is done in one event loop."""
 
@@ -43,14 +94,18 @@ class Probing:
         line: Line,
         ask: Ask,
         look: Callable[[], Counters | None],
+        hop: Callable[[], Awaitable[Hop | None]] = no_hop,
         *,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(1 - _JITTER, 1 + _JITTER),
     ) -> None:
-        """ask: a target, by name, with seconds to wait at the most. look: None for no counters."""
+        """ask: a target, by name, with seconds to wait at the most. look: None for no counters.
+        hop: None where nothing can be said."""
         self.line = line
         self._ask = ask
         self._look = look
+        self._hop = hop
+        self._hop_asked = NEVER
         self._clock = clock
         self._jitter = jitter
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,14 +148,40 @@ class Probing:
         self.line = liveness.passed(self.line, now)
         now = self._clock()
         names = liveness.asks(self.line, now)
-        if not names:
-            return
-        self.line = liveness.asked(self.line, names, now, jitter=self._jitter())
+        if names:
+            self.line = liveness.asked(self.line, names, now, jitter=self._jitter())
         wait = min(max(_LIMITS * self.line.limit, _SHORTEST_WAIT), _LONGEST_WAIT)
         for name in names:
-            task = asyncio.create_task(self._answer(name, self.line.number, wait))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(self._answer(name, self.line.number, wait))
+        # After the probes: by them the kernel asks for a neighbour that failed when nobody minded.
+        if self._hop_is_due(now):
+            self._hop_asked = now
+            self._begin(self._ask_hop())
+
+    def _begin(self, job: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hop_is_due(self, now: float) -> bool:
+        line = self.line
+        if line.targets and line.state is State.ALIVE:
+            return False
+        hurried = line.state is State.SUSPECT
+        return now - self._hop_asked >= (line.pace.hurried if hurried else line.pace.interval / 2)
+
+    async def _ask_hop(self) -> None:
+        found = await self._hop()
+        now = self._clock()
+        if found is None:
+            return
+        if found.answers:
+            self.line = liveness.next_hop_answers(self.line, found.why, now)
+        elif found.gone:
+            self.line = liveness.cut_off(self.line, found.why, now)
+        else:
+            self.line = liveness.next_hop_silent(self.line, found.why)
+        self._news.set()
 
     async def _answer(self, name: str, number: int, wait: float) -> None:
         found = await self._ask(name, wait)

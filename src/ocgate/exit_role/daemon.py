@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from ocgate.control import log as logs
+from ocgate.control.carried import Carried
 from ocgate.control.complaints import Complaints
 from ocgate.control.doorway import HOOK_PID, Doorway, Guest
 from ocgate.control.pid_file import keep_pid
@@ -26,7 +27,6 @@ from ocgate.control.run_dir import writing
 from ocgate.control.wants import LACKS, ended_by, lasting, start_threads, words
 from ocgate.errors import OcgateError
 from ocgate.exit_role import status
-from ocgate.exit_role.carried_bytes import carried_bytes
 from ocgate.exit_role.client import Client
 from ocgate.exit_role.intent import intent_of
 from ocgate.exit_role.keeper import NO_SESSIONS, Keeper
@@ -42,8 +42,10 @@ from ocgate.exits.line import Pace
 from ocgate.kernel import process
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.watch import Topic, Watch
-from ocgate.names import CONTROL_SOCKET, TUNNEL_UID
+from ocgate.names import CONTROL_SOCKET, NFT_TABLE_EXIT, TUNNEL_UID
+from ocgate.plan.carried import CAME_BACK
 from ocgate.sessions.protocol import refused_reply
+from ocgate.tunnel.reasons import SENT
 
 # As the server's control: what no event tells is looked for once a minute, and a repair that did
 # not succeed is tried again after a second.
@@ -91,7 +93,7 @@ class Control:
                 settings.exit_probe_failures,
                 settings.exit_probe_successes,
             ),
-            look=carried_bytes(),
+            look=Carried(NFT_TABLE_EXIT, sent=SENT, came_back=CAME_BACK).look,
         )
         handlers: Mapping[str, Callable[[Mapping[str, bytes]], Awaitable[bytes]]] = {
             "tunnel": self._tunnel,

@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from ocgate.control.probing import Probing
+from ocgate.control.probing import UNSEEN, Probing, Seen, word
 from ocgate.exit_role.machine import Answered, Event, Machine, Silent
 from ocgate.exits import liveness
 from ocgate.exits.line import Counters, Line, Pace, State
@@ -27,17 +26,6 @@ class Asks(Protocol):
     serial: int
 
     async def say(self, event: Event, *, serial: int | None = None) -> str: ...
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What `ocgate status` tells. state: `up`, `down` or `unknown`. since: seconds since the epoch,
-    None while unknown. rtt: the measured round trip in seconds, None before the first."""
-
-    state: str
-    since: float | None
-    why: str
-    rtt: float | None
 
 
 class Prober:
@@ -77,10 +65,9 @@ class Prober:
         """How the tunnel is."""
         line = self.line
         if line is None or line.state is State.UNKNOWN:
-            why = "not probed yet" if line is None else line.why
-            return Seen("unknown", None, why, None)
-        word = "down" if line.state is State.DOWN else "up"
-        return Seen(word, self._now() - (self._clock() - line.since), line.why, line.trip)
+            return UNSEEN if line is None else Seen(why=line.why)
+        since = self._now() - (self._clock() - line.since)
+        return Seen(word(line.state), since, line.why, line.trip)
 
     def nudge(self) -> None:
         """A tunnel has come, or networks changed: ask now."""

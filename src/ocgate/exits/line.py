@@ -102,6 +102,7 @@ class Line:
     looks:   what the counters said lately, oldest first.
     steady:  looks in a row that saw something come back. back: when it did last.
     filling: when clients last sent as much as fills a line, and nothing came back.
+    hop:     why the next hop is thought to be silent, '' while it is not.
     """
 
     pace: Pace
@@ -123,6 +124,7 @@ class Line:
     steady: int = 0
     back: float = NEVER
     filling: float = NEVER
+    hop: str = ""
 
     @property
     def usable(self) -> bool:

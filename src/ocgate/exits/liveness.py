@@ -62,6 +62,21 @@ def begin(
     return Line(pace, named, state=state, since=now, why=why, due=now)
 
 
+def taken_over(line: Line, pace: Pace, targets: Iterable[str], now: float) -> Line:
+    """The same exit, asked in another way from now on: what was measured stays, what was under way
+    is not waited for."""
+    fresh = begin(pace, targets, now, state=line.state, why=line.why)
+    return replace(
+        fresh,
+        since=line.since,
+        number=line.number,
+        heard=line.heard,
+        answered=line.answered,
+        trip=line.trip,
+        variation=line.variation,
+    )
+
+
 # --- what to do ---------------------------------------------------------------------------------
 
 
@@ -136,6 +151,7 @@ def refused(line: Line, number: int, name: str, why: str, now: float) -> Line:
 
 def cut_off(line: Line, why: str, now: float) -> Line:
     """The next hop does not answer, or there is none: nobody needs to be asked."""
+    line = replace(line, hop=why)
     return _down(line, why, now) if line.state is not State.DOWN else replace(line, why=why, good=0)
 
 
@@ -149,7 +165,14 @@ def doubted(line: Line, why: str, now: float) -> Line:
 
 def next_hop_answers(line: Line, why: str, now: float) -> Line:
     """It does. All that is to know where there are no targets."""
+    line = replace(line, hop="")
     return line if line.targets else _heard(line, why, now, fresh=True)
+
+
+def next_hop_silent(line: Line, why: str) -> Line:
+    """It has not answered yet. No verdict in itself, but the reason of one that follows."""
+    line = replace(line, hop=why)
+    return replace(line, why=why) if line.state is State.DOWN else line
 
 
 def looked(line: Line, counters: Counters, now: float) -> Line:
@@ -184,7 +207,7 @@ def passed(line: Line, now: float) -> Line:
 
 def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
     """Something came back; fresh: not counted yet. why: '' for clients' traffic."""
-    line = replace(line, heard=now, rounds=())
+    line = replace(line, heard=now, rounds=(), hop="")
     if line.state is State.DOWN:
         good = line.good + fresh
         if good < line.pace.successes:
@@ -206,7 +229,7 @@ def _judged(line: Line, now: float) -> Line:
     limit, needed = _limit(line, now), line.pace.failures
     lost = [one for one in line.rounds if not one.open or now >= one.sent + limit]
     if line.state is State.DOWN:
-        return replace(line, good=0, why=_silence(line, lost, now)) if lost else line
+        return replace(line, good=0, why=line.hop or _silence(line, lost, now)) if lost else line
     against = lost
     if _full(line, now):
         against = [one for one in lost if one.whole]
@@ -240,7 +263,7 @@ def _down(line: Line, why: str, now: float) -> Line:
         targets=targets,
         state=State.DOWN,
         since=now,
-        why=why,
+        why=line.hop or why,
         good=0,
         steady=0,
         rounds=line.rounds[-line.pace.failures :],

@@ -7,6 +7,7 @@ Only the wiring imports this.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from ocgate.kernel.netlink import Netlink, NetlinkError, attribute, attributes, text
 
@@ -14,14 +15,21 @@ from ocgate.kernel.netlink import Netlink, NetlinkError, attribute, attributes, 
 # object and of a counter; the type of an object that is one.
 _GETOBJ = 10 << 8 | 19
 _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
-_COUNTER_BYTES = 1
+_COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 _IS_COUNTER = struct.pack("!I", 1)
 _NFPROTO_INET = 1
 _NUMBER = struct.Struct("!Q")
 
 
-def read(netlink: Netlink, table: str) -> dict[str, int]:
-    """Bytes by name; empty where there is no such table."""
+class Counted(NamedTuple):
+    """What one counter says."""
+
+    packets: int
+    bytes: int
+
+
+def read(netlink: Netlink, table: str) -> dict[str, Counted]:
+    """By name; empty where there is no such table."""
     header = struct.pack("=BBH", _NFPROTO_INET, 0, 0)  # family, version, res_id
     wanted = text(_OBJ_TABLE, table) + attribute(_OBJ_TYPE, _IS_COUNTER)
     try:
@@ -33,5 +41,8 @@ def read(netlink: Netlink, table: str) -> dict[str, int]:
         held = attributes(message.payload, len(header))
         name = bytes(held[_OBJ_NAME]).rstrip(b"\0").decode()
         counted = attributes(held[_OBJ_DATA])
-        found[name] = int(_NUMBER.unpack(counted[_COUNTER_BYTES])[0])
+        packets, size = (
+            int(_NUMBER.unpack(counted[kind])[0]) for kind in (_COUNTER_PACKETS, _COUNTER_BYTES)
+        )
+        found[name] = Counted(packets, size)
     return found

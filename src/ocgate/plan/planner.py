@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
-from ocgate.plan import permitted, steering, translation
+from ocgate.plan import carried, permitted, steering, translation
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
 from ocgate.plan.guard import existing, guard, local_networks, next_hop
@@ -96,6 +96,7 @@ def _table(intent: Intent) -> Table:
         *_listener(intent),
         _forward(intent),
         _forward_from_client(intent),
+        *carried.chains(intent.exits),
         *permitted.chain(intent.networks, counted=True),
         _forward_to_client(intent),
         translation.nat(intent),
@@ -106,7 +107,8 @@ def _table(intent: Intent) -> Table:
         NftMap("sessions6", "iifname . ip6 saddr", "meta mark"),
     )
     counters = COUNTERS if intent.steering is None else COUNTERS | EXIT_COUNTERS
-    return Table(NFT_TABLE, chains, maps, (*counters, *permitted.counters(intent.networks)))
+    counted = (*permitted.counters(intent.networks), *carried.counters(intent.exits))
+    return Table(NFT_TABLE, chains, maps, (*counters, *counted))
 
 
 # --- from a tunnel or claiming to be ----------------------------------------------------------
@@ -286,7 +288,7 @@ def _accepted(intent: Intent, way: Exit) -> NftRule:
     packets go to the ISP, should somebody take both the guard's table and the gateway's route.
     Of `direct` beside a gateway what the guard keeps from this host's networks, likewise."""
     if way.kind is ExitKind.GATEWAY:
-        return NftRule(next_hop(way), "exit gateway")
+        return NftRule(next_hop(way, carried.verdict(way)), "exit gateway")
     beyond = f"meta nfproto {_nfproto(way)}"
     if intent.steering is not None and intent.steering.closes_local(way.family):
         beyond = f"{_ip_of(way)} daddr != {local_networks(intent, way.family)}"
@@ -302,17 +304,22 @@ def _forward_to_client(intent: Intent) -> Chain:
     what answers a client passes, errors about its packets among it (nf_conntrack_proto_icmp.c)."""
     owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
     receiver = {4: "oifname . ip daddr map @sessions4", 6: f"{owner6} map @sessions6"}
-    rules = [
-        NftRule(
-            f'iifname "{way.device}" ct state established,related ct direction reply '
-            f"meta mark set {receiver[way.family]} accept",
-            "answers to an admitted client",
-        )
-        for way in _ways_out(intent)
-    ]
+    rules = [rule for way in _ways_out(intent) for rule in _answers(way, receiver[way.family])]
     rules += permitted.answers(intent.networks, receiver)
     rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
+
+
+def _answers(way: Exit, receiver: str) -> Iterator[NftRule]:
+    """Of a gateway's only what its flows carry is counted, not the errors about them."""
+    counted = carried.is_counted(way)
+    counter = f"{count(carried.CAME_BACK[way.family])} " if counted else ""
+    for states in ("established", "related") if counted else ("established,related",):
+        yield NftRule(
+            f'iifname "{way.device}" ct state {states} ct direction reply meta mark set {receiver} '
+            f"{counter if states == 'established' else ''}accept",
+            "answers to an admitted client",
+        )
 
 
 def _last(intent: Intent) -> Chain:

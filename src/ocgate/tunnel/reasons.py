@@ -18,6 +18,5 @@ REASONS = {
 }
 """Each counted reason for a drop or reject, and what it counts."""
 
-SENT, CAME_BACK = "sent", "came_back"
-"""Counters of users' bytes into the tunnel, and of what came back from it for their flows, without
-ICMP errors: that it carries is seen from these, too."""
+SENT = "sent"
+"""Counter of users' bytes into the tunnel; what comes back is counted by `plan.carried`'s names."""

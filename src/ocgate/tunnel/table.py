@@ -24,12 +24,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ocgate.names import NFT_TABLE_EXIT
+from ocgate.plan.carried import CAME_BACK
 from ocgate.plan.facts import Address, Family, Network, collapsed
 from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import PROHIBITED, RESET, count, reject
 from ocgate.tunnel.model import Endpoint, ExitIntent
-from ocgate.tunnel.reasons import CAME_BACK, REASONS, SENT
+from ocgate.tunnel.reasons import REASONS, SENT
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
 RAW = -300  # before docker's own DNAT of its resolver's port (output, -100)
@@ -64,7 +65,7 @@ def table(intent: ExitIntent) -> Table:
         Chain("output", tuple(_output(intent)), Hook("filter", "output", FILTER, "drop")),
         Chain("nat", tuple(_masquerade(intent)), Hook("nat", "postrouting", SRCNAT)),
     )
-    return Table(NFT_TABLE_EXIT, chains, counters=(*REASONS, SENT, CAME_BACK))
+    return Table(NFT_TABLE_EXIT, chains, counters=(*REASONS, SENT, *CAME_BACK.values()))
 
 
 # --- from the docker networks -----------------------------------------------------------------
@@ -163,7 +164,7 @@ def _from_tunnel(intent: ExitIntent) -> Iterator[NftRule]:
             for match in _each(family, "daddr", intent.inside(family)):
                 held = f"oifname != {_tunnel(intent)} {match} ct direction reply ct state"
                 why = "answers to who may use the tunnel"
-                yield NftRule(f"{held} established {count(CAME_BACK)} accept", why)
+                yield NftRule(f"{held} established {count(CAME_BACK[family])} accept", why)
                 yield NftRule(f"{held} related accept", why)
     yield NftRule(f"{count('unsolicited')} drop", REASONS["unsolicited"])
 

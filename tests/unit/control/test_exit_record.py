@@ -18,11 +18,11 @@ from ocgate.control.exit_record import (
     write_exits,
     write_known,
 )
-from ocgate.exits.health import Health, State
+from ocgate.control.probing import Seen
 from ocgate.plan.exits import Exits, ExitState
 
 A4, A6 = ip_address("172.28.0.3"), ip_address("fd00:28::3")
-DOWN = Health(State.DOWN, 1000.5, "no answer to ARP")
+DOWN = Seen("down", 1000.5, "no answer to ARP")
 
 
 def test_gateways_are_the_families_that_have_one() -> None:

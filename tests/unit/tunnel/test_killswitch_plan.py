@@ -13,13 +13,14 @@ import pytest
 
 from ocgate.names import BLACKHOLE_METRIC, TUNNEL_RULE_PRIO, TUNNEL_TABLE, TUNNEL_UID
 from ocgate.plan import nft
+from ocgate.plan.carried import CAME_BACK
 from ocgate.plan.facts import ForeignRule, Network
 from ocgate.plan.model import Plan
 from ocgate.plan.routing import TABLE_MAIN, RouteKind, Rule, RuleAction, render
 from ocgate.tunnel import routing
 from ocgate.tunnel.killswitch import IPV6_FORWARDING, plan
 from ocgate.tunnel.model import Bootstrap, Carried, Endpoint, ExitIntent, GatewayDns
-from ocgate.tunnel.reasons import CAME_BACK, REASONS, SENT
+from ocgate.tunnel.reasons import REASONS, SENT
 
 GOLDEN = Path(__file__).parent / "golden_killswitch"
 
@@ -149,7 +150,7 @@ def test_only_an_established_tunnel_lets_packets_through(name: str) -> None:
 def test_each_counter_that_a_rule_names_is_declared_and_explained(name: str) -> None:
     (table,) = plan(CASES[name]).tables
     used = set(re.findall(r'counter name "(\w+)"', nft.listing(table)))
-    assert used <= set(table.counters) == {*REASONS, SENT, CAME_BACK}
+    assert used <= set(table.counters) == {*REASONS, SENT, *CAME_BACK.values()}
 
 
 def test_a_family_that_the_tunnel_does_not_carry_says_so() -> None:

@@ -1,0 +1,49 @@
+"""What a gateway is asked, and how, as the settings and the machine in force say. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocgate.control.prepared import Prepared
+from ocgate.control.steering import pinned
+from ocgate.exits.line import Pace
+from ocgate.exits.next_hop import refusal
+from ocgate.kernel.way import Target
+from ocgate.plan.facts import Address, Family
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One gateway; where this changes it is asked anew.
+
+    device: where it is a neighbour, '' where it is none. unfit: why it can't be a gateway, '' if it
+    can. targets: beyond it, of its family; none: its own answer is all that is known. pin: the MAC
+    address that it is held to, '' for none. ports: that probes are sent from.
+    """
+
+    address: Address
+    device: str
+    unfit: str
+    targets: tuple[Target, ...]
+    pace: Pace
+    pin: str
+    ports: tuple[int, int] | None
+
+
+def asked_by(prepared: Prepared, address: Address, mac: str) -> Asked:
+    """How the gateway at this address is asked. mac: that it was learned to have, or ''."""
+    settings, facts = prepared.sources.settings, prepared.facts
+    family: Family = 4 if address.version == 4 else 6
+    targets = tuple(t for t in settings.exit_probe if t.address.version == family)
+    link = facts.connected_network_of(address)
+    # The kernel calls a neighbour FAILED after three attempts: its word needs no other.
+    successes = settings.exit_probe_successes if targets else 1
+    return Asked(
+        address=address,
+        device=link.device if link else "",
+        unfit=refusal(address, facts, prepared.subnets),
+        targets=targets,
+        pace=Pace(settings.exit_probe_interval, settings.exit_probe_failures, successes),
+        pin=pinned(settings, family, mac),
+        ports=prepared.intent.ports,
+    )
