@@ -34,7 +34,7 @@ from ocgate.lab.packet import ETH_ARP, Packet, Predicate, any_of, build_udp, mat
 from ocgate.lab.services import ECHO_PORT, Services
 from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream, new_marker
 from ocgate.lab.topology import PORT, SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import Answer, ask_tcp, ask_udp, ping
+from ocgate.lab.traffic import Answer, Verdict, ask_tcp, ask_udp, ping
 from ocgate.lab.upstream import Upstream, run_upstream
 from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY, ROUTE_PROTOCOL
@@ -256,6 +256,11 @@ def rejected_at_once(client: Client, to: Any = SERVICE) -> bool:
     if not all(at_once):
         print("not rejected at once:", *heard, sep="\n  ")
     return all(at_once)
+
+
+def rejected(client: Client) -> bool:
+    """Is a new flow rejected by an ICMP error (and not lost)?"""
+    return ask_udp(client.netns, SERVICE, timeout=0.1).verdict is Verdict.REJECTED
 
 
 _ERRORS = ("rejected", "refused")

@@ -9,57 +9,33 @@ share it, as they share a home's uplink.
 from __future__ import annotations
 
 import time
-from ipaddress import IPv4Address
 
 import pytest
 from t6_exit import Ground, LabFactory, ground
+from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
-from ocgate.lab.addresses import PROVIDER
-from ocgate.lab.openvpn import OPENVPN_PORT
-from ocgate.lab.slow_line import Line, SlowLine
+from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload, UdpStream
 from ocgate.lab.topology import SERVICE, Lab
 from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 
-RELAY_PORT = 1195
-TWO_MBIT = 250_000.0  # bytes a second
-FILLED = 20.0  # seconds; with probes alone the verdict fell after 4.8 to 6.6
 # Of these nobody answers DNS: that is refused each time, and no outage.
 PROBES = {
     "EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}",
     "EXIT_PROBE_INTERVAL": "1",
 }
 
-# What comes to the provider's port goes to the relay, and from there to the port itself.
-REDIRECT = f"""
-table ip slow {{
-    chain prerouting {{
-        type nat hook prerouting priority dstnat;
-        udp dport {OPENVPN_PORT} redirect to :{RELAY_PORT}
-    }}
-}}
-"""
-
 
 def behind(lab: LabFactory, line: Line, *, wait: bool = True, **environ: str) -> Ground:
     """The exit, whose provider is reached by that line."""
 
     def relayed(built: Lab) -> None:
-        netns = built.provider.netns
         built.upstream.netns.sysctl("net/ipv4/ping_group_range", "0 2147483647")  # as docker does
-        listen = (IPv4Address("0.0.0.0"), RELAY_PORT)
-        built.own(SlowLine(netns, listen, (PROVIDER, OPENVPN_PORT), line))
-        netns.nft(REDIRECT)
+        slowed(built, line)
 
     return ground(lab, environ=PROBES | environ, between=relayed, wait=wait)
-
-
-def dropped(match: str) -> str:
-    """A ruleset for the provider, which drops what it forwards of this."""
-    hook = "type filter hook forward priority 0"
-    return f"table inet blocked {{ chain forward {{ {hook}; {match} drop; }}; }}"
 
 
 def downloads(g: Ground, count: int) -> list[TcpDownload]:

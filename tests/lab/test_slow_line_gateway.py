@@ -1,0 +1,146 @@
+"""A server whose upstream is behind a slow line that clients fill: its exit is up while it carries.
+
+    client1 ==== gw (ocgate) -- upstream ===(OpenVPN)=== [a slow line] === provider
+
+As test_slow_line for the exit role; here the tunnel is somebody else's, and its clients ocserv's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import pytest
+from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider, rejected
+from t7_slow import FILLED, TWO_MBIT, dropped, slowed
+
+from ocgate.lab.capture import now
+from ocgate.lab.client import Client
+from ocgate.lab.services import ECHO_PORT
+from ocgate.lab.slow_line import Line
+from ocgate.lab.streams import TcpDownload, UdpStream
+from ocgate.lab.topology import SERVICE, Lab
+from ocgate.lab.traffic import ask_tcp
+from ocgate.lab.upstream import Upstream
+from ocgate.lab.wait import wait_until
+
+pytestmark = pytest.mark.lab
+
+# Of these nobody answers DNS: that is refused each time, and no outage.
+PROBES = {
+    "EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}",
+    "EXIT_PROBE_INTERVAL": "1",
+}
+
+
+def behind(lab: LabFactory, line: Line, **environ: str) -> tuple[Chain, Client]:
+    """The server whose upstream's provider is reached by that line, and a client."""
+    given: Mapping[str, str] = PROBES | environ
+
+    def tunnelled(built: Lab, upstream: Upstream) -> None:
+        slowed(built, line)
+        upstream.restore_tunnel()
+
+    g = chain(lab, environ=given, tunnel=False, before=tunnelled)
+    client = g.connect(0)
+    g.wait_up()
+    wait_until(lambda: leaves_by_the_provider(client), 15.0, "the line")
+    return g, client
+
+
+def downloads(g: Chain, client: Client, count: int) -> list[TcpDownload]:
+    return [g.lab.own(TcpDownload(client.netns, SERVICE, size=10**8)) for _ in range(count)]
+
+
+def watched(g: Chain, seconds: float) -> set[str]:
+    """The exit's states in that time."""
+    states, until = set(), time.monotonic() + seconds
+    while time.monotonic() < until:
+        exit = g.exits()["4"]
+        if exit["state"] not in states:
+            print(exit["state"], exit["why"])
+        states.add(exit["state"])
+        time.sleep(0.5)
+    return states
+
+
+@pytest.mark.parametrize("count", [1, 6, 16])
+def test_downloads_that_fill_the_line_are_no_outage(lab: LabFactory, count: int) -> None:
+    """No change of state, each download goes on, and nothing is rejected or leaks."""
+    g, client = behind(lab, Line(TWO_MBIT, loss=0.02))
+    g.prove_leaks_are_seen(client)
+    g.wait_up()
+    since, transitions = now(), g.exits()["4"]["transitions"]
+    running = downloads(g, client, count)
+    assert watched(g, FILLED) == {"up"}
+    before = [each.bytes_received for each in running]
+    assert watched(g, FILLED / 2) == {"up"}
+    went_on = sum(each.bytes_received > got for each, got in zip(running, before, strict=True))
+    print(f"{went_on} of {count} went on; {sum(before)} bytes in {FILLED} s")
+    assert went_on >= count * 0.75  # 2 Mbit/s for 16 of them: one of them may stand for 10 s
+    assert g.exits()["4"]["transitions"] == transitions
+    g.assert_nothing_by_isp(since)
+
+
+def test_a_stream_sent_into_a_full_line_is_no_outage(lab: LabFactory) -> None:
+    """Nothing comes back of it, and probes are late or lost: twice what the line carries."""
+    g, client = behind(lab, Line(TWO_MBIT, loss=0.02))
+    g.upstream.provider.host.netns.nft(dropped("udp dport 9"))
+    stream = g.lab.own(UdpStream(client.netns, SERVICE, rate=400, size=1200, port=9))
+    assert watched(g, FILLED) == {"up"}
+    assert stream.tally.sent > 1000
+
+
+@pytest.mark.parametrize("interval", ["1", "0.1"])
+@pytest.mark.parametrize("count", [0, 6], ids=["idle", "under 6 downloads"])
+def test_a_line_that_ends_is_noticed(lab: LabFactory, count: int, interval: str) -> None:
+    line = Line(TWO_MBIT)
+    g, client = behind(lab, line, EXIT_PROBE_INTERVAL=interval)
+    running = downloads(g, client, count)
+    if running:
+        wait_until(lambda: sum(each.bytes_received for each in running) > 10**6, 15.0, "their load")
+    began = time.monotonic()
+    line.dead = True
+    wait_until(lambda: rejected(client), 15.0, "the first reject")
+    seconds, why = time.monotonic() - began, g.exits()["4"]["why"]
+    print(f"rejected after {seconds:.2f} s, {count} downloads, interval {interval}: {why}")
+    line.dead = False
+    g.wait_up(timeout=15.0)
+    wait_until(lambda: leaves_by_the_provider(client), 10.0, "the client's traffic")
+
+
+def test_a_target_that_is_blocked_behind_the_upstream_is_no_outage(lab: LabFactory) -> None:
+    g, client = behind(lab, Line(TWO_MBIT * 10))
+    g.upstream.provider.host.netns.nft(dropped("tcp dport 443"))
+    assert watched(g, FILLED / 2) == {"up"}
+    assert leaves_by_the_provider(client)
+
+
+def test_clients_traffic_speaks_for_an_exit_whose_every_target_is_blocked(lab: LabFactory) -> None:
+    """`EXIT_PROBE` names what is blocked: while clients' traffic comes back the exit is up, and
+    when it ends the verdict names the targets."""
+    g, client = behind(lab, Line(TWO_MBIT * 10), EXIT_PROBE=f"{SERVICE}:443")
+    running = downloads(g, client, 1)
+    wait_until(lambda: running[0].bytes_received > 10**6, 15.0, "its load")
+    g.upstream.provider.host.netns.nft(dropped("tcp dport 443"))
+    assert watched(g, FILLED / 2) == {"up"}
+    assert "came back in the last" in g.exits()["4"]["why"]
+    running[0].close()
+    g.wait_down(timeout=15.0)
+    assert f"no answer from {SERVICE}:443" in g.exits()["4"]["why"]
+
+
+def test_resets_of_a_closed_upstream_are_no_traffic_that_came_back(lab: LabFactory) -> None:
+    """Its kill switch resets clients' connections and drops the probes, which are answered by
+    nobody; what it says to them belongs to their flows, and carries nothing."""
+    g, client = behind(lab, Line(TWO_MBIT * 10))
+    ours = f"ip saddr {g.lab.gw.address}"
+    hook = "type filter hook forward priority -10"
+    closed = f"{ours} tcp dport {ECHO_PORT} reject with tcp reset; {ours} drop"
+    g.upstream.netns.nft(f"table inet closed {{ chain forward {{ {hook}; {closed}; }}; }}")
+
+    def tries_on_and_is_down() -> bool:
+        assert not ask_tcp(client.netns, SERVICE, timeout=0.5)
+        return g.state() == "down"
+
+    wait_until(tries_on_and_is_down, 15.0, "the verdict")
