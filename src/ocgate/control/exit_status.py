@@ -24,14 +24,17 @@ def statuses(
     settings: Settings,
     tracks: Mapping[Family, Track],
     device_of: Callable[[Address], str | None],
+    clock: float,
 ) -> list[ExitStatus]:
     """One for each family in gateway mode, else none; a family that goes as without that mode is
-    left out."""
+    left out. clock: this moment, as the tracks' are given."""
     if not settings.gateway_mode:
         return []
     exits: tuple[tuple[Family, Upstream | None], ...] = ((4, settings.exit4), (6, settings.exit6))
     return [
-        _of_track(tracks[family], device_of) if family in tracks else _unwatched(family, upstream)
+        _of_track(tracks[family], device_of, clock)
+        if family in tracks
+        else _unwatched(family, upstream)
         for family, upstream in exits
         if upstream is not None
     ]
@@ -48,12 +51,14 @@ def _unwatched(family: Family, upstream: Upstream) -> ExitStatus:
         since=None,
         why=_WHY.get(upstream.kind, ""),
         rtt=None,
+        heard=None,
+        late=0,
         transitions=0,
     )
 
 
-def _of_track(track: Track, device_of: Callable[[Address], str | None]) -> ExitStatus:
-    seen, address = track.seen, track.address
+def _of_track(track: Track, device_of: Callable[[Address], str | None], clock: float) -> ExitStatus:
+    seen, address = track.seen(clock), track.address
     unresolved = f"its name has not resolved: {track.trouble or 'not asked yet'}"
     return ExitStatus(
         exit=DEFAULT,
@@ -65,6 +70,8 @@ def _of_track(track: Track, device_of: Callable[[Address], str | None]) -> ExitS
         since=None if seen.since is None else _iso(seen.since),
         why=seen.why if address is not None else unresolved,
         rtt=seen.rtt,
+        heard=seen.heard,
+        late=seen.late,
         transitions=track.transitions,
     )
 

@@ -5,12 +5,10 @@ No waiting here and no clock: `exit_watch` feeds it with what it found and when.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ocgate.config.gateways import VARIABLES, Upstream
 from ocgate.control.exit_record import Known
 from ocgate.control.log import stage
-from ocgate.control.probing import UNSEEN, Probing, Seen, word
+from ocgate.control.probing import UNSEEN, Probing, Seen, seen, word
 from ocgate.exits import liveness, names
 from ocgate.exits.line import Line, Pace, State
 from ocgate.exits.names import Book, Refuse
@@ -73,11 +71,10 @@ class Track:
         """What a restarted control plane has to know."""
         return Known(str(self.upstream), self.address, self._seen, self.mac)
 
-    @property
-    def seen(self) -> Seen:
+    def seen(self, clock: float) -> Seen:
         """How it is, with what that rests on just now."""
         line = self.line if self.probing is None else self.probing.line
-        return replace(self._seen, why=line.why, rtt=line.trip)
+        return seen(self._seen.state, self._seen.since, line, clock)
 
     def news(self, clock: float) -> None:
         """The networks around changed."""

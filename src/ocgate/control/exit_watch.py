@@ -192,7 +192,8 @@ class ExitWatch:
         """How each family's exit is, for `ocgate status`."""
         self._follow()
         prepared = self._keeper.prepared
-        return statuses(prepared.sources.settings, self._tracks, self._device)
+        settings = prepared.sources.settings
+        return statuses(settings, self._tracks, self._device, self._clock())
 
     # --- what is told ---
 

@@ -127,7 +127,17 @@ def _exits(exits: list[ExitStatus]) -> Iterator[Metric]:
     )
     rtt = GaugeMetricFamily(
         "ocgate_exit_probe_rtt_seconds",
-        "Time until the last answered probe's answer.",
+        "The measured round trip of probes.",
+        labels=labels,
+    )
+    heard = GaugeMetricFamily(
+        "ocgate_exit_heard_seconds",
+        "Seconds since anything came back through the gateway.",
+        labels=labels,
+    )
+    late = GaugeMetricFamily(
+        "ocgate_exit_probes_late",
+        "Probes that wait for an answer longer than one should take.",
         labels=labels,
     )
     turns = CounterMetricFamily(
@@ -141,7 +151,10 @@ def _exits(exits: list[ExitStatus]) -> Iterator[Metric]:
             since.add_metric(values, datetime.fromisoformat(found["since"]).timestamp())
         if found["rtt"] is not None:
             rtt.add_metric(values, found["rtt"])
-    yield from (up, since, rtt, turns)
+        if found["heard"] is not None:
+            heard.add_metric(values, found["heard"])
+        late.add_metric(values, found["late"])
+    yield from (up, since, rtt, heard, late, turns)
 
 
 def _networks(networks: list[ReachedStatus]) -> Iterator[Metric]:

@@ -59,12 +59,16 @@ async def no_hop() -> Hop | None:
 class Seen:
     """What `ocgate status` tells of an exit. state: `up`, `down` or `unknown`. since: seconds since
     the epoch, None while unknown. rtt: the measured round trip in seconds, None before the first.
+    heard: seconds since anything came back, None before it did. late: probes that wait for an
+    answer longer than it should take.
     """
 
     state: str = "unknown"
     since: float | None = None
     why: str = "not probed yet"
     rtt: float | None = None
+    heard: float | None = None
+    late: int = 0
 
     @property
     def usable(self) -> bool:
@@ -73,6 +77,12 @@ class Seen:
 
 
 UNSEEN = Seen()
+
+
+def seen(state: str, since: float | None, line: Line, clock: float) -> Seen:
+    """How an exit is, and what that rests on. clock: this moment, as the line's are given."""
+    heard = None if line.heard == NEVER else round(clock - line.heard, 3)
+    return Seen(state, since, line.why, line.trip, heard, liveness.late(line, clock))
 
 
 def word(state: State) -> str:

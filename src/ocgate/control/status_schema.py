@@ -55,8 +55,10 @@ class ExitStatus(TypedDict):
     exit: `default`. family: 4 or 6. gateway: as written, `direct` and `block` too. address: the
     gateway's, None while its name has not resolved. device: where it is a neighbour, None where it
     isn't. state: `up`, `down`, `unknown` (not probed yet), or for what needs no probe `direct`,
-    `block`. since: of that state, None without one. why: what the state rests on. rtt: seconds of
-    the last answered probe, None before one. transitions: up to down and back, since control began.
+    `block`. since: of that state, None without one. why: what the state rests on. rtt: the measured
+    round trip in seconds, None before it is known. heard: seconds since anything came back through
+    it, None before it did. late: probes that wait for an answer longer than one should take.
+    transitions: up to down and back, since control began.
     """
 
     exit: str
@@ -68,6 +70,8 @@ class ExitStatus(TypedDict):
     since: str | None
     why: str
     rtt: float | None
+    heard: float | None
+    late: int
     transitions: int
 
 

@@ -36,8 +36,13 @@ def _families(status: ExitRoleStatus) -> Iterator[Metric]:
     yield repairs(switch["repairs"])
     yield from _tunnel(status["tunnel"])
     if probe["rtt"] is not None:
-        words = "Time until the last answered probe's answer."
+        words = "The measured round trip of probes."
         yield GaugeMetricFamily("ocgate_tunnel_probe_rtt_seconds", words, value=probe["rtt"])
+    if probe["heard"] is not None:
+        words = "Seconds since anything came back through the tunnel."
+        yield GaugeMetricFamily("ocgate_tunnel_heard_seconds", words, value=probe["heard"])
+    words = "Probes that wait for an answer longer than one should take."
+    yield GaugeMetricFamily("ocgate_tunnel_probes_late", words, value=probe["late"])
     yield from blocked(status["blocked"])
 
 

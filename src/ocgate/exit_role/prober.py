@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from ocgate.control.probing import UNSEEN, Probing, Seen, word
+from ocgate.control.probing import UNSEEN, Probing, Seen, seen, word
 from ocgate.exit_role.machine import Answered, Event, Machine, Silent
 from ocgate.exits import liveness
 from ocgate.exits.line import Counters, Line, Pace, State
@@ -66,8 +66,8 @@ class Prober:
         line = self.line
         if line is None or line.state is State.UNKNOWN:
             return UNSEEN if line is None else Seen(why=line.why)
-        since = self._now() - (self._clock() - line.since)
-        return Seen(word(line.state), since, line.why, line.trip)
+        clock = self._clock()
+        return seen(word(line.state), self._now() - (clock - line.since), line, clock)
 
     def nudge(self) -> None:
         """A tunnel has come, or networks changed: ask now."""

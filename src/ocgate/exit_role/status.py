@@ -134,6 +134,8 @@ def _probe(prober: Prober) -> ProbeStatus:
         since=None if seen.since is None else iso(seen.since),
         why=seen.why if prober.targets else "EXIT_PROBE is off",
         rtt=seen.rtt,
+        heard=seen.heard,
+        late=seen.late,
     )
 
 

@@ -49,14 +49,18 @@ class TunnelStatus(TypedDict):
 
 class ProbeStatus(TypedDict):
     """Probes through the tunnel. targets: `1.1.1.1:443`; empty: off. state: `up`, `down`, `unknown`
-    (not probed yet). since: None while unknown. why: what the state rests on. rtt: seconds of the
-    last answered one, None before one."""
+    (not probed yet). since: None while unknown. why: what the state rests on. rtt: the measured
+    round trip in seconds, None before it is known. heard: seconds since anything came back through
+    the tunnel, None before it did. late: those that wait for an answer longer than one should take.
+    """
 
     targets: list[str]
     state: str
     since: str | None
     why: str
     rtt: float | None
+    heard: float | None
+    late: int
 
 
 class SwitchStatus(TypedDict):

@@ -202,6 +202,11 @@ def passed(line: Line, now: float) -> Line:
     return _judged(line, now)
 
 
+def late(line: Line, now: float) -> int:
+    """Probes without an answer for longer than one should take, since the last that had one."""
+    return sum(now - sent > line.limit for sent in line.late)
+
+
 # --- what follows -------------------------------------------------------------------------------
 
 
@@ -301,9 +306,9 @@ def _measured(line: Line, trip: float | None) -> Line:
 
 def _traffic(line: Line, now: float) -> str:
     (first, before), (_, last) = line.looks[0], line.looks[-1]
-    late = sum(now - sent > line.limit for sent in line.late)
     words = f"{_bytes(last.back - before.back)} came back in the last {_seconds(now - first)}"
-    return f"{words}; {late} probe{'s' * (late != 1)} late" if late else words
+    count = late(line, now)
+    return f"{words}; {count} probe{'s' * (count != 1)} late" if count else words
 
 
 def _silence(line: Line, lost: Iterable[Round], now: float) -> str:

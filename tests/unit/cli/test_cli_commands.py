@@ -69,6 +69,8 @@ STATUS: dict[str, Any] = {
             "since": "2026-03-01T11:55:00Z",
             "why": "no answer to ARP from 172.28.0.3 on eth1",
             "rtt": 0.0123,
+            "heard": 12.5,
+            "late": 2,
             "transitions": 3,
         },
         {
@@ -81,6 +83,8 @@ STATUS: dict[str, Any] = {
             "since": None,
             "why": "rejected, as configured",
             "rtt": None,
+            "heard": None,
+            "late": 0,
             "transitions": 0,
         },
     ],

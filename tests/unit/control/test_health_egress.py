@@ -64,7 +64,8 @@ class World:
 def exit_status(state: str, family: int = 4, why: str = "") -> ExitStatus:
     return ExitStatus(
         exit="default", family=family, gateway=GATEWAY, address=GATEWAY, device="eth0",
-        state=state, since=None, why=why, rtt=None, transitions=0,
+        state=state, since=None, why=why, rtt=None, heard=None, late=0,
+        transitions=0,
     )  # fmt: skip
 
 

@@ -37,6 +37,8 @@ EXIT = ExitStatus(
     since="2026-03-01T00:00:00Z",
     why="1.1.1.1:443 answered",
     rtt=0.012,
+    heard=0.5,
+    late=2,
     transitions=3,
 )
 STATUS = Status(
@@ -129,6 +131,8 @@ def test_every_figure_is_the_status_documents() -> None:
         f"ocgate_exit_up{default4}": 1,
         f"ocgate_exit_since_seconds{default4}": 1772323200,
         f"ocgate_exit_probe_rtt_seconds{default4}": 0.012,
+        f"ocgate_exit_heard_seconds{default4}": 0.5,
+        f"ocgate_exit_probes_late{default4}": 2,
         f"ocgate_exit_transitions_total{default4}": 3,
         f"ocgate_network_up{office}": 0,
         f"ocgate_network_packets_total{office}": 7,
