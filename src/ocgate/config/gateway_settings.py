@@ -103,8 +103,8 @@ EXIT_PROBE_FAILURES = Setting(
     "EXIT_PROBE_FAILURES",
     probing.in_a_row(3),
     GROUP,
-    "After how many rounds of probes in a row without an answer a gateway counts as down and clients "
-    "are rejected. What comes back for clients is an answer, too.",
+    "After how many rounds of probes in a row without an answer a gateway counts as down and "
+    "clients are rejected. What comes back for clients is an answer, too.",
     "5",
 )
 EXIT_PROBE_SUCCESSES = Setting(
