@@ -18,7 +18,7 @@ from ocgate.control.prepared import Egress, depends_on_egress
 from ocgate.control.records import Records
 from ocgate.control.sources import EGRESS, write_egress
 from ocgate.errors import OcgateError
-from ocgate.kernel.probe import probe
+from ocgate.kernel.probe import ProbeResult, probe
 from ocgate.kernel.way import Target
 
 # Covers a lost SYN's first retransmission (1 s, RFC 6298) and a satellite's round trip.
@@ -32,7 +32,10 @@ log = stage("init-nat")
 
 async def probed(targets: Sequence[Target]) -> Egress:
     """One probe of all targets; any that answers is enough."""
-    result = await probe(targets, timeout=PROBE_TIMEOUT)
+    return _egress(await probe(targets, timeout=PROBE_TIMEOUT))
+
+
+def _egress(result: ProbeResult) -> Egress:
     return Egress(None if result.ok else result.reason)
 
 
@@ -71,13 +74,14 @@ class EgressWatch:
 
     async def _measured(self) -> Egress:
         targets = self._keeper.prepared.sources.settings.ipv6_probe
-        egress = await probed(targets)
-        if egress.working or not self._keeper.egress.working:
-            return egress
+        result = await probe(targets, timeout=PROBE_TIMEOUT)
+        if result.ok or not self._keeper.egress.working:
+            return _egress(result)
         if self._keeper.prepared.facts.default_route(6) is not None:
             await asyncio.sleep(SECOND_LOOK)
-            egress = await probed(targets)
-        return egress
+            result = await probe(targets, timeout=PROBE_TIMEOUT)
+        # What this host lacks (descriptors, say) takes IPv6 from nobody.
+        return self._keeper.egress if result.unable else _egress(result)
 
     async def _tell(self, egress: Egress) -> None:
         try:

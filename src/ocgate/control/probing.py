@@ -1,9 +1,9 @@
 """Probes one exit: asks its targets, looks at its counters, and keeps what `liveness` makes of it.
 
-    asks ─> a task for each target ─> answered, refused, silence ─┐
-    in doubt: does the next hop answer? ──────────────────────────┤
-    counters ─> looked ───────────────────────────────────────────┼─> Line ─> told
-    time ─> passed ───────────────────────────────────────────────┘
+    asks ─> a task for each target ─> answered, refused, unasked, silence ─┐
+    in doubt: does the next hop answer? ───────────────────────────────────┤
+    counters ─> looked ────────────────────────────────────────────────────┼─> Line ─> told
+    time ─> passed ────────────────────────────────────────────────────────┘
 
 Probes overlap: none is waited for. What has come in is taken before time is judged, so that a
 process that got no CPU for a while does not take its own sleep for the exit's silence.
@@ -152,7 +152,9 @@ class Probing:
         now = self._clock()
         for _ in range(_TURNS):  # whatever had come by then is taken
             await asyncio.sleep(0)
-        counters = self._look()
+        counters = None
+        with contextlib.suppress(OSError):  # those that can't be read now say nothing
+            counters = self._look()
         if counters is not None:
             self.line = liveness.looked(self.line, counters, now)
         self.line = liveness.passed(self.line, now)
@@ -200,6 +202,8 @@ class Probing:
             self.line = liveness.answered(self.line, number, name, found.trip, now)
         elif found.refused:
             self.line = liveness.refused(self.line, number, name, found.why, now)
+        elif found.unable:
+            self.line = liveness.unasked(self.line, number, name, found.why, now)
         else:
             return
         self._news.set()

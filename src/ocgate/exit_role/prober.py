@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from ocgate.control.log import stage
 from ocgate.control.probing import UNSEEN, Probing, Seen, seen, word
 from ocgate.exit_role.machine import Answered, Event, Machine, Silent
 from ocgate.exits import liveness
@@ -17,6 +18,8 @@ from ocgate.kernel.way import Found, Target, Way
 
 # A tunnel that comes is told (`nudge`); that it may be probed is looked at again so often, anyway.
 IDLE = 1.0  # seconds
+
+log = stage("svc-control")
 
 
 class Asks(Protocol):
@@ -59,6 +62,13 @@ class Prober:
     @property
     def line(self) -> Line | None:
         return None if self._probing is None else self._probing.line
+
+    @property
+    def blind(self) -> str:
+        """Why it is not known any more whether the tunnel answers; '' while it is, or before."""
+        line = self.line
+        unknown = line is not None and line.state is State.UNKNOWN and line.blind is not None
+        return line.why if unknown and line is not None else ""
 
     @property
     def seen(self) -> Seen:
@@ -121,3 +131,5 @@ class Prober:
             await self._runner.say(Answered(), serial=serial)
         elif line is not None and line.state is State.DOWN:
             await self._runner.say(Silent(line.why), serial=serial)
+        elif self.blind:
+            log.warning("whether the tunnel answers is not known", why=self.blind)

@@ -92,6 +92,8 @@ def _reasons(seen: Observed, drift: Sequence[str]) -> list[str]:
         return [*found, f"the tunnel does not answer: {machine.why}"]
     if seen.prober.expects(machine) and not machine.answered:
         found.append(f"the tunnel has not answered yet: {seen.prober.seen.why}")
+    elif seen.prober.blind:
+        found.append(f"whether the tunnel answers is not known: {seen.prober.blind}")
     return found
 
 

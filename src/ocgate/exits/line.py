@@ -13,6 +13,10 @@ from enum import Enum
 # buffers in the field few hold more than 2 s, and those that do were measured before they are full.
 FIRST_LIMIT, LONGEST_LIMIT, FULL_LIMIT = 4.0, 10.0, 4.0
 
+# Seconds without any evidence, because this host could not ask, after which it does not know any
+# more: a shortage of a busy moment passes in less, and nobody is told "alive" for long.
+BLIND = 30.0
+
 # RFC 6298, section 2: so many variations above the round trip is a packet's limit. A steady line
 # has none to speak of; half of its round trip is always allowed for.
 _VARIATIONS, _SPARE = 4, 1.5
@@ -23,7 +27,7 @@ NEVER = float("-inf")
 class State(Enum):
     """What is known of an exit; the value is the word in `ocgate status`."""
 
-    UNKNOWN = "unknown"  # nothing has come back yet, and not for long
+    UNKNOWN = "unknown"  # nothing has come back yet, and not for long; or this host can't ask
     ALIVE = "alive"
     SUSPECT = "suspect"  # something is late: all targets are asked
     DOWN = "down"
@@ -67,6 +71,7 @@ class Round:
 
     whole:   these were all that there are.
     open:    who has not answered yet. refused: what was said instead, by target.
+    asked:   who was asked indeed; this host may lack what it takes.
     """
 
     number: int
@@ -74,15 +79,17 @@ class Round:
     whole: bool
     open: frozenset[str]
     refused: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Target:
-    """row: how often in a row it was asked in vain. asked: when it was, last. settled: when it
-    last answered or was refused."""
+    """row: how often in a row it was asked in vain. unable: how often in a row it could not be.
+    asked: when it was, last. settled: when it last answered or was refused."""
 
     name: str
     row: int = 0
+    unable: int = 0
     asked: float = NEVER
     settled: float = NEVER
 
@@ -103,6 +110,8 @@ class Line:
     steady:  looks in a row that saw something come back. back: when it did last.
     filling: when clients last sent as much as fills a line, and nothing came back.
     hop:     why the next hop is thought to be silent, '' while it is not.
+    blind:   since when this host can't ask and nothing came back; None while it can. lacks: what
+             for, one clause.
     """
 
     pace: Pace
@@ -125,6 +134,8 @@ class Line:
     back: float = NEVER
     filling: float = NEVER
     hop: str = ""
+    blind: float | None = None
+    lacks: str = ""
 
     @property
     def usable(self) -> bool:

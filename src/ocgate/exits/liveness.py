@@ -1,8 +1,9 @@
 """Whether an exit leads out: what is known of it, and what follows. Pure; time is an argument.
 
     UNKNOWN ── anything came back ──> ALIVE <──────> SUSPECT ── nothing does ──> DOWN
-       └──────── refused, or silent too often ────────────────────────────────────^ │
-                                     ALIVE <── `successes` answers in a row ────────┘
+     ^ └──────── refused, or silent too often ────────────────────────────────────^ │
+     │                               ALIVE <── `successes` answers in a row ────────┘
+     └─ this host could not ask ─ ALIVE, SUSPECT
 
 Both roles ask this one model; whoever sends the probes and reads the counters tells it what he did
 and saw. Four thoughts make it quick with a dead line and patient with a full one:
@@ -14,6 +15,11 @@ and saw. Four thoughts make it quick with a dead line and patient with a full on
 - *Doubt is not a verdict*: the first probe that is late makes the exit suspect, and then all
   targets are asked, many times a second. Rounds overlap: none waits for the one before it.
 - *A refusal needs no waiting*: where every target is refused, or the next hop is gone, it is down.
+
+What this host itself lacks (descriptors, memory, a permission) says nothing of the exit: such a
+question was never asked. An exit of which nothing is known for BLIND seconds by that is not called
+alive any more, and not down either, since rejecting clients would take the last witness away: what
+comes back for them. One that was down stays it.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
-from ocgate.exits.line import FULL_LIMIT, NEVER, Counters, Line, Pace, Round, State, Target
+from ocgate.exits.line import BLIND, FULL_LIMIT, NEVER, Counters, Line, Pace, Round, State, Target
 
 # RFC 6298, section 2: weights of a new sample in the round trip and in its variation.
 _ALPHA, _BETA = 1 / 8, 1 / 4
@@ -86,7 +92,7 @@ def asks(line: Line, now: float) -> tuple[str, ...]:
         return ()
     if line.state is not State.ALIVE:
         return tuple(target.name for target in line.targets)
-    mute = [target for target in line.targets if target.row >= MUTE_AFTER]
+    mute = [t for t in line.targets if max(t.row, t.unable) >= MUTE_AFTER]
     fit = [target for target in line.targets if target not in mute] or line.targets
     again = [target.name for target in mute if now - target.asked >= MUTE_FOR]
     return (min(fit, key=lambda target: target.asked).name, *again)
@@ -99,6 +105,8 @@ def wakes(line: Line, now: float) -> float:
     moments += [one.sent + limit for one in line.rounds if one.sent + limit > now]
     if line.steady and line.looks:
         moments.append(line.looks[-1][0] + max(line.pace.hurried, limit / 2))
+    if line.blind is not None and now < (knows := line.blind + _blind_after(line)):
+        moments.append(knows)
     return max(min(moments, default=now + line.pace.interval), now)
 
 
@@ -108,7 +116,7 @@ def wakes(line: Line, now: float) -> float:
 def asked(line: Line, names: Iterable[str], now: float, *, jitter: float = 1.0) -> Line:
     """A probe has been sent to each of these targets. jitter: factor of the time until the next."""
     whom = frozenset(names)
-    one = Round(line.number + 1, now, len(whom) == len(line.targets), whom)
+    one = Round(line.number + 1, now, len(whom) == len(line.targets), whom, asked=whom)
     targets = tuple(_asked(t, now, line.limit) if t.name in whom else t for t in line.targets)
     return replace(
         line,
@@ -121,14 +129,17 @@ def asked(line: Line, names: Iterable[str], now: float, *, jitter: float = 1.0) 
 
 
 def _asked(target: Target, now: float, limit: float) -> Target:
-    in_vain = target.settled < target.asked and now >= target.asked + limit
-    return replace(target, asked=now, row=target.row + in_vain)
+    if target.settled < target.asked and now >= target.asked + limit:
+        return replace(target, asked=now, row=target.row + 1, unable=0)
+    return replace(target, asked=now)
 
 
 def answered(line: Line, number: int, name: str, trip: float | None, now: float) -> Line:
     """A target has answered, in or out of time. number: of the round. trip: seconds, None where
     they can't be told (a repeated packet: Karn's algorithm)."""
-    targets = tuple(replace(t, row=0, settled=now) if t.name == name else t for t in line.targets)
+    targets = tuple(
+        replace(t, row=0, unable=0, settled=now) if t.name == name else t for t in line.targets
+    )
     line = replace(_measured(line, trip), targets=targets, answered=now, late=())
     fresh = number != line.counted
     took = "" if trip is None else f" in {_seconds(trip)}"
@@ -144,9 +155,34 @@ def refused(line: Line, number: int, name: str, why: str, now: float) -> Line:
         for one in line.rounds
     )
     targets = tuple(
-        replace(t, row=t.row + 1, settled=now) if t.name == name else t for t in line.targets
+        replace(t, row=t.row + 1, unable=0, settled=now) if t.name == name else t
+        for t in line.targets
     )
-    return _judged(replace(line, rounds=rounds, targets=targets), now)
+    return _judged(replace(line, rounds=rounds, targets=targets, blind=None), now)
+
+
+def unasked(line: Line, number: int, name: str, why: str, now: float) -> Line:
+    """A probe was not sent, for want of something of this host: as if it had never been tried, and
+    no evidence of the exit. why: what it lacks, one clause."""
+    # The silence of who is silent anyway does not stand for what was not asked.
+    fit = {t.name for t in line.targets if t.row < MUTE_AFTER} or {t.name for t in line.targets}
+    rounds = (_without(one, name) if one.number == number else one for one in line.rounds)
+    targets = tuple(
+        replace(t, unable=t.unable + 1, settled=now) if t.name == name else t for t in line.targets
+    )
+    blind = now if line.blind is None else line.blind
+    line = replace(
+        line,
+        rounds=tuple(one for one in rounds if one.number != number or one.asked & fit),
+        targets=targets,
+        blind=blind,
+        lacks=why,
+    )
+    return _judged(line, now)
+
+
+def _without(one: Round, name: str) -> Round:
+    return replace(one, open=one.open - {name}, asked=one.asked - {name})
 
 
 def cut_off(line: Line, why: str, now: float) -> Line:
@@ -212,7 +248,7 @@ def late(line: Line, now: float) -> int:
 
 def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
     """Something came back; fresh: not counted yet. why: '' for clients' traffic."""
-    line = replace(line, heard=now, rounds=(), hop="")
+    line = replace(line, heard=now, rounds=(), blind=None, hop="")
     if line.state is State.DOWN:
         good = line.good + fresh
         if good < line.pace.successes:
@@ -231,6 +267,8 @@ def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
 
 
 def _judged(line: Line, now: float) -> Line:
+    if line.blind is not None and _knows_nothing(line, line.blind, now):
+        return _blinded(line, line.blind, now)
     limit, needed = _limit(line, now), line.pace.failures
     lost = [one for one in line.rounds if not one.open or now >= one.sent + limit]
     if line.state is State.DOWN:
@@ -247,6 +285,24 @@ def _judged(line: Line, now: float) -> Line:
         why = f"nothing has come back for clients since {_seconds(now - line.back)}; all are asked"
         return _suspect(line, why, now)
     return line
+
+
+def _blind_after(line: Line) -> float:
+    return max(BLIND, line.pace.failures * line.pace.interval)
+
+
+def _knows_nothing(line: Line, since: float, now: float) -> bool:
+    """Has no question gone out for so long?"""
+    return now >= since + _blind_after(line) and all(one.sent < since for one in line.rounds)
+
+
+def _blinded(line: Line, since: float, now: float) -> Line:
+    """Nothing is known any more; of one that is down, nothing else."""
+    why = f"this host could not ask for {_seconds(now - since)}: {line.lacks}"
+    if line.state is State.DOWN:
+        return replace(line, why=why, good=0)
+    began = line.since if line.state is State.UNKNOWN else now
+    return replace(line, state=State.UNKNOWN, since=began, why=why, steady=0)
 
 
 def _suspect(line: Line, why: str, now: float) -> Line:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ocgate.kernel.questions import ask_dns, ask_echo
 from ocgate.kernel.tcp_question import ask_tcp
-from ocgate.kernel.way import Found, Target, Way
+from ocgate.kernel.way import LACKS, Found, Target, Way, unable
 from ocgate.names import PROBE_DNS, PROBE_ICMP
 from ocgate.plan.facts import Address
 
@@ -25,23 +26,29 @@ class ProbeResult:
     target:  address and port that the reason speaks of; None when there was none to ask.
     reason:  one clause for the operator; for several targets theirs, joined by "; ".
     seconds: until the verdict, from the start of the probe.
+    unable:  no target could be asked, for want of something that is this host's: that says nothing
+             of the network.
     """
 
     ok: bool
     target: Target | None
     reason: str
     seconds: float
+    unable: bool = False
 
 
 async def ask(target: Target, timeout: float, way: Way) -> Found:
     """One question. Never raises for what the network or the kernel says: that is its reason."""
-    match target.kind:
-        case kind if kind == PROBE_DNS:
-            return await ask_dns(target.address, target.port, timeout, way)
-        case kind if kind == PROBE_ICMP:
-            return await ask_echo(target.address, timeout, way)
-        case _:
-            return await ask_tcp(target, timeout, way)
+    try:
+        match target.kind:
+            case kind if kind == PROBE_DNS:
+                return await ask_dns(target.address, target.port, timeout, way)
+            case kind if kind == PROBE_ICMP:
+                return await ask_echo(target.address, timeout, way)
+            case _:
+                return await ask_tcp(target, timeout, way)
+    except MemoryError:
+        return unable(str(target), LACKS[errno.ENOMEM])
 
 
 async def probe(
@@ -77,10 +84,12 @@ async def probe(
     reasons = dict.fromkeys(result.reason for result in refused)  # each once, in order
     first = refused[0].target if refused else None
     said = "; ".join(reasons) or "no probe target is configured"
-    return ProbeResult(ok=False, target=first, reason=said, seconds=time.monotonic() - began)
+    nobody = bool(refused) and all(result.unable for result in refused)
+    seconds = time.monotonic() - began
+    return ProbeResult(ok=False, target=first, reason=said, seconds=seconds, unable=nobody)
 
 
 async def _asked(target: Target, timeout: float, way: Way) -> ProbeResult:
     began = time.monotonic()
     found = await ask(target, timeout, way)
-    return ProbeResult(found.ok, target, found.why, time.monotonic() - began)
+    return ProbeResult(found.ok, target, found.why, time.monotonic() - began, found.unable)

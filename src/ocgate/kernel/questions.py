@@ -19,7 +19,17 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 
-from ocgate.kernel.way import Found, Way, bind, offender, prepare
+from ocgate.kernel.way import (
+    LACKS,
+    LOST,
+    OWN_RULE,
+    Found,
+    Way,
+    bind,
+    icmp_error,
+    prepare,
+    unable,
+)
 from ocgate.plan.facts import Address
 
 DNS_PORT = 53
@@ -56,7 +66,7 @@ class _Refused(Exception):
 
 
 class _Unable(Exception):
-    """This process lacks the privilege for that kind of socket."""
+    """This host can't ask. str(): one clause, what it lacks."""
 
 
 async def ask_dns(address: Address, port: int, timeout: float, way: Way) -> Found:
@@ -87,7 +97,7 @@ async def ask_dns(address: Address, port: int, timeout: float, way: Way) -> Foun
 
 
 async def ask_echo(address: Address, timeout: float, way: Way) -> Found:
-    """Ping it. Where this process may not, that says nothing of the target: it counts as silent."""
+    """Ping it; a process that may not is unable."""
     version = address.version
     request, reply = _ECHO[version]
     number, payload = random.getrandbits(16), random.randbytes(16)
@@ -108,7 +118,7 @@ async def ask_echo(address: Address, timeout: float, way: Way) -> Found:
                 sock = _socket(version, kind, _ICMP[version])
                 break
         else:
-            raise _Unable
+            raise _Unable("this process may not ping (net.ipv4.ping_group_range, NET_RAW)")
         return _connected(sock, (address, 0), Way(way.mark, way.device, way.source))
 
     return await _ask(f"icmp:{address}", opened, bytes(question), judge, timeout, version)
@@ -126,7 +136,7 @@ async def _ask(
     began = time.monotonic()
     try:
         with opened() as sock, _readable(sock) as readable:
-            sock.send(question)
+            _send(sock, question)
             async with asyncio.timeout(timeout):
                 while True:
                     await readable.wait()
@@ -137,13 +147,23 @@ async def _ask(
                             return Found(ok=True, refused=False, why=f"{place} {words}", trip=trip)
     except TimeoutError:
         return Found(ok=False, refused=False, why=f"{place}: timed out")
-    except _Unable:
-        return Found(ok=False, refused=False, why=f"{place}: this process may not ask by that")
+    except _Unable as want:
+        return unable(place, str(want))
     except _Refused as refusal:
         return Found(ok=False, refused=True, why=f"{place}: {refusal}")
     except OSError as problem:
+        if lacks := LACKS.get(problem.errno or 0):
+            return unable(place, lacks)
         said = os.strerror(problem.errno) if problem.errno else str(problem)
         return Found(ok=False, refused=True, why=f"{place}: {said}")
+
+
+def _send(sock: socket.socket, question: bytes) -> None:
+    try:
+        sock.send(question)
+    except OSError as problem:
+        if problem.errno not in LOST:
+            raise
 
 
 def _socket(version: int, kind: int, protocol: int = 0) -> socket.socket:
@@ -175,16 +195,18 @@ def _readable(sock: socket.socket) -> Iterator[asyncio.Event]:
 
 
 def _packets(sock: socket.socket, version: int) -> Iterator[tuple[bytes, int]]:
-    """What has come, with its time to live; raises _Refused for an ICMP error."""
+    """What has come, with its time to live; raises _Refused or _Unable for an ICMP error."""
     while True:
         try:
             packet, ancillary, _, _ = sock.recvmsg(_LONGEST, 512)
         except BlockingIOError:
             return
         except OSError as problem:
-            by = offender(sock, version)
+            said = icmp_error(sock, version)
+            if said is not None and said.ours:
+                raise _Unable(OWN_RULE) from None
             words = os.strerror(problem.errno or errno.EIO)
-            raise _Refused(f"{words}, says {by} by ICMP" if by else words) from None
+            raise _Refused(f"{words}, says {said.by} by ICMP" if said else words) from None
         ttl = next(
             (_number(data) for *told, data in ancillary if tuple(told) == _TTL[version][1]), 0
         )

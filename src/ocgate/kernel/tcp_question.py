@@ -14,7 +14,18 @@ import socket
 import struct
 import time
 
-from ocgate.kernel.way import Found, Target, Way, bind, offender, prepare
+from ocgate.kernel.way import (
+    LACKS,
+    OWN_RULE,
+    Found,
+    IcmpError,
+    Target,
+    Way,
+    bind,
+    icmp_error,
+    prepare,
+    unable,
+)
 
 _AF = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -39,14 +50,20 @@ async def ask_tcp(target: Target, timeout: float, way: Way) -> Found:
             number = await _connect(sock, target, timeout)
             took = time.monotonic() - began
             sent, received = _segments(sock)
-            said_by = offender(sock, version)
+            said = icmp_error(sock, version)
             trip = None if _repeated(sock) else took
-    except OSError as problem:  # no such family, device or source address; mark not permitted
+    except OSError as problem:  # no such family, device or source address
+        if lacks := LACKS.get(problem.errno or 0):
+            return unable(place(target), lacks)
         why = f"{place(target)}: {problem.strerror or problem}"
         return Found(ok=False, refused=True, why=why)
-    why = _reason(target, number, sent, received, said_by)
+    why = _reason(target, number, sent, received, said)
     if received:
         return Found(ok=True, refused=False, why=why, trip=trip)
+    if number in LACKS or (said is not None and said.ours):
+        return unable(place(target), LACKS.get(number, OWN_RULE))
+    if number == errno.EADDRNOTAVAIL and _has_source(target, way):
+        return unable(place(target), LACKS[errno.EADDRINUSE])
     return Found(ok=False, refused=number != errno.ETIMEDOUT, why=why)
 
 
@@ -76,7 +93,20 @@ async def _connect(sock: socket.socket, target: Target, timeout: float) -> int:
     return 0
 
 
-def _reason(target: Target, number: int, sent: int, received: int, offender: str) -> str:
+def _has_source(target: Target, way: Way) -> bool:
+    """Is there an address to send from? tcp(7) says the same of none and of no free port; UDP has
+    ports of its own."""
+    version = target.address.version
+    try:
+        with socket.socket(_AF[version], socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            prepare(sock, version, way)
+            sock.connect((str(target.address), target.port))
+    except OSError as problem:
+        return problem.errno in LACKS
+    return True
+
+
+def _reason(target: Target, number: int, sent: int, received: int, said: IcmpError | None) -> str:
     where = place(target)
     if received:
         return f"{where} answered" + (" (port closed)" if number else "")
@@ -85,7 +115,7 @@ def _reason(target: Target, number: int, sent: int, received: int, offender: str
     words = os.strerror(number)
     if not sent:
         return f"{where}: this host may not send there: {words}"
-    return f"{where}: {words}" + (f", says {offender} by ICMP" if offender else "")
+    return f"{where}: {words}" + (f", says {said.by} by ICMP" if said else "")
 
 
 def _segments(sock: socket.socket) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import errno
 import random
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple, Protocol
@@ -20,6 +21,10 @@ _SO_MARK = 36
 
 # struct sock_extended_err of linux/errqueue.h: errno, origin, type, code; then the offender.
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
+
+# RFC 792 and RFC 4443: type and code of what the kernel says where ARP or neighbour discovery had
+# no answer; a firewall here can say the same, and is then taken for the neighbour.
+_NEIGHBOUR_SILENT = {4: (3, 1), 6: (1, 3)}
 
 # Of 4,536 ports at the least a few are taken: ten in a row are not.
 _PORTS_TRIED = 10
@@ -60,15 +65,46 @@ class Way:
 class Found:
     """What came of a question.
 
-    ok:      an answer came from beyond. refused: the opposite was said, or nothing could be sent;
-             neither: silence. why: one clause. trip: seconds until the answer, None where they
-             can't be told.
+    ok:      an answer came from beyond. refused: the opposite was said, by somebody there or by
+             this host's own routing; neither: silence. why: one clause. trip: seconds until the
+             answer, None where they can't be told.
+    unable:  nothing was asked, for want of something that is this host's (`LACKS`): that says
+             nothing of the exit; neither ok nor refused.
     """
 
     ok: bool
     refused: bool
     why: str
     trip: float | None = None
+    unable: bool = False
+
+
+# What errors of socket, setsockopt, bind, connect and send say. Everything that is not here speaks
+# of the way: no route (ENETUNREACH, EHOSTUNREACH; EACCES and EINVAL of a prohibiting route and of a
+# blackhole), the device or the address that goes with it is away (ENODEV, ENXIO, ENETDOWN,
+# EADDRNOTAVAIL), no such family (EAFNOSUPPORT), or was said by somebody else by ICMP. A way that
+# this host does not have leads nowhere, whoever asks.
+LACKS: Mapping[int, str] = {
+    errno.EMFILE: "too many open files",  # of this process
+    errno.ENFILE: "too many open files",  # of the machine
+    errno.ENOMEM: "no memory",
+    errno.ENOBUFS: "no memory",  # send(2) means something else by it: see LOST
+    errno.ENOSPC: "too many files are waited for",  # epoll(7), max_user_watches
+    errno.EAGAIN: "no free port",  # connect(2) of UDP and ping sockets, ip_local_port_range
+    errno.EADDRINUSE: "no free port",
+    errno.EPERM: "this host may not ask (a rule of its firewall, or a privilege)",
+}
+OWN_RULE = LACKS[errno.EPERM]
+
+# send(2) of a datagram: this host's own queue is full, and the packet was lost like any other. (A
+# tunnel whose client has stopped ends so: its device takes nothing more.)
+LOST = frozenset({errno.ENOBUFS, errno.EAGAIN})
+
+
+def unable(place: str, lacks: str) -> Found:
+    """What a question came to that this host could not ask. place: of the target, as a person
+    reads it."""
+    return Found(ok=False, refused=False, why=f"{place}: {lacks}", unable=True)
 
 
 def prepare(sock: socket.socket, version: int, way: Way) -> None:
@@ -101,18 +137,30 @@ def bind(sock: socket.socket, way: Way) -> None:
             return
 
 
-def offender(sock: socket.socket, version: int) -> str:
-    """Who sent an ICMP error about this connection (ip(7), IP_RECVERR), or ""."""
+@dataclass(frozen=True)
+class IcmpError:
+    """by: who sent it. ours: this host did, by a rule of its firewall, and not because a neighbour
+    does not answer."""
+
+    by: str
+    ours: bool
+
+
+def icmp_error(sock: socket.socket, version: int) -> IcmpError | None:
+    """The ICMP error about this connection (ip(7), IP_RECVERR), if there is one."""
     try:
         _, ancillary, _, _ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
     except OSError:
-        return ""
+        return None
     for level, kind, data in ancillary:
         if (level, kind) != _IP_RECVERR[version]:
             continue
+        _, _, icmp_type, code, _, _ = _EXTENDED_ERROR.unpack_from(data)
         # sockaddr_in or sockaddr_in6 follows: family, port, [flow], address.
         start = _EXTENDED_ERROR.size + (4 if version == 4 else 8)
         packed = data[start : start + (4 if version == 4 else 16)]
         if any(packed):
-            return str(ip_address(packed))
-    return ""
+            by = str(ip_address(packed))
+            here = by == sock.getsockname()[0]
+            return IcmpError(by, ours=here and (icmp_type, code) != _NEIGHBOUR_SILENT[version])
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
@@ -11,7 +12,7 @@ from ipaddress import ip_address, ip_interface
 from ocgate.config.endpoints import Endpoint
 from ocgate.exit_role.machine import Answered, Event, Machine, Phase, Silent
 from ocgate.exit_role.prober import Prober
-from ocgate.exits.line import Counters, Pace
+from ocgate.exits.line import BLIND, Counters, Pace
 from ocgate.kernel.way import Found, Target, Way
 from ocgate.tunnel.model import Carried
 
@@ -32,8 +33,12 @@ class World:
         self.answer = Found(ok=True, refused=False, why="answered", trip=0.01)
         self.during: Callable[[], None] = lambda: None
         self.counters: Counters | None = None
+        self.ahead = 0.0
         self.prober = Prober(
-            *(self, "tun0", (FOUR, SIX), PACE), look=lambda: self.counters, ask=self.ask
+            *(self, "tun0", (FOUR, SIX), PACE),
+            look=lambda: self.counters,
+            ask=self.ask,
+            clock=lambda: time.monotonic() + self.ahead,
         )
 
     async def say(self, event: Event, *, serial: int | None = None) -> str:
@@ -56,6 +61,7 @@ class World:
                 while not wanted():
                     await asyncio.sleep(0.005)
             self.seen, self.line = self.prober.seen, self.prober.line
+            self.blind = self.prober.blind
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -132,6 +138,26 @@ def test_without_a_tunnel_nothing_is_asked_and_nothing_is_known() -> None:
     assert len(world.asked) == 1
     assert (world.seen.state, world.seen.why) == ("unknown", "not probed yet")
     assert not world.prober.expects(world.machine)
+
+
+def test_what_this_host_lacks_is_neither_silence_nor_refusal() -> None:
+    """Nothing is told of it; but after a while nobody is told that the tunnel answers, either."""
+    world = World()
+
+    def lacks_later() -> None:
+        if len(world.asked) == 3:
+            why = "192.0.2.1:443: too many open files"
+            world.answer = Found(ok=False, refused=False, why=why, unable=True)
+            world.ahead = BLIND / 2
+        if len(world.asked) == 6:
+            world.ahead = BLIND * 2
+
+    world.during = lacks_later
+    world.until(lambda: bool(world.prober.blind))
+    assert world.said == [Answered()]
+    assert world.seen.state == "unknown"
+    assert world.blind.startswith("this host could not ask for ")
+    assert world.blind.endswith(": 192.0.2.1:443: too many open files")
 
 
 def test_what_was_asked_by_a_former_tunnel_says_nothing_of_this_one() -> None:

@@ -318,3 +318,98 @@ def test_a_target_that_only_refuses_is_left_alone_for_a_while() -> None:
         line = liveness.answered(line, line.number, "a", 0.02, second + 0.02)
         assert line.state is State.ALIVE
     assert doubts == 1  # the first question, to both, was in vain as well
+
+
+# --- what this host lacks -------------------------------------------------------------------------
+
+LACKS = "this host could not ask: too many open files"
+
+
+def unable(line: Line, seconds: float, now: float) -> Line:
+    """Nothing can be asked for so long."""
+    end = now + seconds
+    while (now := liveness.wakes(line, now)) < end:
+        line = liveness.passed(line, now)
+        if names := liveness.asks(line, now):
+            line = liveness.asked(line, names, now)
+            for name in names:
+                line = liveness.unasked(line, line.number, name, LACKS, now)
+        now += 0.001
+    return liveness.passed(line, end)
+
+
+def test_what_could_not_be_asked_is_no_evidence() -> None:
+    line = unable(alive(), 20, 1.0)
+    assert (line.state, line.since) == (State.ALIVE, 0.02)
+    assert not line.rounds
+
+
+def test_an_exit_of_which_nothing_is_known_for_long_is_not_called_alive() -> None:
+    """Nor down: clients may be sent there, and what comes back for them is evidence."""
+    line = unable(alive(), 40, 1.0)
+    assert line.state is State.UNKNOWN
+    assert line.usable
+    assert line.why == "this host could not ask for 40.0 s: " + LACKS
+    assert liveness.answered(line, line.number, "a", 0.02, 42.0).state is State.ALIVE
+
+
+def test_traffic_speaks_for_an_exit_that_nobody_can_ask() -> None:
+    line = alive()
+    for second in range(1, 100):
+        line = liveness.looked(line, Counters(second * 100, second * 5000), second)
+        line = unable(line, 1.0, second)
+        assert line.state is State.ALIVE
+    assert "came back in the last" in line.why
+
+
+def test_an_exit_that_is_down_stays_down_while_nobody_can_ask() -> None:
+    line = unable(liveness.cut_off(alive(), "no answer to ARP", 1.0), 40, 1.0)
+    assert line.state is State.DOWN
+    assert line.why == "this host could not ask for 40.0 s: " + LACKS
+
+
+def test_what_can_be_asked_decides_where_some_can_not() -> None:
+    """A ping that this process may not send, beside targets that are silent, or answer."""
+    silent = answers = alive(("a", "b", "c"))
+    for tenth in range(10, 1000):
+        now = tenth / 10
+        silent, answers = (liveness.passed(line, now) for line in (silent, answers))
+        for line in (silent, answers):
+            if not (names := liveness.asks(line, now)):
+                continue
+            line_ = liveness.asked(line, names, now)
+            if "a" in names:
+                line_ = liveness.unasked(line_, line_.number, "a", LACKS, now)
+            if line is silent:
+                silent = line_
+                continue
+            answers = line_
+            for name in set(names) - {"a"}:
+                answers = liveness.answered(answers, answers.number, name, 0.02, now)
+        assert answers.state is State.ALIVE
+    assert silent.state is State.DOWN
+    assert silent.why.startswith("no answer from b, c for")
+
+
+def test_of_those_who_are_left_a_mute_one_is_no_witness() -> None:
+    """Its silence is usual; the others could not be asked."""
+    line = alive(("a", "b"))
+    for second in range(1, 200):
+        now = float(second)
+        line = liveness.passed(line, now)
+        names = liveness.asks(line, now)
+        line = liveness.asked(line, names, now)
+        if "b" in names and second < 100:  # a answers meanwhile
+            line = liveness.answered(line, line.number, "b", 0.02, now + 0.02)
+        elif "b" in names:
+            line = liveness.unasked(line, line.number, "b", LACKS, now)
+    assert line.state is State.UNKNOWN, line
+
+
+def test_all_who_could_be_asked_refuse() -> None:
+    line = liveness.doubted(alive(("a", "b", "c")), "networks changed", 1.0)
+    line = liveness.asked(line, ("a", "b", "c"), 1.0)
+    line = liveness.unasked(line, line.number, "a", LACKS, 1.0)
+    line = liveness.refused(line, line.number, "b", NO_ROUTE, 1.01)
+    assert line.state is State.SUSPECT
+    assert liveness.refused(line, line.number, "c", NO_ROUTE, 1.02).state is State.DOWN
