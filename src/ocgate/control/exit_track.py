@@ -137,6 +137,9 @@ class Track:
     def _turned(self, now: float) -> None:
         """Count and log what the state became."""
         seen = self._seen
+        if seen.state == "unknown":  # this host can't ask any more
+            log.warning("whether the exit leads out is not known", **self._words(), why=seen.why)
+            return
         if self._state not in ("unknown", seen.state):
             self.transitions += 1
         self._state = seen.state

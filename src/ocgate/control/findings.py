@@ -120,6 +120,12 @@ def _limit(flows: FlowsStatus) -> str:
     return f"{flows['per_session']} a session"
 
 
+_OTHER_TARGETS = "name targets in EXIT_PROBE that answer behind this upstream"
+
+# So many probes without an answer are no full line any more.
+MANY_LATE = 10
+
+
 def _exit(found: ExitStatus) -> Finding:
     name = f"exit {found['exit']} IPv{found['family']}"
     why = (
@@ -131,9 +137,17 @@ def _exit(found: ExitStatus) -> Finding:
         remedy = "Start the upstream, or look at its tunnel; clients are rejected until it answers"
         if found["address"] is None:
             remedy = "Correct the gateway's name, or start the upstream on a network of this host"
+        elif found["heard"] is None:
+            remedy += f". If it works, nobody behind it answers: {_OTHER_TARGETS}"
         return Finding(name, Verdict.WARNING, why, remedy)
-    verdict = Verdict.NOTE if found["state"] == "unknown" else Verdict.OK
-    return Finding(name, verdict, f"{found['state']}: {why}")
+    if found["state"] == "unknown":
+        asked_before = found["heard"] is not None
+        verdict = Verdict.WARNING if asked_before else Verdict.NOTE
+        return Finding(name, verdict, f"unknown: {why}")
+    if found["late"] >= MANY_LATE:
+        words = f"up, as clients' traffic shows; {found['late']} probes have no answer"
+        return Finding(name, Verdict.NOTE, words, _OTHER_TARGETS)
+    return Finding(name, Verdict.OK, f"{found['state']}: {why}")
 
 
 def _network(found: ReachedStatus) -> Finding:

@@ -96,7 +96,8 @@ class Egress:
     async def _gateway(self, exit: ExitStatus) -> str:
         """'' where it leads out; of one that is closed to clients why it is."""
         family: Family = 4 if exit["family"] == 4 else 6
-        why = exit["why"] if exit["state"] == "down" else ""
+        lost = exit["state"] == "unknown" and exit["heard"] is not None  # this host can't ask
+        why = exit["why"] if exit["state"] == "down" or lost else ""
         urls, ports = self._settings.health_check_url, self.prepared.intent.ports
         if urls and not why:
             why = await self._fetched(urls, family, Way(mark=MARK_GATEWAY, ports=ports))

@@ -50,9 +50,9 @@ class TunnelStatus(TypedDict):
 class ProbeStatus(TypedDict):
     """Probes through the tunnel. targets: `1.1.1.1:443`; empty: off. state: `up`, `down`, `unknown`
     (not probed yet, or this host can't ask). since: None while unknown. why: what the state rests
-    on. rtt: the measured round trip in seconds, None before it is known. heard: seconds since anything came back through
-    the tunnel, None before it did. late: those that wait for an answer longer than one should take.
-    """
+    on. rtt: the measured round trip in seconds, None before it is known. heard: seconds since
+    anything came back through the tunnel, None before it did. late: those that wait for an answer
+    longer than one should take."""
 
     targets: list[str]
     state: str

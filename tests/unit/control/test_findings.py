@@ -38,7 +38,7 @@ SOUND: dict[str, Any] = {
     ],
     "exits": [
         {"exit": "default", "family": 4, "gateway": "nl", "address": "172.28.0.2", "state": "up",
-         "why": "1.1.1.1:443 answered"},
+         "why": "1.1.1.1:443 answered", "heard": 0.4, "late": 0},
     ],
     "flows": {"entries": 899, "most": 1000, "per_session": 250, "ports": 800, "ports_used": 719,
               "busiest": "198.51.100.53 udp 53"},
@@ -113,6 +113,23 @@ def test_a_gateway_without_an_address_is_a_matter_of_its_name() -> None:
     status["exits"][0] |= {"state": "down", "address": None, "why": "its name has not resolved"}
     (finding,) = [f for f in of_status(cast(Status, status), now=NOW) if f.to_do]
     assert finding.remedy.startswith("Correct the gateway's name")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"state": "down", "heard": None}, "nobody behind it answers: name targets in EXIT_PROBE"),
+        ({"state": "up", "late": 12}, "name targets in EXIT_PROBE that answer behind"),
+    ],
+)
+def test_of_targets_that_never_answer_the_setting_is_named(
+    changed: dict[str, Any], words: str
+) -> None:
+    """Also while clients' traffic shows that the exit leads out."""
+    status = copy.deepcopy(SOUND)
+    status["exits"][0] |= changed
+    remedies = [finding.remedy or "" for finding in of_status(cast(Status, status), now=NOW)]
+    assert [remedy for remedy in remedies if words in remedy]
 
 
 def test_whom_a_limit_of_flows_refused_is_named_and_nothing_is_to_do() -> None:

@@ -89,6 +89,14 @@ def test_a_dead_gateway_counts_only_where_it_is_listed(egress: str, state: str, 
         assert found == [f"egress by gateway {GATEWAY} (IPv4) does not work: no answer"]
 
 
+def test_a_gateway_that_can_not_be_asked_any_more_is_not_well() -> None:
+    """This host lacks what a probe takes; before the first answer nothing is known, and no harm."""
+    status = exit_status("unknown", why="this host could not ask for 31.0 s: too many open files")
+    status["heard"] = 31.0
+    (found,) = World().failures("default", status, VPN_GATEWAY=GATEWAY)
+    assert "too many open files" in found
+
+
 @pytest.mark.parametrize("egress", ["direct", "all", "default"])
 def test_this_hosts_own_way_is_asked_for_the_probes_targets(egress: str) -> None:
     """Also for `default` of a server without gateway: clients leave by this host."""
