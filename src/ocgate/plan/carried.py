@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Family
-from ocgate.plan.model import Chain, NftRule
 from ocgate.plan.reasons import count
 
 SENT: dict[Family, str] = {4: "sent4", 6: "sent6"}
@@ -18,28 +17,22 @@ CAME_BACK: dict[Family, str] = {4: "came_back4", 6: "came_back6"}
 
 def counters(ways: tuple[Exit, ...]) -> tuple[str, ...]:
     """Of these exits."""
-    counted = [way.family for way in ways if is_counted(way)]
+    counted = [way.family for way in ways if _is_counted(way)]
     return (*(SENT[family] for family in counted), *(CAME_BACK[family] for family in counted))
 
 
-def is_counted(way: Exit) -> bool:
-    """A gateway's, that has somewhere to send to."""
+def sent(way: Exit) -> str:
+    """The statement in the rule that lets a session's packets of this family in; '' for none. There
+    a counter costs 40 ns a packet of 1,650; where the next hop is asked, by a chain of its own, 70.
+    """
+    return f"{count(SENT[way.family])} " if _is_counted(way) else ""
+
+
+def came_back(way: Exit) -> str:
+    """The same in the rule of what belongs to a client's flow."""
+    return f"{count(CAME_BACK[way.family])} " if _is_counted(way) else ""
+
+
+def _is_counted(way: Exit) -> bool:
+    """A gateway that has somewhere to send to."""
     return way.kind is ExitKind.GATEWAY and way.usable
-
-
-def verdict(way: Exit) -> str:
-    """Of what may go by this gateway."""
-    return f"goto {_chain(way)}"
-
-
-def chains(ways: tuple[Exit, ...]) -> tuple[Chain, ...]:
-    """Where `verdict` leads to."""
-    return tuple(
-        Chain(_chain(way), (NftRule(f"{count(SENT[way.family])} accept", "exit gateway"),))
-        for way in ways
-        if is_counted(way)
-    )
-
-
-def _chain(way: Exit) -> str:
-    return f"by_gateway{way.family}"

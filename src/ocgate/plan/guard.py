@@ -144,12 +144,12 @@ def existing(accepts: NftRule) -> NftRule:
     return NftRule(f"ct state established {accepts.match}", f"{accepts.why}: a flow that exists")
 
 
-def next_hop(way: Exit, verdict: str = "accept") -> str:
-    """The verdict on what goes to the gateway. One look-up, however many exits there are: named
-    ones become further elements."""
+def next_hop(way: Exit) -> str:
+    """Accepts what goes to the gateway. One look-up, however many exits there are: named ones
+    become further elements."""
     if way.gateway is None or way.device is None:
         raise ValueError(f"IPv{way.family}: an exit without next hop is in no guard")
-    element = f'0x{way.mark:08x} . "{way.device}" . {way.gateway} : {verdict}'
+    element = f'0x{way.mark:08x} . "{way.device}" . {way.gateway} : accept'
     return f"meta mark . oifname . rt {_ip(way)} nexthop vmap {{ {element} }}"
 
 

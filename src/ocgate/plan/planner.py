@@ -96,7 +96,6 @@ def _table(intent: Intent) -> Table:
         *_listener(intent),
         _forward(intent),
         _forward_from_client(intent),
-        *carried.chains(intent.exits),
         *permitted.chain(intent.networks, counted=True),
         _forward_to_client(intent),
         translation.nat(intent),
@@ -135,7 +134,7 @@ def _from_client(intent: Intent) -> Chain:
     if exit4.closed:
         rules += _closed(intent, exit4, owner4)
     else:
-        rules.append(NftRule(f"{owner4} accept", "own IPv4 source"))
+        rules.append(NftRule(f"{owner4} {carried.sent(exit4)}accept", "own IPv4 source"))
     rules += [
         NftRule(f"meta nfproto ipv4 {count('spoofed')} drop", COUNTERS["spoofed"]),
         NftRule(f"ip6 saddr fe80::/10 {count('link_local')} drop", "not an address of the session"),
@@ -145,7 +144,7 @@ def _from_client(intent: Intent) -> Chain:
     if exit6.closed:
         rules += _closed(intent, exit6, owner6)
     else:
-        rules.append(NftRule(f"{owner6} accept", "own IPv6 source"))
+        rules.append(NftRule(f"{owner6} {carried.sent(exit6)}accept", "own IPv6 source"))
     rules.append(NftRule(f"{count('spoofed')} drop", COUNTERS["spoofed"]))
     return Chain("from_client", tuple(rules))
 
@@ -288,7 +287,7 @@ def _accepted(intent: Intent, way: Exit) -> NftRule:
     packets go to the ISP, should somebody take both the guard's table and the gateway's route.
     Of `direct` beside a gateway what the guard keeps from this host's networks, likewise."""
     if way.kind is ExitKind.GATEWAY:
-        return NftRule(next_hop(way, carried.verdict(way)), "exit gateway")
+        return NftRule(next_hop(way), "exit gateway")
     beyond = f"meta nfproto {_nfproto(way)}"
     if intent.steering is not None and intent.steering.closes_local(way.family):
         beyond = f"{_ip_of(way)} daddr != {local_networks(intent, way.family)}"
@@ -312,12 +311,13 @@ def _forward_to_client(intent: Intent) -> Chain:
 
 def _answers(way: Exit, receiver: str) -> Iterator[NftRule]:
     """Of a gateway's only what its flows carry is counted, not the errors about them."""
-    counted = carried.is_counted(way)
-    counter = f"{count(carried.CAME_BACK[way.family])} " if counted else ""
-    for states in ("established", "related") if counted else ("established,related",):
+    counted = carried.came_back(way)
+    for states, statement in (
+        (("established", counted), ("related", "")) if counted else (("established,related", ""),)
+    ):
         yield NftRule(
             f'iifname "{way.device}" ct state {states} ct direction reply meta mark set {receiver} '
-            f"{counter if states == 'established' else ''}accept",
+            f"{statement}accept",
             "answers to an admitted client",
         )
 
