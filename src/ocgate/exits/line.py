@@ -54,7 +54,7 @@ class Pace:
     @property
     def hurried(self) -> float:
         """Seconds between two rounds while it is suspect."""
-        return min(max(self.interval / 4, 0.05), 0.5)
+        return min(max(self.interval / 4, 0.03), 0.5)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ class Line:
     steady:  looks in a row that saw something come back. back: when it did last.
     filling: when clients last sent as much as fills a line, and nothing came back.
     hop:     why the next hop is thought to be silent, '' while it is not.
+    waiting: since when clients wait for an answer that has not come; None while they don't.
+    doubted: when their traffic made it suspect, last.
     blind:   since when this host can't ask and nothing came back; None while it can. lacks: what
              for, one clause.
     """
@@ -134,6 +136,8 @@ class Line:
     back: float = NEVER
     filling: float = NEVER
     hop: str = ""
+    waiting: float | None = None
+    doubted: float = NEVER
     blind: float | None = None
     lacks: str = ""
 
@@ -147,5 +151,11 @@ class Line:
         """Seconds after which a probe that was not answered is lost."""
         if self.trip is None:
             return FIRST_LIMIT
-        expected = max(self.trip + _VARIATIONS * self.variation, _SPARE * self.trip)
-        return min(max(expected, self.pace.floor), LONGEST_LIMIT)
+        return min(max(self.expected, self.pace.floor), LONGEST_LIMIT)
+
+    @property
+    def expected(self) -> float:
+        """Seconds in which whatever was sent is answered, by what was measured."""
+        if self.trip is None:
+            return FIRST_LIMIT
+        return max(self.trip + _VARIATIONS * self.variation, _SPARE * self.trip)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import pairwise
 
 from ocgate.exits.line import BLIND, FULL_LIMIT, NEVER, Counters, Line, Pace, Round, State, Target
 
@@ -38,6 +37,9 @@ FILLING = 32_000.0
 
 # Looks in a row that saw traffic come back, after which its end is worth a question.
 STEADY = 3
+
+# What clients miss makes the exit suspect at most once in so many intervals.
+DOUBTS_APART = 2
 
 # Where clients fill a line, most packets may be lost in it: so many rounds of all targets, at the
 # least, have to be. (Of four targets at 75% loss each way one in 90,000 times.)
@@ -103,11 +105,17 @@ def wakes(line: Line, now: float) -> float:
     limit = _limit(line, now)
     moments = [line.due] if line.targets else []
     moments += [one.sent + limit for one in line.rounds if one.sent + limit > now]
-    if line.steady and line.looks:
-        moments.append(line.looks[-1][0] + max(line.pace.hurried, limit / 2))
+    if line.looks:
+        moments.append(line.looks[-1][0] + _look_after(line))
     if line.blind is not None and now < (knows := line.blind + _blind_after(line)):
         moments.append(knows)
     return max(min(moments, default=now + line.pace.interval), now)
+
+
+def _look_after(line: Line) -> float:
+    """Seconds between two looks: where clients are served, or wait, their traffic is watched."""
+    busy = line.state is not State.DOWN and (line.steady or line.waiting is not None)
+    return line.pace.hurried if busy else line.pace.interval / 2
 
 
 # --- what happens -------------------------------------------------------------------------------
@@ -214,7 +222,8 @@ def next_hop_silent(line: Line, why: str) -> Line:
 def looked(line: Line, counters: Counters, now: float) -> Line:
     """The counters have been read. They may begin anew (a device that was made again)."""
     before = line.looks[-1] if line.looks else None
-    looks = (*line.looks, (now, counters))
+    near = len(line.looks) > 1 and now - line.looks[-2][0] < line.pace.hurried
+    looks = (*(line.looks[:-1] if near else line.looks), (now, counters))
     while len(looks) > 2 and looks[1][0] <= now - WINDOW:
         looks = looks[1:]
     line = replace(line, looks=looks)
@@ -226,11 +235,25 @@ def looked(line: Line, counters: Counters, now: float) -> Line:
     if back:
         line = replace(line, steady=line.steady + 1, back=now)
         return _heard(line, "", now, fresh=True)
-    if sent > FILLING * (now - before[0]):
+    if sent and line.waiting is None:
+        line = replace(line, waiting=now)
+    if _fills(line, now):
         line = replace(line, filling=now)
-    if not sent and now - line.back > line.limit:
-        line = replace(line, steady=0)  # nobody asked for more
-    return _judged(line, now)
+    line = _judged(line, now)
+    if now - line.back > line.limit:
+        line = replace(line, steady=0)  # it has ended; what is sent now may be what fills the line
+    return line
+
+
+def _fills(line: Line, now: float) -> bool:
+    """Have clients lately sent enough to fill a line, and nothing came back? Over two looks of a
+    busy line at the least: what TCP repeats comes in single bursts."""
+    last = line.looks[-1][1]
+    apart = 2 * line.pace.hurried
+    before = next((one for one in reversed(line.looks) if one[0] <= now - apart), None)
+    if before is None or last.back > before[1].back:
+        return False
+    return last.sent - before[1].sent > FILLING * (now - before[0])
 
 
 def passed(line: Line, now: float) -> Line:
@@ -248,7 +271,7 @@ def late(line: Line, now: float) -> int:
 
 def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
     """Something came back; fresh: not counted yet. why: '' for clients' traffic."""
-    line = replace(line, heard=now, rounds=(), blind=None, hop="")
+    line = replace(line, heard=now, rounds=(), waiting=None, blind=None, hop="")
     if line.state is State.DOWN:
         good = line.good + fresh
         if good < line.pace.successes:
@@ -281,9 +304,9 @@ def _judged(line: Line, now: float) -> Line:
         return _down(line, _silence(line, lost, now), now)
     if line.state is State.ALIVE and lost:
         return _suspect(line, f"{_silence(line, lost, now)}; all are asked", now)
-    if line.state is State.ALIVE and _stopped(line, limit, now):
-        why = f"nothing has come back for clients since {_seconds(now - line.back)}; all are asked"
-        return _suspect(line, why, now)
+    if line.state is State.ALIVE and (since := _missed(line, now)) is not None:
+        why = f"nothing has come back for clients for {_seconds(now - since)}; all are asked"
+        return _suspect(replace(line, doubted=now, steady=0), why, now)
     return line
 
 
@@ -309,12 +332,18 @@ def _suspect(line: Line, why: str, now: float) -> Line:
     return replace(line, state=State.SUSPECT, why=why, due=now)
 
 
-def _stopped(line: Line, limit: float, now: float) -> bool:
-    """Did traffic that came back steadily end, while clients go on sending?"""
-    if line.steady < STEADY or now - line.back <= limit:
-        return False
-    since = [counters.sent for at, counters in line.looks if at >= line.back]
-    return any(later > earlier for earlier, later in pairwise(since))
+def _missed(line: Line, now: float) -> float | None:
+    """Since when clients miss something: what came back steadily has ended, or what they sent is
+    not answered. Either may be well (a download is complete, somebody sends who is never answered),
+    so it is a doubt at the most, and not one after the other."""
+    if now < line.doubted + DOUBTS_APART * line.pace.interval or _full(line, now):
+        return None
+    if line.steady >= STEADY and now - line.back >= 2 * line.pace.hurried:
+        return line.back
+    patience = max(line.expected, line.pace.hurried)
+    if line.waiting is not None and now - line.waiting >= patience:
+        return line.waiting
+    return None
 
 
 def _down(line: Line, why: str, now: float) -> Line:

@@ -82,6 +82,7 @@ class Simulated:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.up, self.down = Way(self.rate, self.buffer), Way(self.rate, self.buffer)
+        self._tcp = 0.0  # its share of what waits on the way up
         self._coming: list[tuple[float, int, str, float]] = []
 
     def alive(self, at: float) -> bool:
@@ -164,7 +165,10 @@ class Simulated:
             tcp_up = min(load.tcp_up, self.rate * 1.05) if load.tcp_up else 0.0
             tcp_down = min(load.tcp_down, self.rate * 1.05) if load.tcp_down else 0.0
             offered_up = load.udp_up + tcp_up + tcp_down * ACKNOWLEDGED
-            offered_down = load.udp_down + tcp_down + tcp_up * ACKNOWLEDGED
-            self.up.carry(offered_up, seconds)
+            if offered_up:
+                self._tcp = tcp_up / offered_up
+            # Acknowledged is what has come through the queue, also when nobody sends any more.
+            acknowledged = self.up.carry(offered_up, seconds) * self._tcp * ACKNOWLEDGED
+            offered_down = load.udp_down + tcp_down + acknowledged / seconds
             self.sent += offered_up * seconds
             self.back += self.down.carry(offered_down, seconds) * (1 - self.loss)
