@@ -51,9 +51,11 @@ MUTE_AFTER, MUTE_FOR = 3, 30.0
 # How far back "came back in the last 2 s" looks, in seconds.
 WINDOW = 2.0
 
-# At most so many rounds are remembered; they are spaced so that a limit holds an eighth of them.
+# At most so many rounds are remembered. They are spaced so that a limit holds an eighth of them in
+# doubt and half of them otherwise: a round that is forgotten before it is lost proves nothing.
 _MOST_ROUNDS = 64
 _ROUNDS_IN_A_LIMIT = 8
+_PROBES_IN_A_LIMIT = 32
 
 
 def begin(
@@ -374,7 +376,7 @@ def _limit(line: Line, now: float) -> float:
 def _spacing(line: Line, now: float) -> float:
     if line.state is State.SUSPECT or line.good:
         return max(line.pace.hurried, _limit(line, now) / _ROUNDS_IN_A_LIMIT)
-    return line.pace.interval
+    return max(line.pace.interval, _limit(line, now) / _PROBES_IN_A_LIMIT)
 
 
 def _measured(line: Line, trip: float | None) -> Line:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from l_line import IDLE, Load, Simulated
 
@@ -194,9 +194,12 @@ def longest(line: Simulated, pace: Pace) -> float:
     """Seconds from the end of a line that nobody fills until it is down, at the most: the next
     probe, its limit, and what is asked in doubt meanwhile, which is spaced by an eighth of it."""
     limit = max(line.line.limit, pace.floor)
-    return 1.1 * pace.interval + 2 * limit + pace.failures * max(pace.hurried, limit / 8) + 0.01
+    probes = 1.1 * max(pace.interval, limit / 32)
+    return probes + 2 * limit + pace.failures * max(pace.hurried, limit / 8) + 0.01
 
 
+# Fast probes on a slow line: more of them are under way than are remembered.
+@example(pace=Pace(0.05, 2, 3), trip=3.0, refuses="", seed=43)
 @settings(max_examples=60)
 @given(
     pace=paces,
