@@ -80,11 +80,11 @@ def test_json_holds_elements_and_terse_leaves_them_out(nft: Nft) -> None:
 
 def test_another_process_may_change_the_ruleset_between_our_calls(nft: Nft, sh: Shell) -> None:
     nft.run(TABLE)
-    nft.list_text()
+    nft.list_text("list ruleset")
     sh("nft delete table inet t; nft add table inet t; nft add set inet t s '{type ipv4_addr;}'")
     nft.run("add element inet t s { 10.0.0.9 }")
-    assert "10.0.0.9" in nft.list_text()
-    assert "exits" not in nft.list_text()
+    assert "10.0.0.9" in nft.list_text("list ruleset")
+    assert "exits" not in nft.list_text("list ruleset")
 
 
 def test_ten_thousand_elements_go_in_one_transaction(nft: Nft) -> None:
@@ -124,7 +124,7 @@ def test_threads_may_share_one_door(nft: Nft) -> None:
     for thread in threads:
         thread.join()
     assert refused == []
-    assert nft.list_text().count(" . 10.") == 400
+    assert nft.list_text("list ruleset").count(" . 10.") == 400
 
 
 def test_a_writer_beside_us_costs_no_transaction(nft: Nft, sh: Shell) -> None:

@@ -92,6 +92,7 @@ def apply(
     time.
     """
     intact = _intact(nft, after, elements)
+    nft.remove(nft.unreadable(_own_tables(nft)))
     there = _own_tables(nft)
     broken = [table for table in plan.tables if table.name not in intact]
     _replace(nft, broken, elements, there)
@@ -146,6 +147,8 @@ def _intact(nft: Nft, after: Drift | None, elements: text.Elements) -> Mapping[s
 def _differing(
     nft: Nft, table: Table, applied: Applied, elements: text.Elements, there: Collection[str]
 ) -> list[str]:
+    if nft.unreadable([table.name]):
+        return [f"table {table.name}: another release of nft has made it"]
     held = _read(nft, table, there)
     if held is None:
         return [f"table {table.name} is gone"]
@@ -178,7 +181,7 @@ def remove(
         routes.sweep,
         lambda: neighbours.pin(()),
         null_device.sweep,
-        lambda: nft.run(text.removal(SERVER_TABLES)),
+        lambda: nft.remove(SERVER_TABLES),
     )
     errors = [error for step in steps if (error := _attempt(step))]
     if errors:
@@ -209,26 +212,22 @@ def _unwanted(there: Collection[str], plan: Plan) -> list[str]:
 
 def read_table(nft: Nft, name: str) -> dict[str, Any] | None:
     """The table as libnftables' JSON (`nft -j list table`), or None if there is none."""
-    return _listed(nft, "table", name, _own_tables(nft))
+    return _listed(nft, name, _own_tables(nft))
 
 
 def _read(nft: Nft, table: Table, there: Collection[str]) -> dict[str, Any] | None:
     """As `read_table`, without elements where the kernel fills sets of ours: these have no end.
     there: tables of ours in the kernel, asked once for all."""
-    return _listed(nft, "table", table.name, there, terse=bool(table.sets))
+    return _listed(nft, table.name, there, terse=bool(table.sets))
 
 
 def counters(nft: Nft) -> dict[str, tuple[int, int]]:
     """Counter name -> (packets, bytes) of our tables together; empty where there are none."""
     found: dict[str, tuple[int, int]] = {}
-    there = _own_tables(nft)
-    for name in there:
-        listing = _listed(nft, "counters table", name, there)
-        for item in listing["nftables"] if listing else ():
-            if "counter" in item:
-                counter = item["counter"]
-                packets, size = found.get(counter["name"], (0, 0))
-                found[counter["name"]] = (packets + counter["packets"], size + counter["bytes"])
+    for table in _own_tables(nft):
+        for name, (packets, size) in nft.counters(table).items():
+            before = found.get(name, (0, 0))
+            found[name] = (before[0] + packets, before[1] + size)
     return found
 
 
@@ -242,7 +241,7 @@ def limited(nft: Nft) -> frozenset[str]:
 
 
 def _listed(
-    nft: Nft, what: str, table: str, there: Collection[str], *, terse: bool = False
+    nft: Nft, table: str, there: Collection[str], *, terse: bool = False
 ) -> dict[str, Any] | None:
     """What the kernel holds of our table; None if it is not there, or goes while we ask. What is
     not there is not asked for: a refusal costs ten answers (`Nft` looks for what the kernel lacks).
@@ -250,7 +249,7 @@ def _listed(
     if table not in there:
         return None
     try:
-        return nft.list_json(f"list {what} {NFT_FAMILY} {table}", terse=terse)
+        return nft.list_json(f"list table {NFT_FAMILY} {table}", terse=terse)
     except KernelRefused:
         if table in _own_tables(nft):
             raise
@@ -297,7 +296,7 @@ def _anew(table: Table, elements: text.Elements) -> str:
 
 def _remove(nft: Nft, extra: Sequence[str]) -> None:
     if extra:
-        nft.run(text.removal(extra))
+        nft.remove(extra)
 
 
 def _verified(nft: Nft, table: Table) -> Fingerprint:

@@ -13,7 +13,7 @@ from ocgate.errors import KernelRefused
 from ocgate.kernel import sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import NFT_FAMILY, NFT_TABLE_CLOSING, NFT_TABLE_GATEWAY
-from ocgate.plan.closing import LATE, REFLECT, Closing, text
+from ocgate.plan.closing import REFLECT, Closing, text
 
 POLL = 0.05  # seconds; a look costs 0.2 ms
 
@@ -55,7 +55,7 @@ def _watched(
 
 def _late(nft: Nft) -> int:
     try:
-        listed = nft.list_json(f"list counter {NFT_FAMILY} {NFT_TABLE_CLOSING} {LATE}")
+        listed = nft.list_json(f"list table {NFT_FAMILY} {NFT_TABLE_CLOSING}")
     except KernelRefused:  # somebody flushed the ruleset: there is nothing to count with
         return 0
     return sum(item["counter"]["packets"] for item in listed["nftables"] if "counter" in item)

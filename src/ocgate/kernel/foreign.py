@@ -9,17 +9,16 @@ may import it.
 from __future__ import annotations
 
 from ocgate.kernel.nft import Nft
+from ocgate.kernel.nft_chains import FORWARD
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
 
 
 def dropping_forward_chains(nft: Nft) -> tuple[str, ...]:
     """`FAMILY TABLE CHAIN` of foreign chains at the forward hook whose policy is drop."""
-    chains = [item["chain"] for item in nft.list_json("list chains")["nftables"] if "chain" in item]
     return tuple(
-        f"{chain['family']} {chain['table']} {chain['name']}"
-        for chain in chains
-        if chain.get("hook") == "forward"
-        and chain.get("policy") == "drop"
-        and chain["family"] in ("ip", "ip6", "inet")
-        and chain["table"] not in (NFT_TABLE, NFT_TABLE_GATEWAY)
+        f"{chain.family} {chain.table} {chain.name}"
+        for chain in nft.chains()
+        if chain.hook == FORWARD
+        and chain.drops
+        and chain.table not in (NFT_TABLE, NFT_TABLE_GATEWAY)
     )

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ocgate.errors import MissingRequirement
@@ -130,6 +130,27 @@ class Netlink:
             results += [self._result(sequence) for sequence in sent]
         return results
 
+    def transaction(
+        self,
+        begin: tuple[int, bytes],
+        requests: Sequence[tuple[int, bytes]],
+        end: tuple[int, bytes],
+    ) -> None:
+        """(kind, payload) of messages that the kernel takes together or not at all (nfnetlink's
+        batches: one datagram). Raises NetlinkError with the first refusal."""
+        first = self._numbered(*begin, REQUEST)
+        asked = [self._numbered(kind, payload, REQUEST | ACK) for kind, payload in requests]
+        parts = (first, *asked, self._numbered(*end, REQUEST))
+        self._socket.send(b"".join(message for _, message in parts))
+        for sequence, _ in asked:
+            for _ in self._answers(sequence):
+                pass
+
+    def _numbered(self, kind: int, payload: bytes, flags: int) -> tuple[int, bytes]:
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        header = _HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0)
+        return self._sequence, header + payload
+
     def _result(self, sequence: int) -> int:
         try:
             for _ in self._answers(sequence):
@@ -139,10 +160,9 @@ class Netlink:
         return 0
 
     def _send(self, kind: int, flags: int, payload: bytes) -> int:
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        header = _HEADER.pack(16 + len(payload), kind, flags | REQUEST, self._sequence, 0)
-        self._socket.send(header + payload)
-        return self._sequence
+        sequence, message = self._numbered(kind, payload, flags | REQUEST)
+        self._socket.send(message)
+        return sequence
 
     def _answers(self, sequence: int, holding: bytes = b"") -> Iterator[Message]:
         """Messages up to the ack or end of dump; those of earlier, abandoned requests skipped."""

@@ -8,6 +8,9 @@ What was measured on libnftables 1.0.6 and shaped this: the library compares its
 kernel's generation before each command, so a context may be kept although others change the
 ruleset; RSS does not grow over 10,000 transactions, 2,000 refused ones or 500 listings, so the
 context is never renewed.
+
+Other programs' tables are not read in process: names, chains and counters come by netlink, and what
+libnftables itself would read of others' sets is shown to a child first (`nft_sets`).
 """
 
 from __future__ import annotations
@@ -20,12 +23,20 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ocgate.errors import KernelRefused, MissingRequirement
-from ocgate.kernel import features, netlink, nft_tables, nftgen
+from ocgate.kernel import (
+    features,
+    netlink,
+    nft_chains,
+    nft_counters,
+    nft_sets,
+    nft_tables,
+    nftgen,
+)
 
 LIBRARY = "libnftables.so.1"
 
@@ -74,6 +85,7 @@ class Nft:
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
         self._dry = False
+        self._readable = nft_sets.Readable(self._netlink, LIBRARY)
         self._own: deque[int] = deque(maxlen=_REMEMBERED)
 
     def run(self, text: str) -> None:
@@ -84,24 +96,32 @@ class Nft:
         """
         with self._lock:
             self._repeat(text, flags=0)
-            self._own.append(nftgen.generation(self._netlink))
+            self._committed()
+
+    def remove(self, tables: Sequence[str]) -> None:
+        """Delete those of these tables of the family inet that are there, in one transaction; not
+        by libnftables, which may be unable to read them. Raises KernelRefused."""
+        with self._lock:
+            try:
+                nft_tables.remove(self._netlink, tables)
+            except netlink.NetlinkError as refused:
+                raise _by_netlink(f"delete table inet {' '.join(tables)}", refused) from refused
+            self._committed()
 
     def check(self, text: str) -> None:
         """Let the kernel judge `text` without committing it (`nft -c`); raises as `run` does."""
         with self._lock, self._dry_run():
             self._repeat(text, flags=0)
 
-    def list_text(
-        self, command: str = "list ruleset", *, stateless: bool = False, terse: bool = False
-    ) -> str:
+    def list_text(self, command: str, *, stateless: bool = False, terse: bool = False) -> str:
         """The answer of a `list` command as nft prints it; `stateless` without counter values,
-        `terse` without elements."""
+        `terse` without elements. Raises KernelRefused, also where the answer would kill us."""
         flags = (_OUTPUT_STATELESS if stateless else 0) | (_OUTPUT_TERSE if terse else 0)
         with self._lock:
             return self._repeat(command, flags=flags)
 
-    def list_json(self, command: str = "list ruleset", *, terse: bool = False) -> dict[str, Any]:
-        """The answer of a `list` command in libnftables-json(5); `terse` leaves elements out."""
+    def list_json(self, command: str, *, terse: bool = False) -> dict[str, Any]:
+        """The answer of a `list` command in libnftables-json(5), else as `list_text`."""
         flags = _OUTPUT_JSON | (_OUTPUT_TERSE if terse else 0)
         with self._lock:
             answer = self._repeat(command, flags=flags)
@@ -124,10 +144,26 @@ class Nft:
             with self._lock:
                 return nft_tables.inet(self._netlink)
         except netlink.NetlinkError as refused:
-            words = refused.words or str(refused)
-            raise KernelRefused(
-                "nftables refused", request="list tables inet", reply=words
-            ) from refused
+            raise _by_netlink("list tables inet", refused) from refused
+
+    def chains(self) -> list[nft_chains.BaseChain]:
+        """Base chains of everybody, families ip, ip6 and inet; raises KernelRefused."""
+        try:
+            with self._lock:
+                return list(nft_chains.of_ip(self._netlink))
+        except netlink.NetlinkError as refused:
+            raise _by_netlink("list chains", refused) from refused
+
+    def counters(self, table: str) -> dict[str, tuple[int, int]]:
+        """Name -> (packets, bytes) of a table of the family inet; empty where there is none."""
+        with self._lock:
+            return nft_counters.read(self._netlink, table)
+
+    def unreadable(self, tables: Sequence[str]) -> list[str]:
+        """Those of these tables of the family inet that libnftables would die of: another release
+        of nft made their sets. They can be removed, and not be listed or changed."""
+        with self._lock:
+            return [] if self._readable() else self._readable.deadly(tables)
 
     def is_own(self, generation: int) -> bool:
         """Whether a commit with this generation (of a NEWGEN event) was made through this object.
@@ -146,6 +182,11 @@ class Nft:
                 self._context = None
                 os.close(self._input)
                 self._netlink.close()
+
+    def _committed(self) -> None:
+        generation = nftgen.generation(self._netlink)
+        self._own.append(generation)
+        self._readable.committed(generation)
 
     def _repeat(self, text: str, *, flags: int) -> str:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -179,6 +220,11 @@ class Nft:
 
     def _once(self, text: str, *, flags: int) -> tuple[bool, str, str]:
         """(failed, output, errors) of one call; the lock is held by the caller."""
+        if not self._readable():
+            given, (text, tables) = text, nft_sets.narrowed(text)
+            if not tables or self._readable.deadly(tables):
+                return True, "", _UNREADABLE
+            flags |= _OUTPUT_TERSE if text != given else 0
         os.ftruncate(self._input, 0)
         _write_all(self._input, text.encode())
         self._library.nft_ctx_output_set_flags(self._context, flags)
@@ -186,6 +232,16 @@ class Nft:
         output = self._library.nft_ctx_get_output_buffer(self._context).decode(errors="replace")
         words = self._library.nft_ctx_get_error_buffer(self._context).decode(errors="replace")
         return status != 0, output, words.replace(self._path, "input")
+
+
+_UNREADABLE = (
+    "not asked: this machine's libnftables would die of sets that another release of nft has made"
+)
+
+
+def _by_netlink(request: str, refused: netlink.NetlinkError) -> KernelRefused:
+    words = refused.words or str(refused)
+    return KernelRefused("nftables refused", request=request, reply=words)
 
 
 def _refusal(

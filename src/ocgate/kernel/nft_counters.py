@@ -1,7 +1,7 @@
 """The named counters of one nftables table, by netlink: read several times a second.
 
 Not by libnftables, which takes 1 ms and more beside a ruleset of some size (this takes 0.05 ms).
-Only the wiring imports this.
+Only the room `kernel` and the wiring import this.
 """
 
 from __future__ import annotations
