@@ -8,6 +8,7 @@ same has to hold, and the positive control says that there was nothing to surviv
 from __future__ import annotations
 
 import dataclasses
+import json
 import runpy
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from test_apply import ELEMENTS, INTENT, NOBODY, PLAN
+from test_limits import INTENT as LIMITED_INTENT
 
 from ocgate.control.preview import difference
 from ocgate.errors import KernelRefused
@@ -25,8 +27,10 @@ from ocgate.kernel import nft_sets
 from ocgate.kernel.apply import apply, compare, counters, drift, remove
 from ocgate.kernel.foreign import dropping_forward_chains
 from ocgate.kernel.nft import Nft
-from ocgate.names import NFT_TABLE
+from ocgate.names import NFT_TABLE, NFT_TABLE_LIMITS
 from ocgate.plan import nft as text
+from ocgate.plan.fingerprint import fingerprint
+from ocgate.plan.limits import LIMITED
 from ocgate.plan.planner import plan
 
 pytestmark = pytest.mark.kernel
@@ -168,6 +172,20 @@ def test_tables_of_ours_that_it_has_written_are_made_anew(
     if dies():
         with pytest.raises(KernelRefused, match="another release of nft"):
             nft.list_text(f"list table inet {NFT_TABLE}")
+
+
+def test_how_full_a_set_is_is_no_change_of_its_table(
+    other: Path, write: Callable[[str], None], sh: Shell
+) -> None:
+    """A listing without elements tells their number: one session that begins flows is enough."""
+    limits = next(table for table in plan(LIMITED_INTENT).tables if table.name == NFT_TABLE_LIMITS)
+    write(text.recreation(limits))
+    shown = f"{other} --json --terse list table inet {NFT_TABLE_LIMITS}"
+    before = json.loads(sh(shown))
+    write(f'add element inet {NFT_TABLE_LIMITS} {LIMITED} {{ "vpns0" }}')
+    after = json.loads(sh(shown))
+    assert '"count": 1' in json.dumps(after), "positive control"
+    assert fingerprint(after) == fingerprint(before)
 
 
 def test_what_can_t_be_asked_is_refused(nft: Nft, write: Callable[[str], None]) -> None:

@@ -20,6 +20,7 @@ Fingerprint = NewType("Fingerprint", str)
 
 _COUNTS = re.compile(r'(?<="handle": )\d+|(?<="packets": )\d+|(?<="bytes": )\d+')
 _HOLDS_ELEMENTS = ("map", "set")
+_OF_ELEMENTS = ("elem", "count")  # nft 1.1.7 tells how many there are, also where they are left out
 
 
 def fingerprint(held: dict[str, Any]) -> Fingerprint:
@@ -91,4 +92,4 @@ def _without_elements(item: dict[str, Any]) -> dict[str, Any]:
     kind = next(iter(item))
     if kind not in _HOLDS_ELEMENTS:
         return item
-    return {kind: {key: value for key, value in item[kind].items() if key != "elem"}}
+    return {kind: {key: value for key, value in item[kind].items() if key not in _OF_ELEMENTS}}
