@@ -333,7 +333,8 @@ def test_the_clock_is_set_under_ocserv(lab: LabFactory) -> None:
 def connected(gw: Gateway, user: str) -> float:
     """When ocserv says that the user connected, to the minute."""
     users = gw.occtl("show", "users")
-    text = next(one["Connected at"] for one in users if one["Username"] == user)
+    shown = next(one for one in users if one["Username"] == user)
+    text = shown.get("Connected at") or shown["Last connected at"]  # as 1.5.0 names it
     return time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
 
 
