@@ -4,7 +4,9 @@
 #   packages ── the base and Debian packages, without what nothing needs ─┐
 #      └─ python ── /opt/ocgate with the locked libraries ────────────────┼─> the image: only copies
 #            └─ ocgate ── our modules and commands ───────────────────────┘
-ARG BASE=docker.io/library/debian:trixie-slim
+# Testing, for its ocserv 1.5.0: a stranger crashes a worker of those of Debian 12 and 13 (docs/security.md).
+# BASE=docker.io/library/debian:trixie-slim builds as well.
+ARG BASE=docker.io/library/debian:forky-slim
 
 FROM ${BASE} AS packages
 COPY setup/image/install-packages setup/image/packages.txt setup/image/unneeded.txt /setup/
@@ -43,10 +45,16 @@ CMD ["run"]
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=""
+ARG BASE
+# Of the packages, by setup/build-image: ocserv's version, and the day of Debian's archive they are from.
+ARG OCSERV=unknown
+ARG PACKAGES=unknown
 LABEL org.opencontainers.image.title="ocgate" \
     org.opencontainers.image.description="A self-configuring OpenConnect VPN server whose clients cannot leak" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.source="${SOURCE}" \
-    org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim"
+    org.opencontainers.image.base.name="${BASE}" \
+    ocgate.ocserv="${OCSERV}" \
+    ocgate.packages="${PACKAGES}"

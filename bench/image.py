@@ -28,7 +28,7 @@ from ocgate.lab.podman import Engine
 from ocgate.lab.topology import PORT
 from ocgate.lab.wait import wait_until
 
-IMAGE, BASE = "ocgate", "docker.io/library/debian:trixie-slim"
+IMAGE, BASE = "ocgate", "docker.io/library/debian:forky-slim"
 AIM_MB = 180.0  # unpacked beyond the base (issue 4)
 
 EMPTY, BARE, OURS, FIRST = "a container", "plain ocserv", "ocgate", "ocgate, first start"
@@ -159,7 +159,7 @@ def _sizes(base: float, beyond: float) -> Table:
     history = json.loads(_podman_says("history", "--format=json", IMAGE))
     copied = [step["size"] / 1e6 for step in reversed(history) if step["size"] > 1e5]
     layers = list(zip(_LAYERS, copied, strict=True))
-    rows = [*layers, ("debian:trixie-slim", base), ("beyond that", beyond)]
+    rows = [*layers, (BASE.rpartition("/")[2], base), ("beyond that", beyond)]
     return Table("Size (MB, unpacked)", ("Layer", "MB"), tuple((n, f"{mb:.1f}") for n, mb in rows))
 
 

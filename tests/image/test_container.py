@@ -191,5 +191,5 @@ def test_the_image_holds_no_trace_of_its_making_and_stays_small(site: SiteFactor
     for package in ("ocserv", "openconnect", "openvpn", "s6", "ocgate"):
         container.exec("test", "-s", f"/usr/share/doc/{package}/copyright")
     size = "du -skx /usr /opt /etc /var --exclude=/etc/ocserv | awk '{s+=$1} END {print s}'"
-    base = 80_000 * 1024  # bytes of debian:trixie-slim, about
+    base = 80_000 * 1024  # bytes of debian:forky-slim, about
     assert int(container.exec("sh", "-c", size)) * 1024 - base < 180_000_000

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import json
+import re
 import stat
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ from ocgate.lab.podman import Engine
 
 pytestmark = pytest.mark.image
 
-BASE = "docker.io/library/debian:trixie-slim"  # what setup/build-image begins with
+BASE = "docker.io/library/debian:forky-slim"  # what setup/build-image begins with
 ROOT = Path(__file__).resolve().parents[2]
 
 DIRECTORIES = ("bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin")
@@ -37,11 +40,11 @@ _PROGRAMS = """
     nft
     s6-* ucspilogd
     ip bridge ss tc genl rtmon rtacct routel nstat lnstat ctstat rtstat rtpr arpd dcb devlink rdma
-    tipc vdpa
+    tipc vdpa dpll netshaper
     python3 python3.* py3clean py3compile py3versions
     update-ca-certificates openssl c_rehash
     openvpn openconnect wg wireguard-go
-    adduser addgroup deluser delgroup
+    adduser addgroup deluser delgroup systemd-sysusers systemd-tmpfiles
     getcap getpcaps
     ocgate
 """
@@ -67,6 +70,22 @@ def layers(image: str) -> Iterator[Iterator[tuple[tarfile.TarInfo, str]]]:
                 assert layer is not None
                 yield members(layer.read())
     assert saving.returncode == 0
+
+
+def extracted(image: str, path: str) -> Iterator[bytes]:
+    """What that file holds, of each layer that has it."""
+    saving = subprocess.run(["podman", "save", image], stdout=subprocess.PIPE, check=True)
+    with tarfile.open(fileobj=io.BytesIO(saving.stdout)) as archive:
+        for name in archive.getnames():
+            layer = archive.extractfile(name) if name.endswith(".tar") else None
+            if layer is None:
+                continue
+            with tarfile.open(fileobj=layer) as opened:
+                found = [one for one in opened if one.name.removeprefix("./") == path]
+                for one in found:
+                    held = opened.extractfile(one)
+                    assert held is not None
+                    yield held.read()
 
 
 def members(layer: bytes) -> Iterator[tuple[tarfile.TarInfo, str]]:
@@ -110,6 +129,23 @@ def test_no_layer_holds_a_file_that_gives_a_privilege() -> None:
         archive.addfile(with_capabilities)
     assert [*privileged(members(made.getvalue()))] == ["usr/bin/ping has capabilities"]
     assert [each for layer in layers(IMAGE) for each in privileged(layer)] == []
+
+
+def test_the_image_tells_what_it_is_made_of() -> None:
+    """ocserv's version as dpkg has it, the day of Debian's archive, and the base."""
+    asked = ["podman", "image", "inspect", "--format", "{{json .Config.Labels}}", IMAGE]
+    labels = json.loads(subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout)
+    assert labels["org.opencontainers.image.base.name"] == BASE
+    assert date.fromisoformat(labels["ocgate.packages"]) <= date.today()
+    status = next(
+        text
+        for layer in extracted(IMAGE, "var/lib/dpkg/status")
+        for text in layer.decode().split("\n\n")
+        if text.startswith("Package: ocserv\n")
+    )
+    assert f"\nVersion: {labels['ocgate.ocserv']}\n" in status
+    version = tuple(map(int, re.findall(r"\d+", labels["ocgate.ocserv"])[:3]))
+    assert version >= (1, 5, 0), "a stranger crashes a worker of older ones"
 
 
 def test_no_program_is_there_that_nothing_needs() -> None:
