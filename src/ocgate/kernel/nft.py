@@ -23,7 +23,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ class Nft:
         except netlink.NetlinkError as refused:
             raise _by_netlink("list chains", refused) from refused
 
-    def counters(self, table: str) -> dict[str, tuple[int, int]]:
+    def counters(self, table: str) -> Mapping[str, tuple[int, int]]:
         """Name -> (packets, bytes) of a table of the family inet; empty where there is none."""
         with self._lock:
             return nft_counters.read(self._netlink, table)
