@@ -130,3 +130,51 @@ def test_untranslated_flows_go_and_translated_ones_stay(flows: Callable[[], set[
     networks = [ip_network("10.9.0.0/24"), ip_network("fda9::/64")]
     assert conntrack.delete_untranslated(networks) == 1
     assert flows() == set(FLOWS) - {"plain"}
+
+
+NETWORKS = [ip_network("10.9.0.0/24"), ip_network("fda9::/64")]
+
+
+def test_what_is_no_stream_goes_and_streams_stay(sh: Shell) -> None:
+    """By the kernel's own word for it, of what clients began alone."""
+    for number, (source, to, status) in enumerate(
+        (
+            ("10.9.0.2", "203.0.113.1", "SEEN_REPLY,ASSURED"),
+            ("10.9.0.2", "203.0.113.1", "SEEN_REPLY"),
+            ("192.0.2.2", "203.0.113.1", "SEEN_REPLY"),
+            ("fda9::2", "2001:db8::1", "SEEN_REPLY,ASSURED"),
+            ("fda9::2", "2001:db8::1", "UNSET"),
+        )
+    ):
+        flags = "" if status == "UNSET" else f"-u {status}"
+        sh(
+            f"conntrack -I -p udp -s {source} -d {to} --timeout 600 {flags}"
+            f" --sport {5000 + number} --dport 53 >/dev/null 2>&1"
+        )
+    assert conntrack.delete_unassured(NETWORKS) == 2
+    listing = sh("conntrack -L 2>/dev/null; conntrack -L -f ipv6 2>/dev/null")
+    left = [number for number in range(5) if f"sport={5000 + number} dport=53" in listing]
+    assert left == [0, 2, 3]
+
+
+def test_connections_of_clients_are_told_as_their_clients_see_them(sh: Shell) -> None:
+    """TCP that stands, translated or not; no datagrams, nobody else's, none that only begins."""
+    for number, (source, to, far, back, status) in enumerate(
+        (
+            ("10.9.0.2", "203.0.113.1", "203.0.113.1", "192.0.2.2", "SEEN_REPLY,ASSURED"),
+            ("10.9.0.3", "203.0.113.1", "203.0.113.1", "192.0.2.2", "SEEN_REPLY"),
+            ("192.0.2.9", "203.0.113.1", "203.0.113.1", "192.0.2.9", "SEEN_REPLY,ASSURED"),
+            ("fda9::2", "2001:db8::1", "2001:db8::1", "2001:db8::2", "SEEN_REPLY,ASSURED"),
+        )
+    ):
+        sh(
+            f"conntrack -I -p tcp -s {source} -d {to} -r {far} -q {back} --timeout 600"
+            f" --sport 40000 --dport 443 --reply-port-src 443 --reply-port-dst {20000 + number}"
+            f" --state ESTABLISHED -u {status} >/dev/null 2>&1"
+        )
+    sh("conntrack -I -p udp -s 10.9.0.2 -d 203.0.113.1 --timeout 600 -u SEEN_REPLY,ASSURED"
+       " --sport 40000 --dport 443 >/dev/null 2>&1")  # fmt: skip
+    assert conntrack.tcp_of_networks(NETWORKS) == [
+        conntrack.TcpFlow(ip_address("10.9.0.2"), 40000, ip_address("203.0.113.1"), 443),
+        conntrack.TcpFlow(ip_address("fda9::2"), 40000, ip_address("2001:db8::1"), 443),
+    ]

@@ -19,6 +19,7 @@ import errno
 import struct
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
 
@@ -32,10 +33,12 @@ _GET, _DELETE, _GET_STATS = 1 << 8 | 1, 1 << 8 | 2, 1 << 8 | 5
 _NFGENMSG = struct.Struct("=BBH")  # family, version, res_id
 _AF_UNSPEC, _AF = 0, {4: 2, 6: 10}
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
-_PROTO_NUM, _PROTO_DST_PORT = 1, 3
-_WITH_PORTS = {6: "tcp", 17: "udp"}
+_PROTO_NUM, _PROTO_SRC_PORT, _PROTO_DST_PORT = 1, 2, 3
+_TCP = 6
+_WITH_PORTS = {_TCP: "tcp", 17: "udp"}
 _IP_SRC, _IP_DST = {4: 1, 6: 3}, {4: 2, 6: 4}
-_MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 8, 12, 18, 21, 25
+_STATUS, _MARK, _ID, _ZONE, _MARK_MASK, _FILTER = 3, 8, 12, 18, 21, 25
+_ASSURED = 1 << 2  # linux/netfilter/nf_conntrack_common.h, IPS_ASSURED
 _FILTER_ORIG, _FILTER_REPLY = 1, 2
 _FILTER_IP_SRC = 1 << 0
 _STATS_ENTRIES = 1
@@ -128,6 +131,71 @@ def _is_towards(members: range, destinations: Sequence[range]) -> _Choice:
         return any(to in some for some in destinations)
 
     return chosen
+
+
+def delete_unassured(networks: Iterable[Network]) -> int:
+    """Delete entries of client addresses within `networks` that are no stream: a question and what
+    came of it, a connection that has only begun; how many. Raises as `delete_of_clients` does.
+
+    The kernel calls a TCP connection assured when it stands, and datagrams that went both ways for
+    more than two seconds (nf_conntrack_proto_tcp.c, _udp.c); it never is with ICMP.
+    """
+    with Netlink(netlink.NETFILTER) as door:
+        return sum(
+            _delete_found(
+                door,
+                network.version,
+                chosen=_is_unassured(_members(network)),
+                holding=_whole_bytes(network),
+            )
+            for network in networks
+        )
+
+
+def _is_unassured(members: range) -> _Choice:
+    def chosen(entry: _Entry, version: int) -> bool:
+        return _source(entry, _Side.ORIGINAL, version) in members and not _is_assured(entry)
+
+    return chosen
+
+
+def _is_assured(entry: _Entry) -> bool:
+    return bool(int.from_bytes(entry[_STATUS], "big") & _ASSURED)
+
+
+@dataclass(frozen=True)
+class TcpFlow:
+    """A TCP connection as the client sees it."""
+
+    client: Address
+    port: int
+    far: Address
+    far_port: int
+
+
+def tcp_of_networks(networks: Iterable[Network]) -> list[TcpFlow]:
+    """The connections that client addresses within `networks` began, and that stand or lately did.
+    Reads every entry of these families. Raises as `delete_of_clients` does."""
+    found: list[TcpFlow] = []
+    with Netlink(netlink.NETFILTER) as door:
+        for network in networks:
+            members = _members(network)
+            for message in _dumped(door, network.version, holding=_whole_bytes(network)):
+                entry = attributes(message.payload, _NFGENMSG.size)
+                ours = _source(entry, _Side.ORIGINAL, network.version) in members
+                if ours and _is_assured(entry):
+                    found.extend(_tcp(entry, network.version))
+    return found
+
+
+def _tcp(entry: _Entry, version: int) -> Iterator[TcpFlow]:
+    parts = attributes(entry[_Side.ORIGINAL])
+    transport, addresses = attributes(parts[_TUPLE_PROTO]), attributes(parts[_TUPLE_IP])
+    if transport[_PROTO_NUM][0] == _TCP:
+        ports = (int.from_bytes(transport[p], "big") for p in (_PROTO_SRC_PORT, _PROTO_DST_PORT))
+        client, far = (ip_address(bytes(addresses[side[version]])) for side in (_IP_SRC, _IP_DST))
+        port, far_port = ports
+        yield TcpFlow(client, port, far, far_port)
 
 
 def usage() -> tuple[int, int]:

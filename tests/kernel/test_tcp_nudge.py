@@ -1,0 +1,108 @@
+"""A nudge makes a real TCP say exactly what it has, and changes nothing of its connection.
+
+    client's socket ── vpns0 (tun) ── the test, which plays ocserv and the far end
+
+What is sent to the device is read from it, as ocserv would, and handed to the client's own end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import ip_address
+
+import pytest
+
+from ocgate.kernel.conntrack import TcpFlow
+from ocgate.kernel.tcp_nudge import AT_ONCE, nudge, segment
+from ocgate.lab.namespace import Namespace
+from ocgate.lab.packet import ACK, ETH_IPV4, ETH_IPV6, SYN, Packet, build_tcp, parse
+from ocgate.plan.facts import Address
+from ocgate.prove.tun import open_tun
+
+pytestmark = pytest.mark.kernel
+
+CLIENTS = (ip_address("10.10.10.5"), ip_address("fd00:7::5"))
+FAR = {4: ip_address("198.51.100.10"), 6: ip_address("2001:db8:51::10")}
+FAR_SEQ = 7_000_000
+_SEQUENCE = slice(4, 8)  # within a TCP header; the acknowledgement is behind it
+
+
+@pytest.fixture
+def tun(netns: Namespace) -> Iterator[int]:
+    """The descriptor of vpns0, which has the clients' addresses and leads everywhere."""
+    descriptor = open_tun(netns, "vpns0")
+    netns.ip("link set vpns0 up", "address add 10.10.10.5/32 dev vpns0")
+    netns.ip("route add default dev vpns0")
+    netns.ip("address add fd00:7::5/128 dev vpns0 nodad", "route add default dev vpns0", v6=True)
+    yield descriptor
+    os.close(descriptor)
+
+
+def heard(tun: int, to: Address, wait: float = 5.0) -> Packet | None:
+    """The next packet for this address, or None."""
+    while select.select([tun], [], [], wait)[0]:
+        raw = os.read(tun, 2000)
+        ethertype = ETH_IPV4 if raw[0] >> 4 == 4 else ETH_IPV6
+        packet = parse(Packet(0.0, "vpns0", True, ethertype, raw))
+        if packet.dst == to and packet.protocol == "tcp":
+            return packet
+    return None
+
+
+def header(packet: Packet) -> bytes:
+    return packet.raw[20 if packet.ethertype == ETH_IPV4 else 40 :]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=["4", "6"])
+def test_a_connection_that_stands_answers_with_what_it_has(tun: int, client: Address) -> None:
+    far = FAR[client.version]
+    family = socket.AF_INET if client.version == 4 else socket.AF_INET6
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as sock:
+        sock.setblocking(False)
+        sock.bind((str(client), 0))
+        sock.connect_ex((str(far), 80))
+        syn = heard(tun, far)
+        assert syn is not None
+        assert syn.sport is not None
+        began = int.from_bytes(header(syn)[_SEQUENCE], "big")
+        says = {"flags": SYN | ACK, "seq": FAR_SEQ, "ack": began + 1}
+        os.write(tun, build_tcp(far, client, 80, syn.sport, **says))
+        assert heard(tun, far) is not None  # the connection stands
+        flow = TcpFlow(client, syn.sport, far, 80)
+        assert nudge([("vpns0", flow)]) == 1
+        sent = heard(tun, client)
+        assert sent is not None
+        os.write(tun, sent.raw)
+        answer = heard(tun, far)
+        assert answer is not None
+        assert answer.flags == ACK
+        assert header(answer)[4:12] == (began + 1).to_bytes(4, "big") + (FAR_SEQ + 1).to_bytes(
+            4, "big"
+        )
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        sock.send(b"on")
+        goes_on = heard(tun, far)
+        assert goes_on is not None
+        assert goes_on.raw.endswith(b"on")
+
+
+def test_a_session_that_is_gone_is_passed_over_and_many_are_paced(tun: int) -> None:
+    flows = [TcpFlow(CLIENTS[0], 1024 + n, FAR[4], 443) for n in range(2 * AT_ONCE)]
+    pauses: list[float] = []
+    given = [("vpns9", flows[0]), *(("vpns0", flow) for flow in flows)]
+    assert nudge(given, sleep=pauses.append) == len(flows)
+    assert len(pauses) == 2
+    assert all(heard(tun, CLIENTS[0]) for _ in flows)
+
+
+def test_it_carries_nothing_and_is_another_each_time() -> None:
+    flow = TcpFlow(CLIENTS[0], 40000, FAR[4], 443)
+    packets = [parse(Packet(0.0, "", True, ETH_IPV4, segment(flow))) for _ in range(2)]
+    assert {(p.src, p.sport, p.dst, p.dport, p.flags, len(p.raw)) for p in packets} == {
+        (FAR[4], 443, CLIENTS[0], 40000, ACK, 40)
+    }
+    assert packets[0].raw != packets[1].raw
