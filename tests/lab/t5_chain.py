@@ -312,3 +312,14 @@ def is_reset(sock: socket.socket) -> bool:
     except ConnectionError:
         return True
     return False
+
+
+def is_settled(sock: socket.socket) -> bool:
+    """Say something: does anything come back, an answer or a reset?"""
+    try:
+        sock.sendall(b"?")
+        return bool(sock.recv(65536))
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True

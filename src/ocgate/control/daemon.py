@@ -213,7 +213,7 @@ class Control:
             await asyncio.sleep(UNSETTLED_LOOK)
             self.records.retry()
             due = self.keeper.unsettled or self.keeper.writer.unsettled or self.conf.is_missing
-            if not due and time.monotonic() < self._next_look:
+            if not (due or self.keeper.is_due) and time.monotonic() < self._next_look:
                 continue
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
             try:

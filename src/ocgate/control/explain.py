@@ -205,9 +205,14 @@ class _Packet:
         if self.prepared.intent.steering is None and self.family == 4:
             reason = "no_exit"
         chain = "forward_from_client" if reason == "no_exit" else "from_client"
+        if self.exit.waits:
+            chain = "begins"
         self._step(f"{NFT_TABLE} {chain}", f"rejected, counted as {reason}")
         name = VARIABLES[self.family] if self.intent.steering else "the exit"
-        return _End("rejected", f"{name} can't be used now: {why}", reason=reason)
+        said = f"{name} can't be used now: {why}"
+        if self.exit.waits:
+            said += "; flows that exist wait for it to answer"
+        return _End("rejected", said, reason=reason)
 
     def _clients(self) -> _End | None:
         if not any(self.to in net for net in self.intent.subnets(self.family)):

@@ -17,6 +17,8 @@ from ocgate.control import placement
 from ocgate.control.effective import EffectiveConf
 from ocgate.control.elements import ElementWriter
 from ocgate.control.log import stage
+from ocgate.control.nudges import Nudges
+from ocgate.control.outages import Outages
 from ocgate.control.prepared import Egress, Prepared, prepare
 from ocgate.control.records import Records
 from ocgate.control.repairs import Repairs
@@ -26,10 +28,11 @@ from ocgate.control.wants import LACKS, words
 from ocgate.errors import OcgateError
 from ocgate.kernel import conntrack
 from ocgate.kernel.apply import Applied, Drift, apply, compare
+from ocgate.kernel.conntrack import TcpFlow
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.exits import NO_GATEWAYS, Exit, ExitKind, Exits, Stray
-from ocgate.plan.facts import Network
+from ocgate.plan.facts import Family, Network
 from ocgate.plan.guard import not_for_clients
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
@@ -63,7 +66,11 @@ class Keeper:
         self._egress = egress
         self._exits = exits
         self._strays = read_strays(run_dir)
+        self._outages = Outages(clock)
+        self._nudges = Nudges(table)
+        self._former: dict[Family, tuple[object, ...]] = {}  # the way that flows were made for last
         self._uncut: set[Network] = set()
+        self._unassured: set[Network] = set()  # whose exit waits: what is no stream is to be cut
         self._unasked = False  # flows may exist that no first packet was asked for
         self._half = False  # the kernel may have taken a part of another plan
         self._busy = asyncio.Lock()
@@ -75,6 +82,11 @@ class Keeper:
     def is_started(self) -> bool:
         """Whether anything is in force."""
         return self._prepared is not None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a look would change something though nothing has happened."""
+        return self._outages.is_due
 
     @property
     def prepared(self) -> Prepared:
@@ -124,7 +136,7 @@ class Keeper:
                 sources or old.sources,
                 facts,
                 egress or self._egress,
-                exits or self._exits,
+                self._outages.seen(exits or self._exits),
                 strays=self._strays,
             )
             _tell_rules_before(old, new)
@@ -199,21 +211,31 @@ class Keeper:
 
     async def _cut(self) -> None:
         """Flows that a former way was made for; what can't be cut now is tried at the next look."""
-        if not (self._uncut or self._unasked):
+        if not (self._uncut or self._unassured or self._unasked):
             return
         try:
-            await asyncio.to_thread(self._cut_now)
+            cut = await asyncio.to_thread(self._cut_now)
         except (OcgateError, *LACKS):
             self.unsettled = True
             raise
         self._uncut.clear()
+        self._unassured.clear()
         self._unasked = False
+        if cut:
+            self._nudges.of_flows(cut, prefix6=self.prepared.intent.prefix6)
 
-    def _cut_now(self) -> None:
+    def _cut_now(self) -> list[TcpFlow]:
+        """The connections whose clients are to learn of it."""
+        cut: list[TcpFlow] = []
         if self._uncut:
-            conntrack.delete_of_networks(tuple(self._uncut))
+            networks = tuple(self._uncut)
+            cut = conntrack.tcp_of_networks(networks)
+            conntrack.delete_of_networks(networks)
+        if self._unassured:
+            conntrack.delete_unassured(tuple(self._unassured))
         if self._unasked:
             self._cut_unasked(self.prepared.intent)
+        return cut
 
     def _cut_unasked(self, intent: Intent) -> None:
         """Flows that would never be translated, and so dropped for as long as the client goes on;
@@ -224,37 +246,54 @@ class Keeper:
         conntrack.delete_towards(intent.all_subnets, not_for_clients(intent))
 
     async def _after_change(self, old: Prepared, new: Prepared) -> None:
-        """Say what moved; flows that were translated for another way are cut."""
-        moved = [
-            after.family
-            for before, after in zip(old.intent.exits, new.intent.exits, strict=True)
-            if _way(before) != _way(after) and _may_have_flows(before)
-        ]
+        """Say what moved; flows that were translated for another way are cut. By a way that is down
+        and stands, streams go on (`plan.first_packets`); what only begins, or asks again, is new.
+        """
+        pairs = tuple(zip(old.intent.exits, new.intent.exits, strict=True))
+        moved = {after.family for before, after in pairs if self._has_moved(before, after)}
+        waits = {a.family for b, a in pairs if b.usable and a.waits}
+        back = {a.family for b, a in pairs if a.usable and not b.usable} - moved
         self._uncut.update(net for net in new.subnets if net.version in moved)
+        self._unassured.update(net for net in new.subnets if net.version in waits)
         self._unasked = True  # others may have taken a table while the plan changed
         try:  # after the new guard stands, so that nothing of the former way is born
             await self._cut()
         except (OcgateError, *LACKS) as error:  # what is new is in force all the same
             log.error("flows of before can't be cut yet", why=words(error))
+        returned = [net for net in new.subnets if net.version in back]
+        if returned:
+            self._nudges.of_networks(returned, prefix6=new.intent.prefix6)
         _tell_moved(old, new)
         _tell_networks(old, new)
         if old.decision != new.decision:
             tell = log.error if new.decision.loud else log.info
             tell(f"IPv6: {new.decision.word}", why=new.decision.why)
 
+    def _has_moved(self, before: Exit, after: Exit) -> bool:
+        """Whether flows may exist that were translated for another way than the one that is there
+        now. While there is none, nothing is cut: the same one may come back."""
+        if _is_there(before):
+            self._former[before.family] = _way(before)
+        if not _is_there(after):
+            return False
+        return self._former.get(after.family, _way(after)) != _way(after)
+
 
 def _way(way: Exit) -> tuple[object, ...]:
-    """What flows are translated for. Of a gateway also whether it is usable, because a gateway that
-    was away knows none of the flows that it had; and this host's addresses, their source."""
+    """What flows are translated for: of a gateway also this host's addresses, their source. Not
+    whether it answers: it mostly knows its flows when it does again, and one that was made anew
+    tells the far ends, or passes on what they say."""
     if way.kind is ExitKind.GATEWAY:
-        return (way.kind, way.device, way.gateway, way.usable, way.own)
+        return (way.kind, way.device, way.gateway, way.own)
     return (way.kind, way.device)
 
 
-def _may_have_flows(way: Exit) -> bool:
-    """A gateway that was closed has none: they were cut when it closed, and none began since. To
-    cut again when it opens would hit those that begin just then."""
-    return way.kind is not ExitKind.GATEWAY or way.usable
+def _is_there(way: Exit) -> bool:
+    """Without a next hop a gateway is not, nor is `direct` without a default route: nothing begins,
+    and what began before has no other way."""
+    if way.kind is ExitKind.GATEWAY:
+        return way.gateway is not None
+    return way.kind is ExitKind.BLOCK or way.device is not None
 
 
 def _tell_rules_before(old: Prepared, new: Prepared) -> None:

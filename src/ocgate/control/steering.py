@@ -191,7 +191,18 @@ def _exit(
     lacking = "" if own else f"this host has no IPv{family} address on {link.device}"
     mac = pinned(sources.settings, family, state.mac)
     closed = state.down or lacking
-    return Exit(family, ExitKind.GATEWAY, link.device, state.address, closed, own, mac)
+    waits = bool(state.down) and not state.given_up and not lacking
+    return Exit(
+        family,
+        ExitKind.GATEWAY,
+        link.device,
+        state.address,
+        closed,
+        own,
+        mac,
+        waits=waits,
+        holds=waits and state.lasts,
+    )
 
 
 def pinned(settings: Settings, family: Family, learned: str) -> str:
@@ -218,7 +229,7 @@ def _own(
 def _held_back(way: Exit, sources: Sources, facts: Facts) -> Exit:
     """Closed where another program's policy rule would be asked first, whatever we do."""
     why = placement.without_room(sources, facts, way.family)
-    return replace(way, closed=way.closed or why) if why else way
+    return replace(way, closed=way.closed or why, waits=False, holds=False) if why else way
 
 
 def _exit6(

@@ -34,5 +34,5 @@ def came_back(way: Exit) -> str:
 
 
 def _is_counted(way: Exit) -> bool:
-    """A gateway that has somewhere to send to."""
-    return way.kind is ExitKind.GATEWAY and way.usable
+    """A gateway by which flows go."""
+    return way.kind is ExitKind.GATEWAY and way.carries

@@ -20,11 +20,15 @@ class ExitState:
     address: None while its name has not resolved.
     down:    '' while it can be used, else why clients are rejected, one clause.
     mac:     what it was learned to be reached at, '' while nothing was.
+    lasts:   it has been down for so long that flows of before are told (`Exit.holds`).
+    given_up: ... that they are reset, as what is new is refused.
     """
 
     address: Address | None
     down: str = ""
     mac: str = ""
+    lasts: bool = False
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Exit:
     closed:  '' while clients may use it, else why they are rejected.
     own:     this host's addresses on `device`, which clients are translated to.
     mac:     the MAC address that GATEWAY is reached at and at no other; '' where it is not pinned.
+    waits:   it is closed to what is new alone: a gateway that does not answer just now, and whose
+             way stands. Flows that exist go on by it, and by nothing else (`plan.first_packets`).
+    holds:   ... and what they send is refused meanwhile, in a way that ends none of them.
     """
 
     family: Family
@@ -69,6 +76,8 @@ class Exit:
     closed: str = ""
     own: tuple[Address, ...] = ()
     mac: str = ""
+    waits: bool = False
+    holds: bool = False
 
     @property
     def mark(self) -> int:
@@ -79,6 +88,11 @@ class Exit:
     def usable(self) -> bool:
         """Whether clients' packets are forwarded by it now."""
         return not self.closed and self.device is not None
+
+    @property
+    def carries(self) -> bool:
+        """Whether clients' flows that exist are still its own: what it sends for them is let in."""
+        return self.usable or (self.waits and self.device is not None)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     A permitted network is asked of every packet: with its own route gone another would lead on."""
     ways = (steering.exit4, steering.exit6)
     yield from permitted.gates(intent.networks)
-    yield from (existing(_allowed(way)) for way in ways if way.usable)
+    yield from (existing(_allowed(way)) for way in ways if way.carries)
     yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
     for way in ways:
         if steering.closes_local(way.family):

@@ -28,7 +28,7 @@ def needed(intent: Intent) -> Iterator[Sysctl]:
     refuses = networks6 or intent.ipv6 is Ipv6Path.REJECTED or intent.steering is not None
     if intent.subnets6 and refuses:
         yield REJECTS6_UNLIMITED
-    if intent.ipv6 is Ipv6Path.REJECTED and not networks6:
+    if intent.ipv6 is Ipv6Path.REJECTED and not networks6 and not intent.exits[1].waits:
         return
     for name in intent.accept_ra_on:
         # A forwarding host ignores router advertisements, and so loses its own default route,

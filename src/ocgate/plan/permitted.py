@@ -107,10 +107,10 @@ def before_exit(networks: Iterable[Permitted], owner: str, *, closed: bool) -> I
     for net in networks:
         if not net.usable:
             yield from reject(
-                f"{_to(net)} {owner}", "network_closed", "its interface or route is away"
+                f"{towards(net)} {owner}", "network_closed", "its interface or route is away"
             )
         elif closed:
-            yield NftRule(f"{_to(net)} {owner} accept", "a permitted network needs no exit")
+            yield NftRule(f"{towards(net)} {owner} accept", "a permitted network needs no exit")
 
 
 def answers(networks: Iterable[Permitted], receiver: dict[int, str]) -> Iterator[NftRule]:
@@ -143,7 +143,7 @@ def to_translate(
         for subnet in nets:
             if net.usable and subnet.version == net.network.version:
                 ip = _ip(subnet.version)
-                yield subnet.version, f'oifname "{net.device}" {ip} saddr {subnet} {_to(net)}'
+                yield subnet.version, f'oifname "{net.device}" {ip} saddr {subnet} {towards(net)}'
 
 
 def routes(networks: Iterable[Permitted], *, table: int = TABLE_MAIN) -> Iterator[Route]:
@@ -167,10 +167,11 @@ def _by_its_way(net: Permitted) -> str:
     let packets go to the exit once somebody has taken the network's route. What is on the link has
     itself for a next hop (nft_rt.c)."""
     hop = net.via or _member(net.network)
-    return f'{_to(net)} oifname "{net.device}" rt {_ip(net.network.version)} nexthop {hop}'
+    return f'{towards(net)} oifname "{net.device}" rt {_ip(net.network.version)} nexthop {hop}'
 
 
-def _to(net: Permitted) -> str:
+def towards(net: Permitted) -> str:
+    """The match of what is for it."""
     return f"{_ip(net.network.version)} daddr {_member(net.network)}"
 
 

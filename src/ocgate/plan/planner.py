@@ -8,6 +8,7 @@ the first packet of each flow is asked by `limits`, too):
         prerouting (raw)      is this source this session's on this device?  no: dropped, counted
                               yes: its exit's mark. No way out now: rejected here, before
                               routing, so that it holds whatever the forwarding sysctl says
+        prerouting (nat)      a flow's first packet: does the exit answer? (`first_packets`)
         input                 to this host: ping of the gateway, the configured resolver, no more
         forward               with its exit's mark, by its exit's interface: accepted; all else
                               rejected
@@ -29,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ocgate.names import BLACKHOLE_METRIC, NFT_TABLE, NULL_DEVICE, NULL_TABLE
-from ocgate.plan import carried, permitted, steering, translation
+from ocgate.plan import carried, first_packets, permitted, steering, translation
 from ocgate.plan.exits import Exit, ExitKind
 from ocgate.plan.facts import Network
 from ocgate.plan.guard import existing, guard, local_networks, next_hop
@@ -91,6 +92,7 @@ def _table(intent: Intent) -> Table:
     chains = (
         _prerouting(intent),
         _from_client(intent),
+        *first_packets.chains(intent),
         _input(intent),
         _input_from_client(intent),
         *_listener(intent),
@@ -131,7 +133,7 @@ def _from_client(intent: Intent) -> Chain:
     owner4 = "meta mark set iifname . ip saddr map @sessions4"
     owner6 = f"meta mark set {_owner6(intent.prefix6)} map @sessions6"
     rules = [*_to_networks(intent, exit4, owner4)]
-    if exit4.closed:
+    if exit4.closed and not exit4.waits:
         rules += _closed(intent, exit4, owner4)
     else:
         rules.append(NftRule(f"{owner4} {carried.sent(exit4)}accept", "own IPv4 source"))
@@ -141,7 +143,7 @@ def _from_client(intent: Intent) -> Chain:
         NftRule(f"ip6 saddr :: {count('link_local')} drop", "duplicate address detection and MLD"),
         *_to_networks(intent, exit6, owner6),
     ]
-    if exit6.closed:
+    if exit6.closed and not exit6.waits:
         rules += _closed(intent, exit6, owner6)
     else:
         rules.append(NftRule(f"{owner6} {carried.sent(exit6)}accept", "own IPv6 source"))
@@ -151,7 +153,7 @@ def _from_client(intent: Intent) -> Chain:
 
 def _to_networks(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
     nets = permitted.of_family(intent.networks, way.family)
-    return permitted.before_exit(nets, owner, closed=bool(way.closed))
+    return permitted.before_exit(nets, owner, closed=bool(way.closed) and not way.waits)
 
 
 def _closed(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
@@ -269,14 +271,15 @@ def _forward_from_client(intent: Intent) -> Chain:
     the guard a flow that exists is asked for no more than its way."""
     rules = [
         *permitted.gates(intent.networks),
-        *(existing(_accepted(intent, way)) for way in _ways_out(intent)),
+        *(first_packets.held(way) for way in intent.exits if way.holds),
+        *(existing(_accepted(intent, way)) for way in intent.exits if way.carries),
         NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated"),
         *reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),
     ]
     rules += translation.refused(intent)
-    rules += [_accepted(intent, way) for way in _ways_out(intent)]
+    rules += [_accepted(intent, way) for way in intent.exits if way.usable]
     rules += reject(f"oifname {_tun(intent)}", "between_clients", "clients are apart")
     rules += reject("", "no_exit", COUNTERS["no_exit"])
     return Chain("forward_from_client", tuple(rules))
@@ -303,7 +306,8 @@ def _forward_to_client(intent: Intent) -> Chain:
     what answers a client passes, errors about its packets among it (nf_conntrack_proto_icmp.c)."""
     owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
     receiver = {4: "oifname . ip daddr map @sessions4", 6: f"{owner6} map @sessions6"}
-    rules = [rule for way in _ways_out(intent) for rule in _answers(way, receiver[way.family])]
+    ways = [way for way in intent.exits if way.carries]
+    rules = [rule for way in ways for rule in _answers(way, receiver[way.family])]
     rules += permitted.answers(intent.networks, receiver)
     rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
@@ -361,10 +365,6 @@ def _blackholes(intent: Intent) -> Iterable[Route]:
 
 def _tun(intent: Intent) -> str:
     return f'"{intent.device}*"'
-
-
-def _ways_out(intent: Intent) -> tuple[Exit, ...]:
-    return tuple(way for way in intent.exits if way.usable)
 
 
 def _ip_of(way: Exit) -> str:

@@ -39,7 +39,7 @@ _WITH_PORTS_OR_IDS: dict[Family, str] = {
 def refused(intent: Intent) -> Iterator[NftRule]:
     """In forward, so that a client hears at once of what chain `nat` would only drop."""
     for way in intent.exits:
-        if way.usable and _is_translated(intent, way):
+        if way.usable and is_translated(intent, way):
             kinds = f"meta nfproto ipv{way.family} meta l4proto != {_WITH_PORTS_OR_IDS[way.family]}"
             yield NftRule(f"{kinds} {count('portless')} {PROHIBITED}", COUNTERS["portless"])
 
@@ -63,14 +63,14 @@ def nat(intent: Intent) -> Chain:
 
 
 def _masquerade(intent: Intent, way: Exit, net: Network) -> Iterator[NftRule]:
-    if not _is_translated(intent, way):
+    if not is_translated(intent, way):
         return
     ip = "ip" if way.family == 4 else "ip6"
     match = f'oifname "{way.device}" {ip} saddr {net}'
     yield from _by_own_ports(intent, match, way.family, f"exit {way.kind.value}")
 
 
-def _is_translated(intent: Intent, way: Exit) -> bool:
+def is_translated(intent: Intent, way: Exit) -> bool:
     """All but IPv6 that is routed to the clients' own addresses."""
     return way.family == 4 or way.kind is not ExitKind.DIRECT or intent.ipv6 is Ipv6Path.NAT66
 

@@ -47,7 +47,9 @@ def prepared(device: str) -> Any:
 
 def by(exit4: Exit) -> Any:
     exits = (exit4, Exit(6, ExitKind.BLOCK, closed="block"))
-    intent = SimpleNamespace(exits=exits, steering=None, local=(), pushed=(), networks=())
+    intent = SimpleNamespace(
+        exits=exits, steering=None, local=(), pushed=(), networks=(), prefix6=128
+    )
     return SimpleNamespace(intent=intent, subnets=NETS, decision=None)
 
 
@@ -77,6 +79,7 @@ def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
         cut.extend(nets)
 
     monkeypatch.setattr(keepers.conntrack, "delete_of_networks", delete)
+    monkeypatch.setattr(keepers.conntrack, "tcp_of_networks", lambda _: [])
     made = keeper(tmp_path)
 
     async def run() -> None:
@@ -93,33 +96,80 @@ def test_flows_that_could_not_be_cut_are_cut_at_the_next_look(
 
 
 OPEN = Exit(4, ExitKind.GATEWAY, "eth0", ip_address("172.28.0.3"))
-CLOSED = replace(OPEN, closed="timed out")
+WAITS = replace(OPEN, closed="timed out", waits=True)
+GIVEN_UP = replace(OPEN, closed="timed out")
+GONE = replace(OPEN, gateway=None, closed="eth0 is down")
+OTHER = replace(OPEN, gateway=ip_address("172.28.0.4"))
+BLOCKED = Exit(4, ExitKind.BLOCK, closed="block")
+DIRECT = Exit(4, ExitKind.DIRECT, "eth0")
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "cut"),
+    ("before", "after", "done"),
     [
-        (OPEN, CLOSED, True),
-        (CLOSED, OPEN, False),
-        (CLOSED, replace(OPEN, gateway=ip_address("172.28.0.4")), False),
-        (OPEN, replace(OPEN, gateway=ip_address("172.28.0.4")), True),
-        (OPEN, replace(OPEN, own=(ip_address("172.28.0.9"),)), True),
-        (Exit(4, ExitKind.DIRECT, "eth0", closed="none"), Exit(4, ExitKind.DIRECT, "eth1"), True),
+        (OPEN, WAITS, ["unassured"]),
+        (WAITS, GIVEN_UP, []),
+        (WAITS, OPEN, ["nudged"]),
+        (GIVEN_UP, OPEN, ["nudged"]),
+        (GONE, OPEN, ["nudged"]),
+        (OPEN, GONE, []),
+        (OPEN, BLOCKED, ["cut", "told"]),
+        (DIRECT, replace(DIRECT, device=None), []),
+        (OPEN, OTHER, ["cut", "told"]),
+        (WAITS, OTHER, ["cut", "told"]),
+        (GIVEN_UP, OTHER, ["cut", "told"]),
+        (OPEN, replace(OPEN, own=(ip_address("172.28.0.9"),)), ["cut", "told"]),
+        (DIRECT, replace(DIRECT, device="eth1"), ["cut", "told"]),
     ],
 )
-def test_flows_are_cut_when_a_way_closes_and_not_when_it_opens(
+def test_flows_are_cut_when_their_way_is_another_and_wait_while_it_is_down(
     before: Exit,
     after: Exit,
-    cut: bool,
+    done: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A download that begins as the gateway is back would lose its translation at once."""
-    called: list[object] = []
+    """What is cut is read before, so that its clients are told; who waited is asked to speak when
+    the same way is back. What began as a way came back is not cut with its coming."""
+    seen = doings(monkeypatch)
+    made = keeper(tmp_path)
+    changes(made, seen, before, after)
+    assert seen == done
+
+
+@pytest.mark.parametrize(
+    ("back", "done"), [(OPEN, ["nudged"]), (OTHER, ["cut", "told"]), (BLOCKED, ["cut", "told"])]
+)
+def test_a_way_that_was_away_is_compared_with_the_one_before(
+    back: Exit, done: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link or a default route that bounces is no move, and what comes in its place is one."""
+    seen = doings(monkeypatch)
+    made = keeper(tmp_path)
+    changes(made, seen, OPEN, GONE)
+    assert seen == []
+    changes(made, seen, GONE, back)
+    assert seen == done
+
+
+def doings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What becomes of flows, as it is done."""
+    seen: list[str] = []
     monkeypatch.setattr(keepers, "log", SimpleNamespace(warning=lambda *_, **__: None))
-    monkeypatch.setattr(keepers.conntrack, "delete_of_networks", called.extend)
-    asyncio.run(keeper(tmp_path)._after_change(by(before), by(after)))
-    assert bool(called) is cut
+    door = keepers.conntrack
+    monkeypatch.setattr(door, "delete_of_networks", lambda _: seen.append("cut"))
+    monkeypatch.setattr(door, "delete_unassured", lambda _: seen.append("unassured"))
+    monkeypatch.setattr(door, "tcp_of_networks", lambda _: ["a flow"])
+    return seen
+
+
+def changes(made: Keeper, seen: list[str], before: Exit, after: Exit) -> None:
+    nudges: Any = SimpleNamespace(
+        of_flows=lambda flows, **_: seen.append("told" if flows == ["a flow"] else "nobody"),
+        of_networks=lambda networks, **_: seen.append("nudged" if networks else "nobody"),
+    )
+    made._nudges, made._prepared = nudges, by(after)
+    asyncio.run(made._after_change(by(before), by(after)))
 
 
 def test_flows_that_began_unasked_are_cut_with_each_change(
@@ -186,7 +236,7 @@ def test_a_look_that_fails_behind_the_kernel_does_not_go_back(
     with pytest.raises(OSError, match="No space"):
         asyncio.run(made.look(exits=down))
     assert taken == [NEW]
-    assert made.exits is down
+    assert made.exits == down
 
 
 def test_a_plan_that_was_refused_half_way_is_applied_over(

@@ -13,6 +13,7 @@ import pytest
 from ocgate.config.gateways import HIGHEST_PRIO, LOWEST_PRIO, MAIN_RULE
 from ocgate.plan import nft, steering
 from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.plan.guard import next_hop
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.permitted import Permitted
@@ -88,6 +89,19 @@ CASES = {
     "gateway_down": replace(
         GATEWAY, steering=replace(STEERING, exit4=replace(EXIT4, closed="1.1.1.1:443: timed out"))
     ),
+    "gateway_waits": replace(
+        GATEWAY,
+        steering=replace(STEERING, exit4=replace(EXIT4, closed="timed out", waits=True)),
+    ),
+    "both_gateways_wait": replace(
+        GATEWAY,
+        ipv6=Ipv6Path.REJECTED,
+        steering=replace(
+            STEERING,
+            exit4=replace(EXIT4, closed="timed out", waits=True, holds=True),
+            exit6=replace(EXIT6, closed="timed out", waits=True),
+        ),
+    ),
     "gateway_on_its_own_interface": replace(
         GATEWAY,
         steering=replace(STEERING, exit4=replace(EXIT4, device="eth1"), exclusive=False),
@@ -123,6 +137,11 @@ CASES = {
     "networks_gateway": replace(GATEWAY, networks=NETWORKS, strict_on=("lan0",)),
     "networks_gateway_down": replace(
         GATEWAY, networks=NETWORKS, steering=replace(STEERING, exit4=replace(EXIT4, closed="down"))
+    ),
+    "networks_gateway_waits": replace(
+        GATEWAY,
+        networks=NETWORKS,
+        steering=replace(STEERING, exit4=replace(EXIT4, closed="down", waits=True)),
     ),
     "networks_direct": replace(
         GATEWAY,
@@ -251,11 +270,27 @@ def test_all_of_a_plan_has_the_same_ports_of_clients_flows(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_only_a_flow_that_exists_is_asked_less(name: str) -> None:
     """What stands before the questions to a first packet accepts by state `established` and by the
-    exit's whole condition: what is related, invalid or untracked is asked everything."""
+    exit's whole condition: what is related, invalid or untracked is asked everything, and of an
+    exit that waits nothing else passes."""
+    waiting = {next_hop(way) for way in CASES[name].exits if way.waits}
     chains = {chain.name: chain for table in plan(CASES[name]).tables for chain in table.chains}
     for chain in ("guard", "forward_from_client"):
         rules = [rule.match for rule in chains[chain].rules] if chain in chains else []
-        for match in (match for match in rules if "established" in match):
+        for match in (m for m in rules if "established" in m and " reject " not in m):
             state, _, rest = match.partition("ct state established ")
             assert state == ""
-            assert rest in rules[rules.index(match) + 1 :]
+            assert (rest in rules[rules.index(match) + 1 :]) != (rest in waiting)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("waits")])
+def test_by_an_exit_that_waits_nothing_begins(name: str) -> None:
+    """Rejected by the first of its packets, before routing; and accepted by no later rule."""
+    tables = {table.name: table for table in plan(CASES[name]).tables}
+    chains = {c.name: [r.match for r in c.rules] for t in tables.values() for c in t.chains}
+    refused = [match for match in chains["begins"] if " reject " in match]
+    assert all('counter name "exit_closed"' in match for match in refused)
+    assert len(refused) == 2
+    assert not [match for match in chains["nat"] if '"eth0"' in match]
+    for chain in ("guard", "forward_from_client"):
+        accepts = [m for m in chains[chain] if "0x02000000" in m and "accept" in m]
+        assert all(match.startswith("ct state established ") for match in accepts)
