@@ -180,7 +180,8 @@ class Control:
             await asyncio.sleep(UNSETTLED_LOOK)
             self.records.retry()
             self.runner.check()
-            if not self.keeper.unsettled and time.monotonic() < self._next_look:
+            due = self.keeper.unsettled or self.keeper.is_due
+            if not due and time.monotonic() < self._next_look:
                 continue
             self._next_look = time.monotonic() + UNPROMPTED_LOOK
             await self._look()

@@ -21,6 +21,7 @@ from ocgate.kernel.apply import Applied, apply, drift
 from ocgate.kernel.facts import observe
 from ocgate.kernel.nft import Nft
 from ocgate.plan.facts import Facts
+from ocgate.plan.first_packets import WAIT
 from ocgate.plan.model import Plan
 from ocgate.tunnel import gate, killswitch, routing
 from ocgate.tunnel.gate import Reported
@@ -40,6 +41,10 @@ class Open:
     endpoint: Endpoint | None = None
     carried: Carried | None = None
     bootstrap: Bootstrap | None = None
+    # The keeper's: of a tunnel that is away, whose flows the kernel keeps for the next one, and
+    # whether that is too long in coming.
+    former: Carried | None = None
+    given_up: bool = False
 
 
 CLOSED = Open()
@@ -62,6 +67,8 @@ def intent_now(base: ExitIntent, wanted: Open, facts: Facts) -> ExitIntent:
         endpoint=wanted.endpoint,
         carried=wanted.carried,
         bootstrap=wanted.bootstrap,
+        former=wanted.former,
+        given_up=wanted.given_up,
         ipv6="net.ipv6.conf.all.disable_ipv6" in facts.sysctls,
         rule_prio=rule_prio or base.rule_prio,
         advertised_on=_advertised_on(facts, base.device),
@@ -96,7 +103,9 @@ class Keeper:
         self._nft = nft
         self._run_dir = run_dir
         self._base = base
+        self._clock = clock
         self._wanted = CLOSED
+        self._former: tuple[Carried, float] | None = None  # and since when it is away
         self._applied: Applied | None = None
         self._plan: Plan | None = None
         self._busy = asyncio.Lock()
@@ -115,7 +124,8 @@ class Keeper:
         stays wanted, but for closing, which is tried again, as is what is insisted on. base: new
         settings."""
         async with self._busy:
-            before = self._wanted, self._base
+            before = self._wanted, self._base, self._former
+            self._former = self._after(wanted, base or self._base)
             self._wanted, self._base = wanted, base or self._base
             try:
                 plan = await self._planned()
@@ -127,8 +137,28 @@ class Keeper:
                 if wanted == CLOSED or insist:
                     self.unsettled = True
                 else:
-                    self._wanted, self._base = before
+                    self._wanted, self._base, self._former = before
                 raise
+
+    def _after(self, wanted: Open, base: ExitIntent) -> tuple[Carried, float] | None:
+        """The former tunnel, once this is wanted."""
+        if wanted.carried is not None or base.device != self._base.device:
+            return None
+        if self._wanted.carried is None:
+            return self._former
+        lost = self.intent.carried  # as much of it as was in force
+        return None if lost is None else (lost, self._clock())
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a look would change something though nothing has happened."""
+        return self._with_former(self._wanted).given_up and not self.intent.given_up
+
+    def _with_former(self, wanted: Open) -> Open:
+        if self._former is None:
+            return wanted
+        former, since = self._former
+        return replace(wanted, former=former, given_up=self._clock() >= since + WAIT)
 
     async def look(self, *, by: str = "") -> None:
         """Observe, plan, compare, apply where needed; raises OcgateError.
@@ -170,7 +200,7 @@ class Keeper:
         if said and said != self.foreign_rules:
             log.error(said)
         self.foreign_rules = said
-        intent = intent_now(self._base, self._wanted, facts)
+        intent = intent_now(self._base, self._with_former(self._wanted), facts)
         why = await asyncio.to_thread(ipv6.obstacle, intent, run_dir=self._run_dir)
         if why and why != self.ipv6_obstacle:
             log.warning("the tunnel's IPv6 is of no use here", why=why)
@@ -182,7 +212,8 @@ class Keeper:
         """With what may still be used of what the tunnel carries."""
         self._unusable = ""
         if intent.carried is None:
-            return intent
+            former = intent.former and gate.fitting(intent.former, intent).carried
+            return replace(intent, former=former)
         taken = gate.fitting(intent.carried, intent)
         if taken.carried is None:
             self._unusable = taken.said

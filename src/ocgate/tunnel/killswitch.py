@@ -53,7 +53,8 @@ def plan(intent: ExitIntent) -> Plan:
 
 def _addresses(intent: ExitIntent) -> tuple[InterfaceAddress, ...]:
     """Without those of the link alone, as `TunnelDevice` has it: nothing goes by them."""
-    given = intent.carried.addresses if intent.carried is not None else ()
+    carried = intent.carried or intent.former
+    given = carried.addresses if carried is not None else ()
     return tuple(
         address
         for address in given

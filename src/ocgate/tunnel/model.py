@@ -144,6 +144,9 @@ class ExitIntent:
     client_uid:   owner of the tun, and the only uid that may talk to the endpoint; None where the
                   kernel itself is the client (WireGuard), whose packets belong to nobody.
     carried:      None while the tunnel is not up: then clients are rejected.
+    former:       what the tunnel carried that was up until lately, while the next one is not: with
+                  its addresses the kernel keeps the flows that were translated to them.
+    given_up:     it is away for so long that its flows are reset when they send.
     ipv6:         False where the kernel was started without (ipv6.disable=1): then there is nothing
                   to rule. One that merely has it turned off takes rules and routes as any other.
     rule_prio:    of the first policy rule.
@@ -163,6 +166,8 @@ class ExitIntent:
     ipv6: bool = True
     rule_prio: int = TUNNEL_RULE_PRIO
     advertised_on: tuple[str, ...] = ()
+    former: Carried | None = None
+    given_up: bool = False
 
     def inside(self, family: Family) -> list[Network]:
         """Networks of one family that may use the tunnel, as nft takes them in a set."""
@@ -182,3 +187,9 @@ class ExitIntent:
         """Whether clients' packets of this family get out now."""
         known = family == 4 or self.ipv6
         return known and self.carried is not None and self.carried.has(family)
+
+    def waits(self, family: Family) -> bool:
+        """Whether flows of this family that exist may go on by the next tunnel."""
+        if self.given_up or self.carried is not None or self.former is None:
+            return False
+        return (family == 4 or self.ipv6) and self.former.has(family)

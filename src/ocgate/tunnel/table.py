@@ -3,7 +3,8 @@
     docker network -> eth0
         prerouting (mangle)     the tunnel is not up, or not for this family: rejected here, before
                                 routing, so that it holds whatever the forwarding sysctl says
-        prerouting (dstnat)     port 53 -> the tunnel's resolver
+        prerouting (nat)        TCP that begins nothing, of no flow: reset; port 53 -> the tunnel's
+                                resolver
         input                   ping; the rest is rejected
         forward                 out by the tunnel: accepted; by anything else: rejected
         postrouting (srcnat)    masquerade to the tunnel's address
@@ -26,6 +27,7 @@ from collections.abc import Iterable, Iterator
 from ocgate.names import NFT_TABLE_EXIT
 from ocgate.plan.carried import CAME_BACK
 from ocgate.plan.facts import Address, Family, Network, collapsed
+from ocgate.plan.first_packets import NO_ROUTE
 from ocgate.plan.guard import NOT_BEYOND
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import PROHIBITED, RESET, count, reject
@@ -36,6 +38,7 @@ from ocgate.tunnel.reasons import REASONS, SENT
 RAW = -300  # before docker's own DNAT of its resolver's port (output, -100)
 MANGLE = -150  # behind conntrack (-200), whose flow a reject's answer belongs to; before DNAT
 DSTNAT = -100
+FIRST = -101  # before what is translated
 FILTER = 0
 SRCNAT = 100
 
@@ -56,6 +59,7 @@ def table(intent: ExitIntent) -> Table:
     """The table for this state of the exit; its chains are the same in every state."""
     chains = (
         Chain("prerouting", tuple(_prerouting(intent)), Hook("filter", "prerouting", MANGLE)),
+        Chain("begins", tuple(_begins(intent)), Hook("nat", "prerouting", FIRST)),
         Chain("resolver", tuple(_redirects(intent)), Hook("nat", "prerouting", DSTNAT)),
         Chain("input", tuple(_input(intent)), Hook("filter", "input", FILTER, "drop")),
         Chain("forward", tuple(_forward(intent)), Hook("filter", "forward", FILTER, "drop")),
@@ -96,9 +100,10 @@ _BEGUN = "tcp flags != syn / syn,ack"
 
 
 def _told(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
-    """A block that is noticed at once: a TCP connection that exists gets a RST, all else
-    admin-prohibited, the first packet of a connection too. A RST for that one would look like the
-    other end's, and so like a proof that the way works: to the probes of a VPN server in front.
+    """A block that is noticed at once: a TCP connection that exists, and waits no longer for the
+    next tunnel, gets a RST, all else admin-prohibited, the first packet of a connection too. A RST
+    for that one would look like the other end's, and so like a proof that the way works: to the
+    probes of a VPN server in front.
     (Only where the state passes: Linux hears of an ICMPv6 error within its own connect(2), from a
     container on the same host, at the next SYN, a second later.)"""
     words = f"{match} "
@@ -109,13 +114,30 @@ def _told(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
 
 
 def _closed(intent: ExitIntent) -> Iterator[NftRule]:
+    """Flows that exist wait for the next tunnel, if it is not too long in coming: they are told so
+    in a way that ends none of them, and by which TCP goes on soon (`plan.first_packets`)."""
     for family in FAMILIES:
+        if intent.waits(family):
+            for match in _each(family, "saddr", intent.inside(family)):
+                held = f"ct state established {match} {count('tunnel_down')} {NO_ROUTE}"
+                yield NftRule(held, "a flow that exists: the next tunnel may carry it on")
         if not intent.carries(family):
             up = intent.carried is not None and family == 6
             reason = "ipv6_not_carried" if up else "tunnel_down"
             refuse = reject if up else _told
             for match in _each(family, "saddr", intent.inside(family)):
                 yield from refuse(match, reason, REASONS[reason])
+
+
+def _begins(intent: ExitIntent) -> Iterator[NftRule]:
+    """A chain of type nat meets a flow's first packet alone. TCP of a flow that is forgotten, since
+    the tunnel has another address now, would reach its far end as a stranger's, and perhaps a
+    firewall that says nothing to that."""
+    for family in FAMILIES:
+        if intent.carries(family):
+            for match in _each(family, "saddr", intent.inside(family)):
+                where = f"iifname != {_tunnel(intent)} {match} {_BEGUN}"
+                yield NftRule(f"{where} {count('invalid')} {RESET}", "of no flow any more")
 
 
 def _redirects(intent: ExitIntent) -> Iterator[NftRule]:

@@ -53,6 +53,13 @@ CASES = {
         ),
     ),
     "connecting": CONNECTING,
+    "between_two_tunnels": replace(
+        CONNECTING,
+        forward_from=(DOCKER, DOCKER6),
+        local=(DOCKER, DOCKER6),
+        former=replace(CARRIED6, resolvers=()),
+    ),
+    "given_up": replace(CLOSED, former=CARRIED, given_up=True),
     "up": UP,
     "up_without_resolver": replace(UP, carried=replace(CARRIED, resolvers=())),
     "up_dns_off": replace(UP, dns=GatewayDns.OFF),
