@@ -8,14 +8,14 @@
 A chain of type nat meets the first packet of a flow and no other, so flows that exist pay nothing
 here. What becomes of them while their exit is down, counted from the verdict:
 
-    0 to 10 s     their packets go on to the next hop that they had, which the guard asks of every
-                  packet as ever, and nowhere else. A verdict may be wrong, and most outages are
+    0 to 3 s      their packets go on to the next hop that they had, which the guard asks of every
+                  packet as ever, and nowhere else. A verdict may be wrong, and many outages are
                   short: TCP sends again what was lost, and is better at it than we would be
     to 120 s      what they send is refused by `no-route`. That ends no connection (RFC 1122,
-                  4.2.3.9), and Linux' TCP takes it for "try again soon": it stays at its first pace
-                  instead of waiting twice as long each time (RFC 6069; of IPv4 this code and
-                  host-unreachable, of IPv6 this alone). So who was sending goes on within a second
-                  after the exit is back, not after as long again as it was away
+                  4.2.3.9), and Linux' TCP takes it for "try again": it stays at the pace that it
+                  has instead of waiting twice as long each time (RFC 6069; of IPv4 this code and
+                  host-unreachable, of IPv6 this alone), which is some 3 s by then. So who was
+                  sending goes on that soon, and not after as long again as the exit was away
     from then on  the exit is closed to everything. What a client sends is reset: it learns that its
                   connection is dead
 
@@ -39,7 +39,7 @@ from ocgate.plan.reasons import EXIT_COUNTERS, RESET, count, reject
 from ocgate.plan.translation import is_translated
 
 # Seconds of an outage: until flows are told of it, until they are given up; see above.
-LASTS, WAIT = 10.0, 120.0
+LASTS, WAIT = 3.0, 120.0
 
 # Ends no TCP connection that stands, see above.
 NO_ROUTE = "reject with icmpx no-route"

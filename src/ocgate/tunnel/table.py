@@ -115,7 +115,7 @@ def _told(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
 
 def _closed(intent: ExitIntent) -> Iterator[NftRule]:
     """Flows that exist wait for the next tunnel, if it is not too long in coming: they are told so
-    in a way that ends none of them, and by which TCP goes on soon (`plan.first_packets`)."""
+    in a way that ends none of them, and by which TCP tries on (`plan.first_packets`)."""
     for family in FAMILIES:
         if intent.waits(family):
             for match in _each(family, "saddr", intent.inside(family)):
