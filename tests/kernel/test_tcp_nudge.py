@@ -72,11 +72,7 @@ def test_a_connection_that_stands_answers_with_what_it_has(tun: int, client: Add
         says = {"flags": SYN | ACK, "seq": FAR_SEQ, "ack": began + 1}
         os.write(tun, build_tcp(far, client, 80, syn.sport, **says))
         assert heard(tun, far) is not None  # the connection stands
-        flow = TcpFlow(client, syn.sport, far, 80)
-        assert nudge([("vpns0", flow)]) == 1
-        sent = heard(tun, client)
-        assert sent is not None
-        os.write(tun, sent.raw)
+        os.write(tun, segment(TcpFlow(client, syn.sport, far, 80)))
         answer = heard(tun, far)
         assert answer is not None
         assert answer.flags == ACK
@@ -90,13 +86,65 @@ def test_a_connection_that_stands_answers_with_what_it_has(tun: int, client: Add
         assert goes_on.raw.endswith(b"on")
 
 
-def test_a_session_that_is_gone_is_passed_over_and_many_are_paced(tun: int) -> None:
-    flows = [TcpFlow(CLIENTS[0], 1024 + n, FAR[4], 443) for n in range(2 * AT_ONCE)]
+SESSIONS = (ip_address("10.10.10.6"), ip_address("fd00:7::6"))
+NOBODY, ELSEWHERE = ip_address("10.10.10.7"), ip_address("10.10.10.8")
+
+
+@pytest.fixture
+def server(netns: Namespace) -> Iterator[tuple[int, int]]:
+    """The descriptors of vpns1, to which the sessions' routes lead, and of lan0, with another."""
+    netns.ip("route add blackhole 10.10.10.0/24 metric 4294967295")
+    made = [open_tun(netns, name) for name in ("vpns1", "lan0")]
+    netns.ip("link set vpns1 up", "link set lan0 up", f"route add {ELSEWHERE} dev lan0")
+    netns.ip(f"route add {SESSIONS[0]} dev vpns1")
+    netns.ip(f"route add {SESSIONS[1]} dev vpns1", v6=True)
+    yield made[0], made[1]
+    for descriptor in made:
+        os.close(descriptor)
+
+
+def flows_of(*clients: Address, ports: int = 1) -> list[TcpFlow]:
+    return [TcpFlow(c, 1024 + n, FAR[c.version], 443) for c in clients for n in range(ports)]
+
+
+def test_it_goes_to_the_session_that_has_the_address_and_to_nobody_else(
+    server: tuple[int, int],
+) -> None:
+    """Not to an address without a session, which the blackhole has, nor by any other device."""
+    tunnel, lan = server
+    flows = flows_of(NOBODY, ELSEWHERE, *SESSIONS)
+    assert nudge(flows, tunnels="vpns") == len(SESSIONS)
+    assert all(heard(tunnel, client) for client in SESSIONS)
+    assert heard(lan, ELSEWHERE, wait=0.1) is None
+    assert nudge(flows_of(ELSEWHERE), tunnels="lan") == 1  # positive control
+    assert heard(lan, ELSEWHERE) is not None
+
+
+def test_many_are_paced(server: tuple[int, int]) -> None:
+    """A tun's queue holds 500."""
     pauses: list[float] = []
-    given = [("vpns9", flows[0]), *(("vpns0", flow) for flow in flows)]
-    assert nudge(given, sleep=pauses.append) == len(flows)
+    flows = flows_of(SESSIONS[0], ports=2 * AT_ONCE)
+    assert nudge(flows, tunnels="vpns", sleep=pauses.append) == len(flows)
     assert len(pauses) == 2
-    assert all(heard(tun, CLIENTS[0]) for _ in flows)
+    assert all(heard(server[0], SESSIONS[0]) for _ in flows)
+
+
+def test_a_device_that_is_another_s_by_then_gets_nothing(
+    server: tuple[int, int], netns: Namespace
+) -> None:
+    """A session ends in the middle, and its device's name and address are the next one's."""
+    _, lan = server
+    left = iter(flows_of(SESSIONS[0], ports=AT_ONCE + 1))
+
+    def end(_: float) -> None:
+        netns.ip("link set vpns1 down", "link delete vpns1")
+        netns.ip("link set lan0 down", "link set lan0 name vpns1", "link set vpns1 up")
+        netns.ip(f"route add {SESSIONS[0]} dev vpns1")
+
+    assert nudge(left, tunnels="vpns", sleep=end) == AT_ONCE
+    assert heard(lan, SESSIONS[0], wait=0.1) is None
+    assert nudge(flows_of(SESSIONS[0]), tunnels="vpns") == 1  # positive control
+    assert heard(lan, SESSIONS[0]) is not None
 
 
 def test_it_carries_nothing_and_is_another_each_time() -> None:

@@ -67,7 +67,7 @@ class Keeper:
         self._exits = exits
         self._strays = read_strays(run_dir)
         self._outages = Outages(clock)
-        self._nudges = Nudges(table)
+        self._nudges = Nudges()
         self._former: dict[Family, tuple[object, ...]] = {}  # the way that flows were made for last
         self._uncut: set[Network] = set()
         self._unassured: set[Network] = set()  # whose exit waits: what is no stream is to be cut
@@ -222,7 +222,7 @@ class Keeper:
         self._unassured.clear()
         self._unasked = False
         if cut:
-            self._nudges.of_flows(cut, prefix6=self.prepared.intent.prefix6)
+            self._nudges.of_flows(cut, tunnels=self.prepared.intent.device)
 
     def _cut_now(self) -> list[TcpFlow]:
         """The connections whose clients are to learn of it."""
@@ -262,7 +262,7 @@ class Keeper:
             log.error("flows of before can't be cut yet", why=words(error))
         returned = [net for net in new.subnets if net.version in back]
         if returned:
-            self._nudges.of_networks(returned, prefix6=new.intent.prefix6)
+            self._nudges.of_networks(returned, tunnels=new.intent.device)
         _tell_moved(old, new)
         _tell_networks(old, new)
         if old.decision != new.decision:

@@ -7,8 +7,8 @@ nothing to fear sends one acknowledgement. The keeper's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_network
+import functools
+from collections.abc import Callable, Iterable
 
 from ocgate.control.complaints import Complaints
 from ocgate.control.log import stage
@@ -18,48 +18,38 @@ from ocgate.kernel import conntrack
 from ocgate.kernel.conntrack import TcpFlow
 from ocgate.kernel.tcp_nudge import nudge
 from ocgate.plan.facts import Network
-from ocgate.sessions.table import SessionTable
 
 log = stage("svc-control")
 
 
 class Nudges:
-    """Of the sessions in `table`."""
+    """tunnels, of each: what names of clients' devices begin with."""
 
-    def __init__(self, table: SessionTable) -> None:
-        self._table = table
+    def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._complaints = Complaints(log, "waiting clients can't be told of an outage")
 
-    def of_networks(self, networks: Iterable[Network], *, prefix6: int) -> None:
+    def of_networks(self, networks: Iterable[Network], *, tunnels: str) -> None:
         """Nudge the connections of these client networks that connection tracking knows."""
         given = tuple(networks)
-        self._begin(lambda: conntrack.tcp_of_networks(given), prefix6)
+        self._begin(lambda: conntrack.tcp_of_networks(given), tunnels)
 
-    def of_flows(self, flows: Iterable[TcpFlow], *, prefix6: int) -> None:
+    def of_flows(self, flows: Iterable[TcpFlow], *, tunnels: str) -> None:
         """Nudge these, which it may have forgotten."""
         given = tuple(flows)
-        self._begin(lambda: given, prefix6)
+        self._begin(lambda: given, tunnels)
 
-    def _begin(self, found: Callable[[], Iterable[TcpFlow]], prefix6: int) -> None:
-        task = asyncio.create_task(self._nudge(found, prefix6))
+    def _begin(self, found: Callable[[], Iterable[TcpFlow]], tunnels: str) -> None:
+        task = asyncio.create_task(self._nudge(found, tunnels))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _nudge(self, found: Callable[[], Iterable[TcpFlow]], prefix6: int) -> None:
+    async def _nudge(self, found: Callable[[], Iterable[TcpFlow]], tunnels: str) -> None:
         try:
             flows = await asyncio.to_thread(found)
-            sent = await asyncio.to_thread(nudge, tuple(self._placed(flows, prefix6)))
+            sent = await asyncio.to_thread(functools.partial(nudge, flows, tunnels=tunnels))
         except (OcgateError, *LACKS) as error:
             self._complaints.tell(words(error))
         else:
             self._complaints.over()
             log.debug("clients' connections were asked to speak", connections=sent)
-
-    def _placed(self, flows: Iterable[TcpFlow], prefix6: int) -> Iterator[tuple[str, TcpFlow]]:
-        """With the device of the session whose they are; those of nobody any more are left out."""
-        for flow in flows:
-            bits = 32 if flow.client.version == 4 else prefix6
-            owner = self._table.owner_of(ip_network((flow.client, bits), strict=False))
-            if owner is not None:
-                yield owner.device, flow

@@ -11,8 +11,9 @@ knows nothing of it and resets it, or goes on; or, where the flow was cut, to th
 `plan.first_packets` that resets it. No number has to be known for this, and nothing is changed by
 it: should chance hit the window, the acknowledgement it carries is one that TCP answers, too.
 
-It goes to the device and not through this host's routing and rules: it can't leave by any other,
-and connection tracking takes no notice. Needs NET_RAW. Edge; the wiring imports it.
+It goes to the client's device and not through this host's rules: it can't leave by any other, and
+connection tracking takes no notice. Whose device that is, the kernel's route for the address says,
+as for any packet. Needs NET_RAW. Edge; the wiring imports it.
 """
 
 from __future__ import annotations
@@ -23,31 +24,63 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 from ocgate.kernel.conntrack import TcpFlow
+from ocgate.kernel.route_lookup import look_up
 from ocgate.plan.facts import Address
 
 _TCP, _ACK, _HOPS = 6, 0x10, 64
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 
-# A tun holds 500 packets (drivers/net/tun.c, TUN_READQ_SIZE) until ocserv reads them, 0.1 ms each.
+# A tun holds 500 packets (linux/if_tun.h, TUN_READQ_SIZE) until ocserv reads them, 0.1 ms each.
 AT_ONCE, PAUSE = 100, 0.02  # segments; seconds
 
 
 def nudge(
-    flows: Iterable[tuple[str, TcpFlow]], *, sleep: Callable[[float], object] = time.sleep
+    flows: Iterable[TcpFlow],
+    *,
+    tunnels: str,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> int:
-    """One segment to each of (device, flow), at a pace; how many went out. A device that is gone,
-    and its session with it, is passed over. Raises OSError where no such socket can be made."""
+    """One segment to each flow's client, at a pace; how many went out. A client whose session is
+    gone is passed over. tunnels: what names of clients' devices begin with. Raises OSError where no
+    such socket can be made."""
     sent = 0
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sock:
-        for number, (device, flow) in enumerate(flows, 1):
-            with contextlib.suppress(OSError):
-                sock.sendto(segment(flow), (device, _ETHERTYPE[flow.client.version]))
-                sent += 1
-            if number % AT_ONCE == 0:
-                sleep(PAUSE)
+    for client, own in groupby(sorted(flows, key=_client), key=lambda flow: flow.client):
+        with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sock:
+            if not _bound(sock, client, tunnels):
+                continue
+            for number, flow in enumerate(own, 1):
+                with contextlib.suppress(OSError):  # its session has ended meanwhile
+                    sent += bool(sock.send(segment(flow)))
+                if number % AT_ONCE == 0:
+                    sleep(PAUSE)
     return sent
+
+
+def _client(flow: TcpFlow) -> tuple[int, int]:
+    return flow.client.version, int(flow.client)
+
+
+def _bound(sock: socket.socket, client: Address, tunnels: str) -> bool:
+    """Bind to the device that leads to the client; False where none does. A bound socket sends by
+    that device and by no later one of its name, so what is right afterwards stays so: nobody reads
+    what was meant for an address' last owner."""
+    try:
+        name = _device(client)
+        if not name.startswith(tunnels):
+            return False
+        sock.bind((name, _ETHERTYPE[client.version]))
+        return bool(sock.getsockname()[0] == name == _device(client))
+    except OSError:
+        return False
+
+
+def _device(client: Address) -> str:
+    """Which one leads to it, '' for none."""
+    route = look_up([client]).get(client)
+    return socket.if_indextoname(route.index) if route else ""
 
 
 def segment(flow: TcpFlow) -> bytes:

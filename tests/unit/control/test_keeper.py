@@ -48,7 +48,7 @@ def prepared(device: str) -> Any:
 def by(exit4: Exit) -> Any:
     exits = (exit4, Exit(6, ExitKind.BLOCK, closed="block"))
     intent = SimpleNamespace(
-        exits=exits, steering=None, local=(), pushed=(), networks=(), prefix6=128
+        exits=exits, steering=None, local=(), pushed=(), networks=(), device="vpns"
     )
     return SimpleNamespace(intent=intent, subnets=NETS, decision=None)
 
