@@ -12,11 +12,13 @@ from rich.console import Console
 
 from bench import (
     connect_hook,
+    detection,
     examples,
     image,
     login,
     machine,
     packets,
+    patience,
     report,
     start,
     throughput,
@@ -27,10 +29,12 @@ from bench.size import Size
 
 BENCHMARKS: dict[str, Callable[[Size], Found]] = {
     "connect-hook": connect_hook.measure,
+    "detection": detection.measure,
     "examples": examples.measure,
     "image": image.measure,
     "login": login.measure,
     "packets": packets.measure,
+    "patience": patience.measure,
     "reference": comparison.measure,
     "start": start.measure,
     "throughput": throughput.measure,

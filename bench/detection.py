@@ -1,0 +1,113 @@
+"""How soon a line that has ended is noticed, in both roles: from a user's first lost packet until
+the verdict (exit node), or until the first packet that is rejected (server).
+
+A user sends 200 small packets a second from the line's end on. Each end comes at another moment of
+the interval between two probes. Idle, then under six downloads, by a good line and by one that they
+fill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from bench.far_line import MADE, ROLES, Side
+from bench.measure import Series
+from bench.patience import DOWNLOADS, SETTINGS, TWO_MBIT
+from bench.report import Found, Headline, Table
+from bench.size import Size
+from ocgate.lab.slow_line import Line
+from ocgate.lab.wait import wait_until
+
+AIMS = {"default": 2.0, "fast": 0.3}  # seconds (issue 11)
+
+# A line, and the bytes of downloads after which it is under load; 0: idle.
+GOOD, FULL = "20 Mbit/s, 0.1 s of buffer", "2 Mbit/s, 2 s of buffer"
+CASES = {
+    "idle": (Line(2.5e6, buffer=0.1), 0),
+    f"{DOWNLOADS} downloads, {GOOD}": (Line(2.5e6, buffer=0.1), 2_000_000),
+    f"{DOWNLOADS} downloads, {FULL}": (Line(TWO_MBIT, buffer=2.0), 1_500_000),
+}
+_LOAD_SECONDS = 60.0
+_SETTLED = 1.0  # seconds, before the moment is chosen at random
+
+
+def measure(size: Size) -> Found:
+    """All cases with all settings, one exit after the other."""
+    found = {}
+    for role in ROLES:
+        for name, settings in SETTINGS.items():
+            for case, (line, load) in CASES.items():
+                few = bool(load) and line.rate == TWO_MBIT  # each takes a quarter of a minute
+                count = size.of(1, 3, 30 if few else 100)
+                with MADE[role](line, settings) as side:
+                    key = f"{role}, {name} probes, {case}"
+                    found[key] = _series(side, count, load, float(settings["EXIT_PROBE_INTERVAL"]))
+                    print(key, sorted(round(value, 3) for value in found[key].values), flush=True)
+    return _found(found)
+
+
+def _series(side: Side, count: int, load: int, interval: float) -> Series:
+    taken = []
+    for _ in range(count):
+        with _loaded(side, load):
+            time.sleep(_SETTLED + side.chance.random() * interval)
+            taken.append(side.noticed_after())
+    return Series(tuple(taken))
+
+
+@contextlib.contextmanager
+def _loaded(side: Side, load: int) -> Iterator[None]:
+    running = []
+    began = time.monotonic()
+    while load and len(running) < DOWNLOADS:  # one whose SYN was lost is begun again
+        with contextlib.suppress(OSError):
+            running += side.downloads(1)
+        assert time.monotonic() < began + _LOAD_SECONDS
+    try:
+        wait_until(
+            lambda: sum(each.bytes_received for each in running) >= load, _LOAD_SECONDS, "the load"
+        )
+        yield
+    finally:
+        for each in running:
+            each.close()
+
+
+def _found(found: dict[str, Series]) -> Found:
+    rows = tuple(
+        (
+            name,
+            f"{len(series.values)}",
+            f"{series.median:.2f}",
+            f"{series.percentile(99):.2f}",
+            f"{max(series.values):.2f}",
+        )
+        for name, series in found.items()
+    )
+    return Found(
+        "detection",
+        "From the end of a line to its verdict",
+        (
+            Table(
+                "Seconds from a user's first lost packet",
+                ("Exit", "ends", "p50", "p99", "most"),
+                rows,
+                (
+                    "At an exit node until it is called down, by its log; at a server until a "
+                    "client's packet is rejected.",
+                    "Of a line whose buffer is kept full every answer takes its 2 s; sooner than "
+                    "that a dead one can't be told from it.",
+                ),
+            ),
+        ),
+        tuple(_headline(name, series) for name, series in found.items()),
+        {f"{name}, s": series for name, series in found.items()},
+    )
+
+
+def _headline(name: str, series: Series) -> Headline:
+    most = series.percentile(99)
+    aim = next(seconds for word, seconds in AIMS.items() if f"{word} probes" in name)
+    return Headline(f"dead line noticed, {name}, p99", f"{most:.2f} s", f"{aim:g} s", most <= aim)
