@@ -78,6 +78,16 @@ class MovedOn(Unavailable):
     """Nor anywhere else: its suite has another one now."""
 
 
+def version_of(program: str) -> str:
+    """What this machine's own tells; "" where it has none."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    found = _VERSION.search(done.stdout or done.stderr)
+    return found[0] if found else ""
+
+
 def of_ocserv(version: str) -> Release:
     """Raises Unavailable for one that no row has."""
     return _row(version, {row.ocserv: row for row in RELEASES}, "ocserv")
@@ -203,8 +213,7 @@ def _is_program(path: Path) -> bool:
 def _compare(release: Release, place: Path) -> None:
     """Raises MovedOn."""
     for program, wanted in (("ocserv", release.ocserv), ("openconnect", release.openconnect)):
-        found = _VERSION.search(_call(str(place / "bin" / program), "--version"))
-        version = found[0] if found else "none"
+        version = version_of(str(place / "bin" / program))
         if version != wanted:
             raise MovedOn(
                 f"{program} {wanted}: Debian {release.suite} has {version} now; "

@@ -13,23 +13,31 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+sys.path.append(str(Path(__file__).parent))  # -P left it out
+import releases
+
 # Processes a stage is spread over, for two cores. Lab tests mostly wait for ocserv and openconnect,
 # so four of them share two cores well; the others compute. A proof keeps three quarters of a core
 # busy with its traffic. A test of the image waits for containers, and keeps half a core busy.
-WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2, "image": 4}
+WORKERS = {"lint": 2, "unit": 2, "kernel": 2, "lab": 4, "prove": 2, "image": 4, "releases": 4}
 
 # Where the long tests come first, and must not all go to one worker.
-ONE_BY_ONE = {"lab", "prove", "image"}
+ONE_BY_ONE = {"lab", "prove", "image", "releases"}
+
+# On tests of what ocserv's or openconnect's release may change.
+MARK = "releases"
 
 # Runs pytest, and fails where something of the stage's own is left: a process, a file, a namespace.
 CONTAINED = str(Path(__file__).with_name("contained.py"))
 
+RELEASES = Path(__file__).with_name("releases.py")
 BUILD = Path(__file__).with_name("build-image")
-BASE = "docker.io/library/debian:trixie-slim"  # what BUILD begins with
+BASE = "docker.io/library/debian:forky-slim"  # what BUILD begins with
 
 # pytest's order in its closing line.
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "error")
@@ -37,12 +45,14 @@ OUTCOMES = ("failed", "passed", "skipped", "xfailed", "error")
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage came to: pytest's exit status, tests by outcome, wall-clock seconds."""
+    """What one stage came to: pytest's exit status, tests by outcome, wall-clock seconds, and why
+    none of it was run."""
 
     stage: str
     status: int
     counts: Counter[str]
     seconds: float
+    skipped: str = ""
 
 
 class Build:
@@ -70,6 +80,25 @@ class Build:
         self._scratch.cleanup()
 
 
+class Fetch:
+    """Other Debians' ocserv and openconnect, fetched while the stages before `releases` run."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", RELEASES, "programs"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def wait(self) -> None:
+        """Until it is over, however that was: who needs one of them tries again, and tells why."""
+        self._process.wait()
+
+    def close(self) -> None:
+        """Ends it if it still runs."""
+        self._process.terminate()
+        self._process.wait()
+
+
 def runs_containers() -> bool:
     """Can podman run the base image?"""
     command = ["podman", "--runtime", "runc", "run", "--rm", "--network", "none"]
@@ -81,13 +110,17 @@ def runs_containers() -> bool:
     return done.returncode == 0
 
 
-def run(stage: str, arguments: list[str]) -> Result:
-    """Runs one stage with pytest's words going to the terminal."""
-    print(f"\n### {stage}", flush=True)
+def run(stage: str, arguments: list[str], *, name: str = "", inside: Sequence[str] = ()) -> Result:
+    """Runs one stage with pytest's words going to the terminal.
+
+    name: shown instead of the stage's.   inside: a command that runs the rest of its arguments.
+    """
+    print(f"\n### {name or stage}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
         command = [
+            *inside,
             sys.executable,
             "-P",
             CONTAINED,
@@ -95,7 +128,7 @@ def run(stage: str, arguments: list[str]) -> Result:
             "-P",
             "-m",
             "pytest",
-            f"tests/{stage}",
+            *(chosen() if stage == "releases" else [f"tests/{stage}"]),
             "-n",
             str(WORKERS[stage]),
         ]
@@ -106,7 +139,37 @@ def run(stage: str, arguments: list[str]) -> Result:
         counts = count(report) if report.exists() else Counter(error=1)
         if status and not counts["failed"] + counts["error"]:  # something was left behind
             counts["error"] = 1
-    return Result(stage, status, counts, time.monotonic() - started)
+    return Result(name or stage, status, counts, time.monotonic() - started)
+
+
+def chosen() -> list[str]:
+    """pytest's words for the tests with the mark; the files are named, since all would take long to
+    collect."""
+    files = [path for stage in ("kernel", "lab") for path in Path("tests", stage).glob("test_*.py")]
+    marked = [str(path) for path in sorted(files) if f"mark.{MARK}" in path.read_text()]
+    return [*marked, "-m", MARK]
+
+
+def run_releases(arguments: list[str]) -> Iterator[Result]:
+    """The chosen tests with every other Debian's programs; the machine's own have had them all."""
+    for release in releases.RELEASES:
+        started = time.monotonic()
+        name = f"ocserv {release.ocserv}"
+        if release.ocserv == releases.version_of("ocserv"):
+            continue
+        try:
+            releases.directory(release)
+        except releases.Unavailable as error:
+            # Debian's suites move on, which no change here has caused; all else is to be mended.
+            moved = isinstance(error, releases.MovedOn)
+            print(f"\n### {name}\n{error}", flush=True)
+            counts = Counter(skipped=1) if moved else Counter(error=1)
+            seconds = time.monotonic() - started
+            yield Result(name, int(not moved), counts, seconds, str(error) if moved else "")
+            continue
+        versions = ["--ocserv", release.ocserv, "--openconnect", release.openconnect]
+        inside = [sys.executable, "-P", str(RELEASES), "run", *versions]
+        yield run("releases", arguments, name=name, inside=inside)
 
 
 def count(report: Path) -> Counter[str]:
@@ -128,14 +191,14 @@ def outcome(case: ElementTree.Element) -> str:
 
 def table(results: list[Result]) -> str:
     """One line a stage."""
-    lines = [f"{'stage':8}{'':8}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>10}"]
+    lines = [f"{'stage':14}{'':8}{'passed':>8}{'failed':>8}{'skipped':>9}{'time':>10}"]
     for result in results:
         failed = result.counts["failed"] + result.counts["error"]
         skipped = result.counts["skipped"] + result.counts["xfailed"]
         verdict = "FAILED" if result.status else "ok"
         lines.append(
-            f"{result.stage:8}{verdict:8}{result.counts['passed']:8}{failed:8}{skipped:9}"
-            f"{result.seconds:8.1f} s"
+            f"{result.stage:14}{verdict:8}{result.counts['passed']:8}{failed:8}{skipped:9}"
+            f"{result.seconds:8.1f} s {result.skipped}".rstrip()
         )
     return "\n".join(lines)
 
@@ -153,10 +216,22 @@ def main(arguments: list[str]) -> int:
     border = arguments.index("--")
     stages, rest = arguments[:border], arguments[border + 1 :]
     # Without root the tests are skipped, and a build would go to a store that nobody looks into.
-    build = Build() if "image" in stages and os.geteuid() == 0 else None
+    root = os.geteuid() == 0
+    build = Build() if "image" in stages and root else None
+    fetch = Fetch() if "releases" in stages and root else None
+    results: list[Result] = []
     try:
-        results = [run_with(build, stage, rest) for stage in stages]
+        for stage in stages:
+            if fetch is not None and stage == "releases":
+                fetch.wait()
+                results += run_releases(rest)
+            elif stage == "releases":
+                results.append(Result(stage, 0, Counter(skipped=1), 0.0, "needs root"))
+            else:
+                results.append(run_with(build, stage, rest))
     finally:
+        if fetch is not None:
+            fetch.close()
         if build is not None:
             build.close()
     print(f"\n{table(results)}\n\n{closing_line(results)}", flush=True)

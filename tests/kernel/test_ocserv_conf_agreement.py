@@ -158,6 +158,7 @@ CORPUS = {
 }
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", CORPUS)
 def test_corpus(command: str, name: str) -> None:
@@ -252,18 +253,21 @@ def effective(text: str, directory: Path) -> tuple[Path, Effective]:
     return path, made
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize("text", [HEAD, HEAD + VHOST, HEAD + "route = 10.0.0.0/8\n" + VHOST])
 def test_ocserv_takes_the_effective_file(text: str, identity: Path, tmp_path: Path) -> None:
     """What the operator left out is filled in; relative paths start at `base`."""
     assert dryrun.dry_run(*effective(text, tmp_path), base=identity) == ()
 
 
+@pytest.mark.releases
 def test_warnings_are_handed_on(identity: Path, tmp_path: Path) -> None:
     """A key that ocserv does not know is worth a word, not a refusal."""
     said = dryrun.dry_run(*effective(HEAD + "devise = vpns\n", tmp_path), base=identity)
     assert said == ("skipping unknown option 'devise'",)
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -294,6 +298,7 @@ def test_ocserv_sees_nothing_of_our_environment(
     assert "secret" not in refused.value.message
 
 
+@pytest.mark.releases
 def test_version() -> None:
     """The installed one, as three numbers."""
     assert dryrun.version() >= (1, 1, 0)

@@ -33,6 +33,7 @@ print(connection.getresponse().status)
 """
 
 
+@pytest.mark.releases
 @pytest.mark.skipif(not KNOWS, reason="needs ocserv 1.2 or newer: Debian 12 has 1.1.6")
 def test_with_the_secret_in_its_url_a_client_gets_its_tunnel_and_without_it_none(
     lab: LabFactory,
@@ -45,6 +46,7 @@ def test_with_the_secret_in_its_url_a_client_gets_its_tunnel_and_without_it_none
     assert served.lab.clients[0].netns.run(probe).stdout == "404\n"
 
 
+@pytest.mark.releases
 @pytest.mark.skipif(KNOWS, reason="needs an ocserv without camouflage: Debian 12's 1.1.6")
 def test_an_ocserv_that_is_too_old_for_it_is_warned_of(lab: LabFactory) -> None:
     """It passes over the lines, so everybody would see a VPN server behind a secret."""

@@ -57,6 +57,7 @@ def opened(to: IPv4Address = PROVIDER) -> list[object]:
     return [match(dst=to, protocol=protocol, dport=PORT) for protocol in ("tcp", "udp")]
 
 
+@pytest.mark.releases
 def test_openconnect_to_an_ocserv_carries_the_network_and_nothing_leaks(lab: LabFactory) -> None:
     g = ground(lab)
     g.prove_leaks_are_seen()

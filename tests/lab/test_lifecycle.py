@@ -45,6 +45,7 @@ pytestmark = pytest.mark.lab
 # --- control -------------------------------------------------------------------------------------
 
 
+@pytest.mark.releases
 def test_a_killed_control_drops_no_session_and_no_packet(lab: LabFactory) -> None:
     """kill -9 of control under traffic: both flows go on without a loss, and control is soon
     back and has every session as it was.  (client1: UDP 500/s over DTLS, client2: TCP over TLS)"""

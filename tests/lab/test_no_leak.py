@@ -218,6 +218,7 @@ def still_arrives(g: Ground, flow: Predicate, since: float, count: int = 1000) -
     wait_until(lambda: g.wan.count(flow, since=since) > count, 20.0, "late packets of a download")
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize("end", [disconnects, worker_dies])
 def test_nothing_for_an_ended_session_leaves(
     lab: LabFactory, end: Callable[[Ground, Client], None]
@@ -286,6 +287,7 @@ def test_each_lock_alone_holds_the_downloads_of_an_ended_session(lab: LabFactory
 
 
 # The end of the old tunnel is often heard before the new session's hook, and ends its flows.
+@pytest.mark.releases
 @pytest.mark.parametrize("dtls", [True, False])
 def test_a_roaming_reconnect_leaks_nothing_and_breaks_no_download(
     lab: LabFactory, dtls: bool
@@ -415,6 +417,7 @@ def test_bare_ocserv_gives_the_flow_to_the_next_user(lab: LabFactory) -> None:
         at_bob.wait_for(flow, "what was alice's")
 
 
+@pytest.mark.releases
 def test_of_two_live_sessions_with_one_address_the_second_is_refused(lab: LabFactory) -> None:
     """Two users, and two sessions of one user, with the same explicit-ipv4: who comes second is
     refused with the reason in the log, and the first goes on undisturbed."""

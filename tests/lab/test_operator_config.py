@@ -129,6 +129,7 @@ def test_forms_of_the_file(lab: LabFactory, form: Callable[[bytes], bytes]) -> N
     assert conf.read_bytes() == before
 
 
+@pytest.mark.releases
 def test_virtual_hosts(lab: LabFactory) -> None:
     """Sessions of the main host and of a `[vhost:…]`, the file's last section and without final
     newline, pass our hooks, each with its own network, and both are masqueraded.
@@ -196,6 +197,7 @@ def steady(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in _VARY}
 
 
+@pytest.mark.releases
 def test_own_scripts_run_with_ocservs_environment(lab: LabFactory) -> None:
     """The operator's connect and disconnect scripts see, chained behind our hook, exactly what bare
     ocserv gives them, and nothing of ours.
@@ -228,6 +230,7 @@ def test_own_scripts_run_with_ocservs_environment(lab: LabFactory) -> None:
     assert chained_saw["connect"]["ID"] == chained_saw["disconnect"]["ID"]
 
 
+@pytest.mark.releases
 def test_refusing_script_refuses_the_client(lab: LabFactory) -> None:
     """Where the operator's connect script says no, the client is refused and no kernel state and no
     session stay; for others it goes on.
@@ -288,6 +291,7 @@ def files_with(secret: str, *directories: Path) -> list[Path]:
     return [path for path in paths if secret.encode() in path.read_bytes()]
 
 
+@pytest.mark.releases
 @pytest.mark.parametrize("first", ["run", "init"])
 def test_password_is_shown_once(lab: LabFactory, first: str) -> None:
     """`run` or `init` on an empty config dir shows the password once; started again nothing is

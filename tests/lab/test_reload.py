@@ -67,6 +67,7 @@ def append(gw: Gateway, line: str) -> None:
     conf.write_text(f"{conf.read_text()}{line}\n")
 
 
+@pytest.mark.releases
 def test_a_new_certificate_is_shown_and_nobody_is_dropped(lab: LabFactory) -> None:
     """By command and by SIGHUP: a new handshake shows the new certificate, alice's stream goes on
     without a loss in her old session, and bob logs in by the new key's pin."""
@@ -158,6 +159,7 @@ def test_a_bad_reload_is_refused_and_changes_nothing(lab: LabFactory) -> None:
 # --- taken ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.releases
 def test_changed_routes_and_resolvers_reach_new_sessions_only(lab: LabFactory) -> None:
     """After a reload from full to split tunnel with another resolver bob gets the new ones, while
     alice's session goes on with what it was given."""

@@ -174,6 +174,7 @@ def test_two_users_work_at_once_and_cannot_reach_each_other(lab: LabFactory) -> 
     assert users == {"alice": str(alice.address), "bob": str(bob.address)}
 
 
+@pytest.mark.releases
 @transports
 def test_reconnect_keeps_the_address_and_works(lab: LabFactory, dtls: bool) -> None:
     """After a dropped connection (SIGUSR2) the same cookie gets the same address, and one session
@@ -207,6 +208,7 @@ def assert_journal(served: Served, count: int) -> None:
     wait_until(lambda: len(list(directory.iterdir())) == count, 10.0, f"a journal of {count}")
 
 
+@pytest.mark.releases
 def test_wrong_password_leaves_nothing(lab: LabFactory) -> None:
     """A wrong password and an unknown user are turned away without session or kernel state."""
     built = with_services(lab())
@@ -399,6 +401,7 @@ def hostile_names(trap: Path) -> list[str]:
     ]
 
 
+@pytest.mark.releases
 @pytest.mark.long
 def test_user_names_are_data(lab: LabFactory) -> None:
     """Whatever a user is called, it connects, stands in the status as it is called, and its name
