@@ -154,15 +154,16 @@ repair_dpkg() {
 }
 
 check_distribution() {
-    local ID='' VERSION_ID='' PRETTY_NAME='an unknown system'
+    local ID='' VERSION_ID='' VERSION_CODENAME='' PRETTY_NAME='an unknown system' tested=' 12 13 forky '
     # shellcheck source=/dev/null
     [[ ! -r /etc/os-release ]] || . /etc/os-release
     if ! command -v apt-get >/dev/null; then
-        die "$PRETTY_NAME has no apt-get. Tested are Debian 12 and 13; elsewhere install what
+        die "$PRETTY_NAME has no apt-get. Tested are Debian 12, 13 and testing; elsewhere install what
     provides these by hand and start again, or use a container: $1"
     fi
-    [[ $ID == debian && ($VERSION_ID == 12 || $VERSION_ID == 13) ]] ||
-        say "$PRETTY_NAME is untested (tested: Debian 12 and 13); trying"
+    # Testing has no number.
+    [[ $ID == debian && $tested == *" ${VERSION_ID:-${VERSION_CODENAME:-none}} "* ]] ||
+        say "$PRETTY_NAME is untested (tested: Debian 12, 13 and testing); trying"
 }
 
 # The ocserv package enables and starts a server of its own, with Debian's sample configuration on
@@ -212,7 +213,7 @@ make_venv() {
     ! has_stamp "$kind" "$lock" || return 0
     stamp=$(stamp_of "$lock")
     "$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$PYTHON is $("$PYTHON" -V 2>&1); ocgate needs Python 3.11 or newer (Debian 12, 13)"
+        die "$PYTHON is $("$PYTHON" -V 2>&1); ocgate needs Python 3.11 or newer (Debian 12 and later)"
 
     # A finished .venv of this interpreter is brought up to date in place: a serving ocgate that
     # runs from it keeps its modules. Any other one may be half made, and goes.
