@@ -24,11 +24,13 @@ from ocgate.lab.docker_host import DockerHosts, Machines
 from ocgate.lab.listening import listens
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.ocserv import SETTINGS, write_users
-from ocgate.lab.podman import Engine
+from ocgate.lab.podman import Engine, has_image
 from ocgate.lab.topology import PORT
 from ocgate.lab.wait import wait_until
 
 IMAGE, BASE = "ocgate", "docker.io/library/debian:forky-slim"
+# Beside it in the same run, where it is here: setup/build-image --suite trixie --tag ocgate:trixie
+OTHER, OTHER_BASE = "ocgate:trixie", "docker.io/library/debian:trixie-slim"
 AIM_MB = 180.0  # unpacked beyond the base (issue 4)
 
 EMPTY, BARE, OURS, FIRST = "a container", "plain ocserv", "ocgate", "ocgate, first start"
@@ -36,7 +38,7 @@ EXIT, SERVER = "ocgate exit, its tunnel up", "ocgate, one session, by that exit"
 
 # README's own, and nothing more.
 _NEEDED = ("--cap-add=NET_ADMIN", "--device=/dev/net/tun", "--sysctl=net.ipv4.ip_forward=1")
-_OCSERV = ("--entrypoint=ocserv", IMAGE, "--foreground", "--config=/etc/ocserv/ocserv.conf")
+_FOREGROUND = ("--foreground", "--config=/etc/ocserv/ocserv.conf")
 
 
 _SETTINGS = {
@@ -55,7 +57,10 @@ def measure(size: Size) -> Found:
         ground = _Ground(site)
         in_turn(1, ground.sides())  # reads the image's files once
         starts = in_turn(size.of(1, 1, 9), ground.sides())
-        weights = {BARE: ground.weigh_bare()}
+        weights = {}
+        for image in ground.images:
+            weights[_of(BARE, image)] = ground.weigh(image, bare=True)
+            weights[_of(OURS, image)] = ground.weigh(image, bare=False)
     with DockerHosts() as site:
         chain = one_upstream(site)
         for name, service in ((SERVER, chain.server), (EXIT, chain.exit)):
@@ -79,31 +84,43 @@ class _Ground:
         conf = self._bare / "ocserv.conf"
         conf.write_text("".join(f"{key} = {value}\n" for key, value in _SETTINGS.items()))
         self._made.mkdir()
+        self.images = [image for image in (IMAGE, OTHER) if has_image(image)]
 
     def sides(self) -> dict[str, Measurement]:
         return {
-            EMPTY: self._empty,
-            BARE: functools.partial(self._serving, self._bare, _OCSERV),
-            FIRST: self._first,
-            OURS: functools.partial(self._serving, self._made, (IMAGE,)),
+            _of(name, image): functools.partial(what, image)
+            for image in self.images
+            for name, what in (
+                (EMPTY, self._empty),
+                (BARE, self._plain),
+                (FIRST, self._first),
+                (OURS, self._again),
+            )
         }
 
-    def weigh_bare(self) -> Weight:
+    def weigh(self, image: str, *, bare: bool) -> Weight:
         found: list[Weight] = []
-        self._serving(self._bare, _OCSERV, lambda netns: found.append(_weight(netns)))
+        serving = self._plain if bare else self._again
+        serving(image, lambda netns: found.append(_weight(netns)))
         return found[0]
 
-    def _empty(self) -> float:
+    def _plain(self, image: str, look: Callable[[Namespace], None] | None = None) -> float:
+        return self._serving(self._bare, ("--entrypoint=ocserv", image, *_FOREGROUND), look)
+
+    def _again(self, image: str, look: Callable[[Namespace], None] | None = None) -> float:
+        return self._serving(self._made, (image,), look)
+
+    def _empty(self, image: str) -> float:
         started = time.perf_counter()
-        made = self._engine.podman("run", "--detach", *_NEEDED, "--entrypoint=true", IMAGE)
+        made = self._engine.podman("run", "--detach", *_NEEDED, "--entrypoint=true", image)
         seconds = time.perf_counter() - started
         self._engine.podman("rm", "--force", "--time=0", made)
         return seconds
 
-    def _first(self) -> float:
+    def _first(self, image: str) -> float:
         shutil.rmtree(self._made)
         self._made.mkdir()
-        return self._serving(self._made, (IMAGE,))
+        return self._again(image)
 
     def _serving(
         self, config: Path, command: Sequence[str], look: Callable[[Namespace], None] | None = None
@@ -119,6 +136,11 @@ class _Ground:
                 look(netns)
         self._engine.podman("rm", "--force", "--time=0", made)
         return seconds
+
+
+def _of(name: str, image: str) -> str:
+    """A row's name."""
+    return name if image == IMAGE else f"{name}, {image}"
 
 
 def _weight(netns: Namespace) -> Weight:
@@ -160,6 +182,9 @@ def _sizes(base: float, beyond: float) -> Table:
     copied = [step["size"] / 1e6 for step in reversed(history) if step["size"] > 1e5]
     layers = list(zip(_LAYERS, copied, strict=True))
     rows = [*layers, (BASE.rpartition("/")[2], base), ("beyond that", beyond)]
+    if has_image(OTHER):
+        whole, other = _megabytes(OTHER), _megabytes(OTHER_BASE)
+        rows += [(OTHER_BASE.rpartition("/")[2], other), (f"beyond that, {OTHER}", whole - other)]
     return Table("Size (MB, unpacked)", ("Layer", "MB"), tuple((n, f"{mb:.1f}") for n, mb in rows))
 
 
