@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import runpy
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 Shell = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def programs() -> Callable[[str], Path]:
+    """`programs("forky")`: the directory of that Debian's ocserv, openconnect and nft, fetched once
+    (setup/releases.py). Skips where the suite has moved on, or there is no network; for the latter
+    CI fails."""
+    releases = runpy.run_path(str(Path(__file__).parents[2] / "setup/releases.py"))
+
+    def of(suite: str) -> Path:
+        (row,) = (row for row in releases["RELEASES"] if row.suite == suite)
+        try:
+            return Path(releases["directory"](row), "bin")
+        except releases["MovedOn"] as error:
+            pytest.skip(str(error))
+        except releases["Unavailable"] as error:
+            required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
+            (pytest.fail if required else pytest.skip)(str(error))
+
+    return of
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -35,8 +34,6 @@ from ocgate.plan.planner import plan
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]
-
-RELEASES = runpy.run_path(str(Path(__file__).parents[2] / "setup/releases.py"))
 
 # As firewalld, docker and people write it: sets and maps with plain types, and a drop of theirs.
 OTHERS = """
@@ -66,13 +63,9 @@ table inet other {
 
 
 @pytest.fixture(scope="session")
-def other() -> Path:
+def other(programs: Callable[[str], Path]) -> Path:
     """The nft of Debian testing."""
-    try:
-        made: Path = RELEASES["directory"](RELEASES["RELEASES"][-1])
-    except RELEASES["MovedOn"] as error:
-        pytest.skip(str(error))
-    return made / "bin/nft"
+    return programs("forky") / "nft"
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,20 +31,14 @@ def shown(*before: object) -> str:
 
 
 @pytest.mark.parametrize("release", RELEASES["RELEASES"], ids=lambda row: str(row.suite))
-def test_all_programs_of_a_release_stand_over_the_machine_s(release: object) -> None:
-    try:
-        programs = RELEASES["directory"](release) / "bin"
-    except RELEASES["MovedOn"] as error:
-        pytest.skip(str(error))
-    ocserv, openconnect = (getattr(release, name) for name in ("ocserv", "openconnect"))
+def test_all_programs_of_a_release_stand_over_the_machine_s(
+    programs: Callable[[str], Path], release: Any
+) -> None:
+    worker = (programs(release.suite) / "ocserv-worker").read_bytes()
     before = shown()
-    versions = ("--ocserv", ocserv, "--openconnect", openconnect)
+    versions = ("--ocserv", release.ocserv, "--openconnect", release.openconnect)
     found = shown(sys.executable, "-P", RUNNER, "run", *versions)
-    assert found.count(ocserv) == 3
-    assert f"OpenConnect version v{openconnect}" in found
-    worker = subprocess.run(
-        ["sha256sum"], input=(programs / "ocserv-worker").read_bytes(), capture_output=True,
-        check=True,
-    ).stdout.decode()  # fmt: skip
-    assert worker in found
+    assert found.count(release.ocserv) == 3
+    assert f"OpenConnect version v{release.openconnect}" in found
+    assert hashlib.sha256(worker).hexdigest() in found
     assert shown() == before
