@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from ocgate.exits import liveness
 from ocgate.exits.line import LONGEST_LIMIT, NEVER, Counters, Line, State
+from ocgate.exits.said import late
 from ocgate.kernel.way import Found
 
 # A late answer is one as well, but a socket that waits for it for ever is a leak: so many limits,
@@ -82,7 +83,7 @@ UNSEEN = Seen()
 def seen(state: str, since: float | None, line: Line, clock: float) -> Seen:
     """How an exit is, and what that rests on. clock: this moment, as the line's are given."""
     heard = None if line.heard == NEVER else round(clock - line.heard, 3)
-    return Seen(state, since, line.why, line.trip, heard, liveness.late(line, clock))
+    return Seen(state, since, line.why, line.trip, heard, late(line, clock))
 
 
 def word(state: State) -> str:

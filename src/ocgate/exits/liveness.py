@@ -27,7 +27,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ocgate.exits.line import BLIND, FULL_LIMIT, NEVER, Counters, Line, Pace, Round, State, Target
+from ocgate.exits.line import BLIND, FULL_LIMIT, Counters, Line, Pace, Round, State, Target
+from ocgate.exits.said import seconds, silence, traffic
 
 # RFC 6298, section 2: weights of a new sample in the round trip and in its variation.
 _ALPHA, _BETA = 1 / 8, 1 / 4
@@ -152,7 +153,7 @@ def answered(line: Line, number: int, name: str, trip: float | None, now: float)
     )
     line = replace(_measured(line, trip), targets=targets, answered=now, late=())
     fresh = number != line.counted
-    took = "" if trip is None else f" in {_seconds(trip)}"
+    took = "" if trip is None else f" in {seconds(trip)}"
     return _heard(replace(line, counted=number), f"{name} answered{took}", now, fresh=fresh)
 
 
@@ -263,11 +264,6 @@ def passed(line: Line, now: float) -> Line:
     return _judged(line, now)
 
 
-def late(line: Line, now: float) -> int:
-    """Probes without an answer for longer than one should take, since the last that had one."""
-    return sum(now - sent > line.limit for sent in line.late)
-
-
 # --- what follows -------------------------------------------------------------------------------
 
 
@@ -279,12 +275,12 @@ def _heard(line: Line, why: str, now: float, *, fresh: bool) -> Line:
         if good < line.pace.successes:
             return replace(line, good=good, due=min(line.due, now + line.pace.hurried))
     if line.state is State.ALIVE:
-        return replace(line, why=why or _traffic(line, now))
+        return replace(line, why=why or traffic(line, now))
     return replace(
         line,
         state=State.ALIVE,
         since=line.since if line.state is State.SUSPECT else now,
-        why=why or _traffic(line, now),
+        why=why or traffic(line, now),
         good=0,
         steady=0 if why else line.steady,  # traffic that ended, of which probes know better
         due=now + line.pace.interval,
@@ -297,17 +293,17 @@ def _judged(line: Line, now: float) -> Line:
     limit, needed = _limit(line, now), line.pace.failures
     lost = [one for one in line.rounds if not one.open or now >= one.sent + limit]
     if line.state is State.DOWN:
-        return replace(line, good=0, why=line.hop or _silence(line, lost, now)) if lost else line
+        return replace(line, good=0, why=line.hop or silence(line, lost, now)) if lost else line
     against = lost
     if _full(line, now):
         against = [one for one in lost if one.whole]
         needed = max(needed, FULL_ROUNDS)
     if len(against) >= needed or any(one.whole and not one.open for one in lost):
-        return _down(line, _silence(line, lost, now), now)
+        return _down(line, silence(line, lost, now), now)
     if line.state is State.ALIVE and lost:
-        return _suspect(line, f"{_silence(line, lost, now)}; all are asked", now)
+        return _suspect(line, f"{silence(line, lost, now)}; all are asked", now)
     if line.state is State.ALIVE and (since := _missed(line, now)) is not None:
-        why = f"nothing has come back for clients for {_seconds(now - since)}; all are asked"
+        why = f"nothing has come back for clients for {seconds(now - since)}; all are asked"
         return _suspect(replace(line, doubted=now, steady=0), why, now)
     return line
 
@@ -323,7 +319,7 @@ def _knows_nothing(line: Line, since: float, now: float) -> bool:
 
 def _blinded(line: Line, since: float, now: float) -> Line:
     """Nothing is known any more; of one that is down, nothing else."""
-    why = f"this host could not ask for {_seconds(now - since)}: {line.lacks}"
+    why = f"this host could not ask for {seconds(now - since)}: {line.lacks}"
     if line.state is State.DOWN:
         return replace(line, why=why, good=0)
     began = line.since if line.state is State.UNKNOWN else now
@@ -386,37 +382,3 @@ def _measured(line: Line, trip: float | None) -> Line:
         return replace(line, trip=trip, variation=trip / 2)
     variation = (1 - _BETA) * line.variation + _BETA * abs(line.trip - trip)
     return replace(line, trip=(1 - _ALPHA) * line.trip + _ALPHA * trip, variation=variation)
-
-
-# --- words --------------------------------------------------------------------------------------
-
-
-def _traffic(line: Line, now: float) -> str:
-    (first, before), (_, last) = line.looks[0], line.looks[-1]
-    words = f"{_bytes(last.back - before.back)} came back in the last {_seconds(now - first)}"
-    count = late(line, now)
-    return f"{words}; {count} probe{'s' * (count != 1)} late" if count else words
-
-
-def _silence(line: Line, lost: Iterable[Round], now: float) -> str:
-    lost = list(lost)
-    said = dict.fromkeys(why for one in lost for why in one.refused)
-    silent = dict.fromkeys(t.name for t in line.targets if any(t.name in one.open for one in lost))
-    words = list(said)
-    if silent:
-        first = min(one.sent for one in lost)
-        words.append(f"no answer from {', '.join(silent)} for {_seconds(now - first)}")
-    if line.answered == NEVER and not said:
-        words.append("none of EXIT_PROBE has ever answered through it")
-    return "; ".join(words)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
