@@ -18,6 +18,7 @@ from bench.patience import DOWNLOADS, SETTINGS, TWO_MBIT
 from bench.report import Found, Headline, Table
 from bench.size import Size
 from ocgate.lab.slow_line import Line
+from ocgate.lab.streams import TcpDownload
 from ocgate.lab.wait import wait_until
 
 AIMS = {"default": 2.0, "fast": 0.3}  # seconds (issue 11)
@@ -59,7 +60,7 @@ def _series(side: Side, count: int, load: int, interval: float) -> Series:
 
 @contextlib.contextmanager
 def _loaded(side: Side, load: int) -> Iterator[None]:
-    running = []
+    running: list[TcpDownload] = []
     began = time.monotonic()
     while load and len(running) < DOWNLOADS:  # one whose SYN was lost is begun again
         with contextlib.suppress(OSError):

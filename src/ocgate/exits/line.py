@@ -151,11 +151,5 @@ class Line:
         """Seconds after which a probe that was not answered is lost."""
         if self.trip is None:
             return FIRST_LIMIT
-        return min(max(self.expected, self.pace.floor), LONGEST_LIMIT)
-
-    @property
-    def expected(self) -> float:
-        """Seconds in which whatever was sent is answered, by what was measured."""
-        if self.trip is None:
-            return FIRST_LIMIT
-        return max(self.trip + _VARIATIONS * self.variation, _SPARE * self.trip)
+        expected = max(self.trip + _VARIATIONS * self.variation, _SPARE * self.trip)
+        return min(max(expected, self.pace.floor), LONGEST_LIMIT)

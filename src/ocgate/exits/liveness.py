@@ -27,7 +27,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ocgate.exits.line import BLIND, FULL_LIMIT, Counters, Line, Pace, Round, State, Target
+from ocgate.exits.line import (
+    BLIND,
+    FIRST_LIMIT,
+    FULL_LIMIT,
+    Counters,
+    Line,
+    Pace,
+    Round,
+    State,
+    Target,
+)
 from ocgate.exits.said import seconds, silence, traffic
 
 # RFC 6298, section 2: weights of a new sample in the round trip and in its variation.
@@ -38,6 +48,9 @@ FILLING = 32_000.0
 
 # Looks in a row that saw traffic come back, after which its end is worth a question.
 STEADY = 3
+
+# So many round trips clients wait for an answer before somebody else is asked.
+_PATIENCE = 1.5
 
 # What clients miss makes the exit suspect at most once in so many intervals.
 DOUBTS_APART = 2
@@ -116,9 +129,8 @@ def wakes(line: Line, now: float) -> float:
 
 
 def _look_after(line: Line) -> float:
-    """Seconds between two looks: where clients are served, or wait, their traffic is watched."""
-    busy = line.state is not State.DOWN and (line.steady or line.waiting is not None)
-    return line.pace.hurried if busy else line.pace.interval / 2
+    """Seconds between two looks at what clients send and get."""
+    return line.pace.hurried if line.state is not State.DOWN else line.pace.interval / 2
 
 
 # --- what happens -------------------------------------------------------------------------------
@@ -338,7 +350,7 @@ def _missed(line: Line, now: float) -> float | None:
         return None
     if line.steady >= STEADY and now - line.back >= 2 * line.pace.hurried:
         return line.back
-    patience = max(line.expected, line.pace.hurried)
+    patience = max(_PATIENCE * line.trip if line.trip else FIRST_LIMIT, line.pace.hurried)
     if line.waiting is not None and now - line.waiting >= patience:
         return line.waiting
     return None
