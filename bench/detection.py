@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from bench.far_line import MADE, ROLES, Side
 from bench.measure import Series
@@ -20,6 +21,19 @@ from bench.size import Size
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload
 from ocgate.lab.wait import wait_until
+
+
+@dataclass(frozen=True)
+class Ends:
+    """seconds: until each was noticed. early: how often the exit had been called down before its
+    line ended, by its load alone."""
+
+    seconds: tuple[float, ...]
+    early: int
+
+    def told(self, figure: Callable[[Series], float]) -> str:
+        return f"{figure(Series(self.seconds)):.2f}" if self.seconds else "never alive"
+
 
 AIMS = {"default": 2.0, "fast": 0.3}  # seconds (issue 11)
 
@@ -36,7 +50,7 @@ _SETTLED = 1.0  # seconds, before the moment is chosen at random
 
 def measure(size: Size) -> Found:
     """All cases with all settings, one exit after the other."""
-    found = {}
+    found: dict[str, Ends] = {}
     for role in ROLES:
         for name, settings in SETTINGS.items():
             for case, (line, load) in CASES.items():
@@ -45,17 +59,21 @@ def measure(size: Size) -> Found:
                 with MADE[role](line, settings) as side:
                     key = f"{role}, {name} probes, {case}"
                     found[key] = _series(side, count, load, float(settings["EXIT_PROBE_INTERVAL"]))
-                    print(key, sorted(round(value, 3) for value in found[key].values), flush=True)
+                    print(key, found[key], flush=True)
     return _found(found)
 
 
-def _series(side: Side, count: int, load: int, interval: float) -> Series:
-    taken = []
+def _series(side: Side, count: int, load: int, interval: float) -> Ends:
+    taken, early = [], 0
     for _ in range(count):
+        side.wait_alive()
         with _loaded(side, load):
             time.sleep(_SETTLED + side.chance.random() * interval)
-            taken.append(side.noticed_after())
-    return Series(tuple(taken))
+            if side.alive():
+                taken.append(side.noticed_after())
+            else:
+                early += 1
+    return Ends(tuple(taken), early)
 
 
 @contextlib.contextmanager
@@ -76,16 +94,17 @@ def _loaded(side: Side, load: int) -> Iterator[None]:
             each.close()
 
 
-def _found(found: dict[str, Series]) -> Found:
+def _found(found: dict[str, Ends]) -> Found:
     rows = tuple(
         (
             name,
-            f"{len(series.values)}",
-            f"{series.median:.2f}",
-            f"{series.percentile(99):.2f}",
-            f"{max(series.values):.2f}",
+            f"{len(ends.seconds)}",
+            ends.told(lambda series: series.median),
+            ends.told(lambda series: series.percentile(99)),
+            ends.told(lambda series: max(series.values)),
+            f"{ends.early}",
         )
-        for name, series in found.items()
+        for name, ends in found.items()
     )
     return Found(
         "detection",
@@ -93,7 +112,7 @@ def _found(found: dict[str, Series]) -> Found:
         (
             Table(
                 "Seconds from a user's first lost packet",
-                ("Exit", "ends", "p50", "p99", "most"),
+                ("Exit", "ends", "p50", "p99", "most", "down before its end"),
                 rows,
                 (
                     "At an exit node until it is called down, by its log; at a server until a "
@@ -103,12 +122,12 @@ def _found(found: dict[str, Series]) -> Found:
                 ),
             ),
         ),
-        tuple(_headline(name, series) for name, series in found.items()),
-        {f"{name}, s": series for name, series in found.items()},
+        tuple(_headline(name, ends) for name, ends in found.items() if ends.seconds),
+        {f"{name}, s": Series(ends.seconds) for name, ends in found.items() if ends.seconds},
     )
 
 
-def _headline(name: str, series: Series) -> Headline:
-    most = series.percentile(99)
+def _headline(name: str, ends: Ends) -> Headline:
+    most = Series(ends.seconds).percentile(99)
     aim = next(seconds for word, seconds in AIMS.items() if f"{word} probes" in name)
     return Headline(f"dead line noticed, {name}, p99", f"{most:.2f} s", f"{aim:g} s", most <= aim)

@@ -72,8 +72,11 @@ class Side:
     verdict: Callable[[], float] | None = None
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
+    def alive(self) -> bool:
+        return self.state() == _ALIVE
+
     def wait_alive(self) -> None:
-        wait_until(lambda: self.state() == _ALIVE, _LONGEST, "the exit to be alive", interval=0.1)
+        wait_until(self.alive, _LONGEST, "the exit to be alive", interval=0.1)
 
     def downloads(self, count: int, size: int = 10**9) -> list[TcpDownload]:
         """They end with `close`."""

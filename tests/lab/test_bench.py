@@ -15,7 +15,8 @@ pytestmark = pytest.mark.lab
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "name", ["connect-hook", "login", "packets", "reference", "start", "throughput"]
+    "name",
+    ["connect-hook", "login", "packets", "probing", "reference", "start", "throughput"],
 )
 def test_a_benchmark_measures_and_writes_its_results(name: str, tmp_path: Path) -> None:
     """bench/run NAME prints a table and writes NAME.md, NAME.json and a README that names it."""
