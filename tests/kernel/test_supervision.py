@@ -28,7 +28,7 @@ import pytest
 from ocgate import names, supervision
 from ocgate.errors import MissingRequirement, OcgateError, ServerRefused
 from ocgate.lab.wait import TimedOut, wait_until
-from ocgate.server import services
+from ocgate.server import dryrun, services
 
 pytestmark = pytest.mark.skipif(
     shutil.which("s6-svscan") is None and os.environ.get("CI") != "true", reason="needs s6"
@@ -589,7 +589,7 @@ def test_the_real_ocserv_logs_is_restarted_after_kill_9_and_stops(
         run,
         python=str(run / "stub"),
         ocserv=real,
-        ocserv_arguments=services.logging_arguments(real),
+        ocserv_arguments=services.logging_arguments(dryrun.version([real])),
         log_format="human",
     )
     supervised.start(ready="control start")
@@ -621,11 +621,3 @@ def _group(group: int) -> list[int]:
         if int(pgrp) == group and state != "Z":
             found.append(int(proc.name))
     return found
-
-
-def test_logging_arguments_follow_the_version(supervised: Supervised) -> None:
-    new = str(supervised.run_dir / "stub")
-    assert services.logging_arguments(new) == ("-d", "1", "--log-stderr")
-    assert services.logging_arguments("/bin/true") == ("-d", "1")
-    with pytest.raises(MissingRequirement):
-        services.logging_arguments("/nowhere/ocserv")

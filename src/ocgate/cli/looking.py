@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ocgate.cli import terminal
+
+if TYPE_CHECKING:
+    from ocgate.control.preview import CheckReport
 
 CONFIGURATION = 2
 
@@ -23,7 +27,8 @@ def check() -> int:
     _list("notice", report.notices, style="cyan")
     if report.problems:
         return CONFIGURATION
-    warned = len(report.warnings)
+    _release(report)
+    warned = len(report.warnings) + sum(found.gravity.to_do for found in report.meanings)
     counted = f" ({warned} warning{'s' if warned > 1 else ''})" if warned else ""
     terminal.out().print(f"The configuration can be used{counted}.", style="green")
     return 0
@@ -41,6 +46,15 @@ def plan(*, as_json: bool, diff: bool) -> int:
     else:
         print(report.text.rstrip("\n"))
     return 0
+
+
+def _release(report: CheckReport) -> None:
+    """One block about the ocserv at hand, the gravest first."""
+    if report.meanings:
+        terminal.err().print(f"ocserv {report.ocserv}, with this configuration:", style="bold")
+    for found in report.meanings:
+        kind, style = ("warning", "yellow") if found.gravity.to_do else ("notice", "cyan")
+        _list(f"  {kind}", (found,), style=style)
 
 
 def _list(kind: str, entries: Iterable[object], *, style: str) -> None:

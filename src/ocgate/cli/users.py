@@ -53,6 +53,8 @@ def remove(name: str, *, vhost: str) -> int:
     """Take the user out and end its sessions."""
     from ocgate.names import OCCTL_SOCKET
     from ocgate.server import occtl, users
+    from ocgate.server.dryrun import version
+    from ocgate.server.releases import TERMINATE, shown
 
     settings, view = _configuration()
     path = _passwd_file(settings, view, vhost)
@@ -61,8 +63,15 @@ def remove(name: str, *, vhost: str) -> int:
     socket = Path(view.occtl_socket_file or settings.run_dir / OCCTL_SOCKET)
     if not socket.exists():
         return 0
-    if occtl.disconnect_user(socket, name):
-        terminal.out().print("Its sessions were disconnected.")
+    release = version()
+    if not occtl.disconnect_user(socket, name, release):
+        return 0
+    terminal.out().print("Its sessions were disconnected.")
+    if not TERMINATE.holds(release) and any(s.flag("persistent-cookies") for s in view.scopes):
+        seconds = view.main.text("cookie-timeout") or "some"
+        words = f"ocserv {shown(release)} keeps its cookie, since persistent-cookies is on: for "
+        words += f"{seconds} seconds a client that was connected gets in without a password."
+        terminal.err().print(f"{words} {TERMINATE.remedy}.", style="yellow", soft_wrap=True)
     return 0
 
 
@@ -85,6 +94,7 @@ def list_users(*, as_json: bool, vhost: str) -> int:
 
 def _configuration() -> tuple[Settings, ServerView]:
     from ocgate.config import load
+    from ocgate.server.dryrun import version
     from ocgate.server.inih import parse
     from ocgate.server.reading import read_view
 
@@ -97,7 +107,7 @@ def _configuration() -> tuple[Settings, ServerView]:
             f"reading {path}: {error.strerror}",
             hint="`ocgate init` makes a configuration where there is none",
         ) from error
-    return settings, read_view(document)
+    return settings, read_view(document, release=version())
 
 
 def _passwd_file(settings: Settings, view: ServerView, vhost: str) -> Path:

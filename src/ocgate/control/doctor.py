@@ -83,6 +83,9 @@ def _configuration(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("configuration", Verdict.WARNING, warning.text, warning.remedy)
     for notice in report.notices:
         yield Finding("configuration", Verdict.NOTE, notice)
+    for meaning in report.meanings:
+        verdict = Verdict.WARNING if meaning.gravity.to_do else Verdict.NOTE
+        yield Finding(f"ocserv {report.ocserv}", verdict, meaning.text, meaning.remedy)
     if not report.problems:
         yield Finding("configuration", Verdict.OK, "settings and ocserv.conf can be used")
 

@@ -57,6 +57,7 @@ def rendered(prepared: Prepared, run_dir: Path, *, keys: str | None = KEYS) -> E
         occtl_socket_file=str(run_dir / OCCTL_SOCKET),
         directory=str(prepared.sources.settings.config_dir),
         ipv4_network=agreed.ipv4_network,
+        release=prepared.sources.release,
         ipv6_network=prepared.decision.network and agreed.ipv6_network,
         ipv6_subnet_prefix=view.ipv6_subnet_prefix,
         ipv6_resolvers=prepared.decision.path is not Ipv6Path.REJECTED,

@@ -27,17 +27,22 @@ from ocgate.plan.planner import FLAG_TCP_SYN
 from ocgate.plan.routing import render
 from ocgate.server import initialise
 from ocgate.server.dryrun import dry_run
+from ocgate.server.release_report import Meaning
+from ocgate.server.releases import shown
 from ocgate.server.warnings import ServerWarning
 
 
 @dataclass(frozen=True)
 class CheckReport:
     """problems: `run` would refuse. warnings: it works but is unlikely to be meant. notices:
-    settings without effect, what becomes of IPv6 and why."""
+    settings without effect, what becomes of IPv6 and why. ocserv: its release, '' where it was not
+    asked. meanings: what that means for this configuration, the gravest first."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[ServerWarning, ...] = ()
     notices: tuple[str, ...] = ()
+    ocserv: str = ""
+    meanings: tuple[Meaning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,12 @@ def check(environ: Mapping[str, str]) -> CheckReport:
         return CheckReport(problems=error.problems)
     ipv6 = f"IPv6: {prepared.decision.word}: {prepared.decision.why}"
     full = _no_room(settled.settings.run_dir, "a start is refused, and so are new sessions")
-    return CheckReport((), (*full, *warned(prepared)), (*settled.notices, ipv6))
+    return CheckReport(
+        warnings=(*full, *warned(prepared)),
+        notices=(*settled.notices, ipv6),
+        ocserv=shown(sources.release),
+        meanings=sources.meanings,
+    )
 
 
 def _no_room(directory: Path, what: str) -> tuple[ServerWarning, ...]:

@@ -25,7 +25,7 @@ from ocgate.control.exit_record import write_exits
 from ocgate.control.first_start import initialise_if_empty
 from ocgate.control.ports import require_free
 from ocgate.control.prepared import Prepared
-from ocgate.control.sources import loaded, read, write_egress, write_snapshot
+from ocgate.control.sources import Sources, loaded, read, write_egress, write_snapshot
 from ocgate.control.starting import prepared_now, warned
 from ocgate.control.teardown import teardown
 from ocgate.errors import MissingRequirement, OcgateError
@@ -39,6 +39,7 @@ from ocgate.plan.routing import RouteKind
 from ocgate.server import services
 from ocgate.server.initial_conf import CONF
 from ocgate.server.initialise import Created
+from ocgate.server.releases import shown
 from ocgate.sessions.elements import NO_SESSIONS
 
 
@@ -64,6 +65,7 @@ def run(environ: Mapping[str, str], *, created: Callable[[Created], None]) -> No
         log.warning(notice)
     for warning in warned(prepared):
         log.warning(warning.text, code=warning.code, remedy=warning.remedy)
+    _tell_release(log, sources)
     directory = settled.settings.run_dir
     with run_dir.writing(directory):
         _write_run_dir(directory, prepared)
@@ -97,7 +99,7 @@ def _write_run_dir(directory: Path, prepared: Prepared) -> None:
         directory,
         python=sys.executable,
         ocserv=ocserv,
-        ocserv_arguments=services.logging_arguments(ocserv),
+        ocserv_arguments=services.logging_arguments(prepared.sources.release),
         log_format=prepared.sources.settings.log_format,
         ocserv_directory=prepared.sources.settings.config_dir,
     )
@@ -107,6 +109,14 @@ def _write_run_dir(directory: Path, prepared: Prepared) -> None:
     write_snapshot(directory, prepared.sources)
     write_egress(directory, prepared.egress.failure)
     write_exits(directory, prepared.sources.settings, prepared.exits)
+
+
+def _tell_release(log: logs.Log, sources: Sources) -> None:
+    """What the ocserv at hand means for this configuration."""
+    for meaning in sources.meanings:
+        tell = log.warning if meaning.gravity.to_do else log.info
+        said = f"ocserv {shown(sources.release)}: {meaning.text}"
+        tell(said, code=meaning.code, remedy=meaning.remedy)
 
 
 def _init_nat(directory: Path, prepared: Prepared) -> None:

@@ -25,10 +25,13 @@ from ocgate.errors import ConfigurationError, OcgateError, Problem
 from ocgate.own_files import Staged, stage, write
 from ocgate.server import files
 from ocgate.server.checks import check
+from ocgate.server.dryrun import version
 from ocgate.server.file_checks import check_files
 from ocgate.server.file_modes import writable
 from ocgate.server.inih import BOM, Document, parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.release_report import Meaning, report
+from ocgate.server.releases import Release, parsed, shown
 from ocgate.server.sync import Synced, sync
 from ocgate.server.view import ScopeKind, ServerView
 
@@ -44,23 +47,30 @@ _SECRETS = {"password"}
 @dataclass(frozen=True)
 class Sources:
     """settings, with the place of each that was set; ocserv.conf; per-user and per-group files;
-    notices: words about settings that have no effect."""
+    release: of the ocserv that was asked when they were read; notices: words about settings
+    that have no effect."""
 
     settings: Settings
     origins: Mapping[str, Origin]
     document: Document
     supplements: tuple[Supplement, ...]
+    release: Release
     notices: tuple[str, ...] = ()
 
     @cached_property
     def view(self) -> ServerView:
         """ocserv.conf and the files it names, typed."""
-        return read_view(self.document, self.supplements)
+        return read_view(self.document, self.supplements, release=self.release)
 
     @cached_property
     def synced(self) -> Synced:
         """What settings and ocserv.conf agree on."""
         return sync(self.view, self.settings, self.origins)
+
+    @property
+    def meanings(self) -> tuple[Meaning, ...]:
+        """What the release of this ocserv means for this configuration, the gravest first."""
+        return report(self.document, self.view, self.release)
 
     @property
     def wants_ipv6(self) -> bool:
@@ -85,9 +95,8 @@ class Sources:
     def explicit_now(self) -> frozenset[IPv4Network | IPv6Network]:
         """Addresses that per-user files hand out by name (explicit-ipv4, explicit-ipv6), as these
         files are now: the one thing that is read anew, as ocserv does at each login."""
-        view = read_view(
-            self.document, files.read_supplements(self.document, self.settings.config_dir)
-        )
+        now = files.read_supplements(self.document, self.settings.config_dir, self.release)
+        view = read_view(self.document, now, release=self.release)
         four = {IPv4Network(placed.value) for scope in view.scopes for placed in scope.explicit4}
         six = {IPv6Network(placed.value) for scope in view.scopes for placed in scope.explicit6}
         return frozenset({*four, *six})
@@ -102,12 +111,15 @@ def read(settled: Loaded) -> Sources:
     every problem at once."""
     base = settled.settings.config_dir
     document = files.read_document(base / OCSERV_CONF)
-    supplements = files.read_supplements(document, base)
-    found = Sources(settled.settings, settled.origins, document, supplements, settled.notices)
+    release = version()
+    supplements = files.read_supplements(document, base, release)
+    found = Sources(
+        settled.settings, settled.origins, document, supplements, release, settled.notices
+    )
     texts = [supplement.document for supplement in supplements]
     facts = files.observe(found.view, base)
     problems = [
-        *check(document, texts, found.view, ipv6=found.wants_ipv6),
+        *check(document, texts, found.view, ipv6=found.wants_ipv6, release=release),
         *check_files(found.view, facts),
         *writable(found.view, facts, files.mode_of(base / OCSERV_CONF)),
         *found.synced.problems,
@@ -138,8 +150,8 @@ def _said_by_ocserv_conf(environ: Mapping[str, str]) -> dict[str, str]:
     """Variable -> `PLACE says KEY = VALUE`, as far as the file can be read."""
     base = Path(environ.get("OCGATE_CONFIG_DIR", "").strip() or DEFAULT_CONFIG_DIR)
     try:
-        view = read_view(files.read_document(base / OCSERV_CONF))
-    except ConfigurationError:
+        view = read_view(files.read_document(base / OCSERV_CONF), release=version())
+    except OcgateError:
         return {}
     found = {"VPN_SUBNET": view.networks4, "IPV6_SUBNET": view.networks6}
     said = {
@@ -166,6 +178,7 @@ def stage_snapshot(run_dir: Path, sources: Sources) -> Staged:
     kept = {
         "settings": sources.settings.model_dump(mode="json", exclude=_SECRETS),
         "origins": {name: [o.source, o.line] for name, o in sources.origins.items()},
+        "ocserv": shown(sources.release),
         "conf": [sources.document.source, _text(sources.document)],
         "supplements": [
             [s.kind.value, s.document.source, _text(s.document)] for s in sources.supplements
@@ -183,6 +196,7 @@ def read_snapshot(run_dir: Path) -> Sources:
             settings=Settings.model_validate(kept["settings"]),
             origins={name: Origin(*place) for name, place in kept["origins"].items()},
             document=_document(*kept["conf"]),
+            release=parsed(kept["ocserv"]),
             supplements=tuple(
                 Supplement(ScopeKind(kind), _document(source, text))
                 for kind, source, text in kept["supplements"]

@@ -22,12 +22,8 @@ from ocgate.kernel.route_lookup import look_up
 from ocgate.plan.exits import Steering
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.server import files
-from ocgate.server.dryrun import version
 from ocgate.server.file_modes import readable
 from ocgate.server.warnings import ServerWarning, Surroundings, warnings
-
-# ocserv's release notes, 1.2.0.
-CAMOUFLAGE_SINCE = (1, 2, 0)
 
 NOT_NEEDED = Egress("not asked: IPv6 does not depend on it")
 
@@ -60,13 +56,13 @@ def warned(prepared: Prepared) -> tuple[ServerWarning, ...]:
         surroundings(prepared),
         client_networks=prepared.subnets,
         ipv6_advertised=prepared.decision.advertised,
+        release=sources.release,
     )
     return (
         *found,
         *readable(sources.view, files.observe(sources.view, sources.settings.config_dir)),
         *_public_subnets(prepared),
         *permitted.warnings(sources, prepared.intent, prepared.facts, _elsewhere(prepared)),
-        *_too_old(sources),
         *_foreign(prepared),
         *_gateway_mode(prepared),
     )
@@ -102,18 +98,6 @@ def _elsewhere(prepared: Prepared) -> list[permitted.Elsewhere]:
         for route in dict.fromkeys(found)
         if route.index in names and not permitted.wide(route.network)
     ]
-
-
-def _too_old(sources: Sources) -> Iterator[ServerWarning]:
-    """What this ocserv does not know yet, and passes over with a word in its log."""
-    if sources.view.camouflage_secret is None or version() >= CAMOUFLAGE_SINCE:
-        return
-    yield ServerWarning(
-        "camouflage-unknown",
-        f"{sources.view.place('camouflage')}: this ocserv is too old for camouflage: everybody "
-        "sees that this is a VPN server",
-        "Use ocserv 1.2 or newer: Debian 13, or ocgate's container image",
-    )
 
 
 def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:

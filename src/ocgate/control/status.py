@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from ocgate import __version__, own_files
@@ -26,13 +25,13 @@ from ocgate.control.status_schema import (
     SessionStatus,
     Status,
 )
-from ocgate.control.wants import LACKS
 from ocgate.errors import OcgateError
 from ocgate.kernel import apply, process, surroundings, sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.plan.requirements import Tun
-from ocgate.server import dryrun, services
+from ocgate.server import services
+from ocgate.server.releases import shown
 from ocgate.sessions.record import plain
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable
@@ -148,7 +147,7 @@ def _server(seen: Observed) -> ServerStatus:
     return ServerStatus(
         version=__version__,
         since=iso(seen.started_at),
-        ocserv_version=_ocserv_version(),
+        ocserv_version=shown(seen.keeper.prepared.sources.release),
         ocserv_since=None if pid is None else iso(process.started_at(pid) or seen.started_at),
         listening=[f"{kind} {port}" for kind, port in ports if port] if pid else [],
         config_dir=str(settings.config_dir),
@@ -162,18 +161,6 @@ def _ocserv_pid(run_dir: Path) -> int | None:
         return services.ocserv_pid(run_dir)
     except OcgateError:  # among the reasons
         return None
-
-
-def _ocserv_version() -> str:
-    try:
-        return _version()
-    except (OcgateError, *LACKS):
-        return ""
-
-
-@lru_cache(maxsize=1)
-def _version() -> str:
-    return ".".join(str(part) for part in dryrun.version())
 
 
 def _network(seen: Observed, *, guard: bool) -> NetworkStatus:

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 from itertools import combinations
 
 from ocgate.errors import Problem
-from ocgate.server.fields import problem
+from ocgate.server.fields import placed, problem
 from ocgate.server.inih import Document, Flaw, FlawKind
+from ocgate.server.releases import GLOBAL_KEYS, VHOSTS_REFUSE_GLOBALS, Release, shown
 from ocgate.server.view import Placed, Scope, ScopeKind, ServerView
 
 # IFNAMSIZ less its NUL, less four digits for the tunnel's number (as for VPN_IF).
@@ -24,20 +25,22 @@ _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 LEAST_MTU_WITH_IPV6 = 1280 + 66
 
 _BOOLEANS = """
-    append-routes auto-select-group camouflage cisco-client-compat client-bypass-protocol
-    compression deny-roaming dtls-legacy dtls-psk expose-iroutes isolate-workers
-    listen-host-is-dyndns listen-proxy-proto match-tls-dtls-ciphers no-udp persistent-cookies
-    ping-leases predictable-ips restrict-user-to-routes try-mtu-discovery tunnel-all-dns
-    tunnel_all_dns use-occtl use-utmp
+    append-routes auto-select-group camouflage cisco-client-compat cisco-svc-client-compat
+    client-bypass-protocol compression deny-roaming dtls-legacy dtls-psk expose-iroutes
+    isolate-workers limit-worker-memory listen-host-is-dyndns listen-proxy-proto
+    match-tls-dtls-ciphers no-udp persistent-cookies ping-leases predictable-ips
+    restrict-user-to-routes select-group-by-url try-mtu-discovery tunnel-all-dns tunnel_all_dns
+    use-occtl use-seccomp use-utmp
 """
 BOOLEANS = frozenset(_BOOLEANS.split())
 
 _NUMBERS = """
     auth-timeout ban-points-connection ban-points-kkdcp ban-points-wrong-password ban-reset-time
-    cookie-timeout dpd idle-timeout ipv6-subnet-prefix keepalive log-level max-ban-score max-clients
-    max-same-clients min-reauth-time mobile-dpd mobile-idle-timeout mtu no-compress-limit
-    output-buffer rate-limit-ms rekey-time rx-data-per-sec server-stats-reset-time session-timeout
-    stats-report-time switch-to-tcp-timeout tx-data-per-sec
+    ban-time cookie-timeout dpd idle-timeout ipv6-subnet-prefix keepalive log-level max-ban-score
+    max-clients max-same-clients min-reauth-time mobile-dpd mobile-idle-timeout mtu
+    no-compress-limit output-buffer rate-limit-ms rekey-time rx-data-per-sec sec-mod-db-cleanup-time
+    sec-mod-scale server-drain-ms server-stats-reset-time session-timeout stats-report-time
+    switch-to-tcp-timeout tx-data-per-sec
 """
 NUMBERS = frozenset(_NUMBERS.split())
 
@@ -56,12 +59,17 @@ _SHOWN = 80  # characters of an odd line that an error shows
 
 
 def check(
-    document: Document, supplements: Iterable[Document], view: ServerView, *, ipv6: bool
+    document: Document,
+    supplements: Iterable[Document],
+    view: ServerView,
+    *,
+    ipv6: bool,
+    release: Release,
 ) -> list[Problem]:
     """Every problem of the texts, once each (`ConfigurationError` sorts them).
 
     supplements: the per-user and per-group files. ipv6: clients may be given IPv6 (IPV6_NAT is not
-    0, IPV6_SINK, or an ipv6-network in ocserv.conf).
+    0, IPV6_SINK, or an ipv6-network in ocserv.conf). release: of the ocserv that reads them.
     """
     found = list(view.problems)
     for text in (document, *supplements):
@@ -69,7 +77,21 @@ def check(
     for scope in view.scopes:
         found += [*_scope(scope, ipv6=ipv6)]
     found += [*_main(view), *_overlaps(view), *_explicit(view)]
+    if VHOSTS_REFUSE_GLOBALS.holds(release):
+        found += [*_globals_in_vhosts(document, release)]
     return list(dict.fromkeys(found))
+
+
+def _globals_in_vhosts(document: Document, release: Release) -> Iterator[Problem]:
+    """ocserv says the key, and a line that is the effective file's."""
+    since = f"from {shown(VHOSTS_REFUSE_GLOBALS.since or release)} on ocserv refuses it"
+    for entry in document.entries:
+        if entry.vhost and entry.key in GLOBAL_KEYS:
+            yield problem(
+                placed(entry, document.source),
+                f"no such line in [vhost:{entry.vhost}]: only main can set it, for all ({since})",
+                "Remove the line; what it shall say for everybody belongs before the first section",
+            )
 
 
 def _flawed(flaw: Flaw, text: Document, main: Document) -> Problem:
@@ -77,7 +99,7 @@ def _flawed(flaw: Flaw, text: Document, main: Document) -> Problem:
         f"a comment, a section or `key = value` at the line's start; this is {flaw.kind.value}"
     )
     if text is not main and flaw.kind.fatal:
-        expected += "; ocserv ignores the whole file and admits the user without it"
+        expected += "; ocserv ignores all from this line on and admits the user without it"
     return Problem(
         text.source,
         flaw.line,

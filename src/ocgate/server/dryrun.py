@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ocgate.errors import ConfigurationRefused, MissingRequirement, ServerRefused
+from ocgate.server.releases import Release
 from ocgate.server.render import Effective
 from ocgate.supervision import ended
 
@@ -30,7 +31,8 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 _LINE = re.compile(r"config file error in line ([0-9]+)")
-# Rendering gives each virtual host main's device, without which 1.1.6 turns its clients away.
+# Rendering gives each virtual host main's device where `releases.VHOSTS_NEED_DEVICE` holds; such an
+# ocserv admits it with a word.
 _OF_OURS = re.compile(r"device is ignored on .* virtual host")
 _VERSION = re.compile(r"\b([0-9]+)\.([0-9]+)\.([0-9]+)\b")
 
@@ -63,7 +65,7 @@ def dry_run(
     return tuple(line for line in warned if not _OF_OURS.fullmatch(line))
 
 
-def version(command: Sequence[str] = OCSERV) -> tuple[int, int, int]:
+def version(command: Sequence[str] = OCSERV) -> Release:
     """ocserv's version, as (1, 1, 6). Raises `MissingRequirement`, or `ServerRefused`."""
     _, said = _run([*command, "-v"], Path("/"))
     found = _VERSION.search(said)

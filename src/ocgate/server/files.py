@@ -23,6 +23,7 @@ from ocgate.errors import ConfigurationError, Problem
 from ocgate.server.file_checks import FileFact, FileFacts, named_paths
 from ocgate.server.inih import Document, parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import Release
 from ocgate.server.view import ScopeKind, ServerView
 
 # ocserv.conf has a few hundred lines; what is larger is another file, or a device without end.
@@ -42,13 +43,13 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError([problem]) from error
 
 
-def read_supplements(document: Document, base: Path) -> tuple[Supplement, ...]:
+def read_supplements(document: Document, base: Path, release: Release) -> tuple[Supplement, ...]:
     """Per-user and per-group files of main and all virtual hosts; unreadable ones are left out.
 
-    base: the directory that relative paths start from.
+    base: the directory that relative paths start from. release: of the ocserv that reads them.
     """
     found: dict[Path, Supplement] = {}
-    for path, kind in _supplement_paths(read_view(document), base):
+    for path, kind in _supplement_paths(read_view(document, release=release), base):
         try:
             found.setdefault(path, Supplement(kind, parse(_read(path), str(path))))
         except OSError:

@@ -5,7 +5,8 @@ this module repeats both, quirks included, because a planner that reads another 
 server is a leak. tests/kernel/test_ocserv_conf_agreement.py holds it against the real program.
 
 What surprises people, all of it kept:
-  - a line is at most 2047 bytes with its end; the rest of a longer one is read as another line;
+  - a line is at most 2047 bytes with its end; the rest of a longer one is read as another line, or
+    the file is refused (releases);
   - a line that starts with white space, after any key of its section, is *another value of that
     key*: lists grow, scalars are replaced;
   - ` #` (white space first) cuts a value even inside quotes; `;` is a comment at line start only;
@@ -21,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-# INI_MAX_LINE is 2048 in ocserv 1.1.6 and 1.3.0; fgets keeps one byte for the NUL.
+# INI_MAX_LINE is 2048 in ocserv 1.1.6, 1.3.0 and 1.5.0; fgets keeps one byte for the NUL. From
+# releases.LONG_LINES_REFUSED on ocserv refuses what is longer, and so do our checks in any case.
 MAX_LINE_BYTES = 2047
 
 # MAX_SECTION and MAX_NAME are 50 with their NUL; a longer key is cut only when it is *continued*.
@@ -106,17 +108,26 @@ class Document:
 
     @property
     def broken(self) -> Flaw | None:
-        """The first flaw at which ocserv stops; it refuses the file (a per-user file: ignores)."""
+        """The first flaw at which ocserv stops; it refuses the file (of a per-user file
+        it heeds what stands before)."""
         return next((flaw for flaw in self.flaws if flaw.kind.fatal), None)
 
     @property
     def vhosts(self) -> tuple[str, ...]:
         """Names of virtual hosts with at least one line (ocserv does not create empty ones)."""
+        return tuple(dict.fromkeys(name for _, name in self._rows() if name))
+
+    def first_line(self, vhost: str) -> int:
+        """The first line of main ('') or of a virtual host that has a key; raises ValueError where
+        there is none."""
+        return min(line for line, name in self._rows() if name == vhost)
+
+    def _rows(self) -> list[tuple[int, str | None]]:
+        """Line and virtual host of all that ocserv hands to a section, dropped values included."""
         ignored = [flaw for flaw in self.flaws if flaw.kind is FlawKind.IGNORED_VALUE]
         rows = [(entry.line, entry.section) for entry in self.entries]
         rows += [(flaw.line, flaw.section) for flaw in ignored]
-        names = (vhost_of(section) for _, section in sorted(rows))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return [(line, vhost_of(section)) for line, section in sorted(rows)]
 
     def of(self, vhost: str, *keys: str) -> tuple[Entry, ...]:
         """Entries of main ('') or of a virtual host, in file order; of `keys` only, if any."""

@@ -1,7 +1,8 @@
 """The ocserv.conf and ocgate.toml of a fresh installation, as texts for people to edit. Pure.
 
 Every value stands with its reason, because this file is the operator's from the first minute. Only
-keys that ocserv 1.1.6 and 1.3 both know. What ocgate renders itself (sockets, hooks, IPv6) is left
+keys that every release knows (`releases.KEYS`); min-reauth-time, of another name from 1.4.1 on, is
+still read. What ocgate renders itself (sockets, hooks, IPv6) is left
 out and said so.
 """
 

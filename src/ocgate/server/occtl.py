@@ -1,8 +1,9 @@
 """Asking and telling ocserv by `occtl`: who is connected, how the server is, disconnect a user.
 
-An edge. Every call has a time limit and no shell. occtl's JSON is read defensively: 1.1.6 and 1.3
-leave trailing commas, give nearly everything as text, repeat keys and turn each byte of a
-non-ASCII name into `\\u00ff`, so that names from here are for show; sessions are known by their ID.
+An edge. Every call has a time limit and no shell. occtl's JSON is read defensively: some releases
+leave trailing commas (`releases.OCCTL_JSON`), give nearly everything as text, repeat keys and turn
+each byte of a non-ASCII name into `\\u00ff`, so that names from here are for show; sessions are
+known by their ID.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ocgate.errors import MissingRequirement, ServerRefused
+from ocgate.server.releases import TERMINATE, Release
 
 # 1,000 sessions take ocserv 0.2 s; main answers between two logins, which a hook may hold up.
 _TIMEOUT = 10.0
@@ -41,7 +43,7 @@ class Row:
     device:       `vpns0`, None before there is one.
     remote:       where the client comes from, as text.
     address4/6:   the session's own; None without that family.
-    connected_at: UTC; None from 1.1.6, which tells local time by the minute only.
+    connected_at: UTC; None before `releases.CONNECTED_AT`: there it is local time by the minute.
     """
 
     id: int
@@ -82,17 +84,23 @@ def status(socket: Path) -> Status:
     return parse_status(_ask(socket, "show", "status"))
 
 
-def disconnect_user(socket: Path, name: str) -> bool:
-    """End every session of the user; False if there was none. Raises `ServerRefused`."""
+def disconnect_user(socket: Path, name: str, release: Release) -> bool:
+    """End every session of the user, with its cookie where this release can (`releases.TERMINATE`);
+    False if there was none. Raises `ServerRefused`."""
     if _UNSPEAKABLE.search(name):
         ids = [row.id for row in sessions(socket) if row.user == mangled(name)]
-        return sum(disconnect_id(socket, session) for session in ids) > 0
-    return _run(socket, "disconnect", "user", name).returncode == 0
+        return sum(disconnect_id(socket, session, release) for session in ids) > 0
+    return _run(socket, _end(release), "user", name).returncode == 0
 
 
-def disconnect_id(socket: Path, session: int) -> bool:
-    """End one session; False if there is none of that ID. Raises `ServerRefused`."""
-    return _run(socket, "disconnect", "id", str(session)).returncode == 0
+def disconnect_id(socket: Path, session: int, release: Release) -> bool:
+    """End one session, with its cookie where this release can; False if there is none of that ID.
+    Raises `ServerRefused`."""
+    return _run(socket, _end(release), "id", str(session)).returncode == 0
+
+
+def _end(release: Release) -> str:
+    return "terminate" if TERMINATE.holds(release) else "disconnect"
 
 
 def mangled(name: str) -> str:

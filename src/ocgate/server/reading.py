@@ -1,7 +1,7 @@
 """From parsed files to the typed `ServerView`: which value counts, in which scope.
 
-Pure. Which keys a virtual host may set, and that all resolver keys fill one list, is taken from
-what ocserv 1.1.6 and 1.3.0 say and push.
+Pure. Which keys a virtual host may set, what it has of main's, and that all resolver keys fill one
+list, is taken from what ocserv says and pushes; where releases differ, `releases` is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from itertools import zip_longest
 
 from ocgate.errors import Problem
 from ocgate.server import fields
-from ocgate.server.inih import Document
+from ocgate.server.inih import Document, Entry
+from ocgate.server.releases import GLOBAL_KEYS, VHOSTS_INHERIT, Release
 from ocgate.server.view import (
     DEFAULT_IPV6_SUBNET_PREFIX,
     KeyPair,
@@ -34,15 +35,23 @@ LIST_KEYS = frozenset(_LIST_KEYS.split())
 # pid-file is read once, since `ocserv -p` may have set it before the file is read.
 FIRST_WINS = frozenset(["pid-file"])
 
-# ocserv warns "… is ignored on NAME virtual host" for these and uses main's.
-_MAIN_ONLY = """
-    auth-timeout ban-reset-time chroot-dir connect-script device disconnect-script dtls-psk
-    host-update-script isolate-workers max-ban-score max-clients min-reauth-time
-    occtl-socket-file pid-file rate-limit-ms route-add-cmd route-del-cmd run-as-group
-    run-as-user server-stats-reset-time socket-file tcp-port try-mtu-discovery udp-port
-    use-occtl use-utmp listen-proxy-proto ping-leases
-"""
-MAIN_ONLY = frozenset(_MAIN_ONLY.split())
+# Lists that are read when ocserv starts: a virtual host has main's whole one or its own.
+_STARTED_WITH = frozenset(["auth", "enable-auth", "server-cert", "server-key", "kkdcp"])
+
+# Lists that a virtual host adds lines to, where it has main's.
+ADDED_LISTS = LIST_KEYS - _STARTED_WITH
+
+# A virtual host has main's where it sets none itself, wherever main's lines stand; the reason of
+# the second is that ocserv then reads neither from the virtual host (config.c,
+# vhost_inherit_static_config).
+_WHOLE = {
+    **{key: key for key in ("auth", "acct", "server-cert", "server-key", "ca-cert", "dh-params")},
+    **{key: key for key in ("pin-file", "srk-pin-file", "key-pin", "srk-pin")},
+    "enable-auth": "auth",
+}
+
+# Of no effect in a virtual host in any release, besides those that only main can set.
+_MAINS = GLOBAL_KEYS | FIRST_WINS
 
 DNS_KEYS = ("dns", "ipv4-dns", "ipv6-dns")
 
@@ -55,17 +64,26 @@ class Supplement:
     document: Document
 
 
-def read_view(document: Document, supplements: Iterable[Supplement] = ()) -> ServerView:
+def read_view(
+    document: Document, supplements: Iterable[Supplement] = (), *, release: Release
+) -> ServerView:
     """The view of ocserv.conf and of the per-user and per-group files that it names.
 
-    Never raises: values that have no type are in `problems` and left out of the view.
+    release: of the ocserv that reads them. Never raises: values that have no type are in `problems`
+    and left out of the view.
     """
     problems: list[Problem] = []
-    main = _scope(document, ScopeKind.MAIN, "", problems)
-    others = [_scope(document, ScopeKind.VHOST, name, problems) for name in document.vhosts]
+    main = _scope(document, ScopeKind.MAIN, "", document.of(""), problems)
+    others = []
+    for name in document.vhosts:
+        entries = (*inherited(document, name, release), *document.of(name))
+        mine = [entry for entry in entries if entry.key not in _MAINS]
+        others.append(_scope(document, ScopeKind.VHOST, name, mine, problems))
     for extra in supplements:
-        if extra.document.broken is None:  # else ocserv ignores the whole file
-            others.append(_scope(extra.document, extra.kind, extra.document.source, problems))
+        text = extra.document
+        # ocserv admits its user all the same, by what stands before the line at which it stops.
+        counts = [e for e in text.of("") if text.broken is None or e.line < text.broken.line]
+        others.append(_scope(text, extra.kind, text.source, counts, problems))
     return ServerView(
         source=document.source,
         main=main,
@@ -88,6 +106,24 @@ def read_view(document: Document, supplements: Iterable[Supplement] = ()) -> Ser
     )
 
 
+def inherited(document: Document, vhost: str, release: Release) -> tuple[Entry, ...]:
+    """Main's entries that a virtual host has, too, in file order; those of its own come after them.
+
+    What main sets behind the first line of a virtual host is not copied into it, but for what
+    ocserv reads only when it starts. Of that the virtual host has all, or none if it has its own.
+    """
+    if not VHOSTS_INHERIT.holds(release):
+        return ()
+    own = document.of(vhost)
+    begins, keys = document.first_line(vhost), {entry.key for entry in own}
+    return tuple(
+        entry
+        for entry in document.of("")
+        if entry.key not in _MAINS
+        and (_WHOLE[entry.key] not in keys if entry.key in _WHOLE else entry.line < begins)
+    )
+
+
 @dataclass(frozen=True)
 class _Lines:
     """The entries of one scope."""
@@ -98,11 +134,14 @@ class _Lines:
         return tuple(row for row in self.rows if row.key in keys)
 
 
-def _scope(document: Document, kind: ScopeKind, name: str, problems: list[Problem]) -> Scope:
-    vhost = name if kind is ScopeKind.VHOST else ""
-    entries = (fields.placed(entry, document.source) for entry in document.of(vhost))
-    ignored = MAIN_ONLY if kind is ScopeKind.VHOST else frozenset()
-    lines = _Lines(tuple(row for row in entries if row.key not in ignored))
+def _scope(
+    document: Document,
+    kind: ScopeKind,
+    name: str,
+    entries: Iterable[Entry],
+    problems: list[Problem],
+) -> Scope:
+    lines = _Lines(tuple(fields.placed(entry, document.source) for entry in entries))
     scalars = _scalars(lines)
     networks4, networks6 = _networks(lines, scalars, problems)
     return Scope(

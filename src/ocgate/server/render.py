@@ -2,8 +2,13 @@
 
 Pure. What we replace is commented out where it stood; what we add stands at the end of its
 section, where it can't be overridden (the last scalar wins) and can't swallow an indented line of
-the operator's. Hooks go into main only: ocserv 1.1.6 and 1.3.0 ignore the script keys of virtual
-hosts and run main's for every session, with VHOST naming the host.
+the operator's. Hooks go into main only: ocserv runs main's for every session, with VHOST naming the
+host.
+
+Where virtual hosts inherit (`releases.VHOSTS_INHERIT`), ocserv overruns each list of main's to
+which one of them adds (`VHOST_LISTS_OVERRUN`), and would also give them the routes that we write
+for main. So main's lists move behind all virtual hosts, after a `[]`, by which ocserv reads on in
+main; and what a virtual host has of them is written out at its beginning.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ from pathlib import PurePosixPath
 from ocgate.errors import OcgateError
 from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, parse, vhost_of
 from ocgate.server.keys import KEYS, NamedFile, named_files
-from ocgate.server.reading import DNS_KEYS, read_view
+from ocgate.server.reading import ADDED_LISTS, DNS_KEYS, inherited, read_view
+from ocgate.server.releases import VHOSTS_INHERIT, VHOSTS_NEED_DEVICE, Release
 from ocgate.server.view import DEFAULT_IPV6_SUBNET_PREFIX, Scope, ServerView
 
 SCRIPTS = ("connect-script", "disconnect-script")
@@ -35,6 +41,7 @@ class EffectiveChoices:
     socket_file, pid_file, occtl_socket_file: used unless ocserv.conf names its own.
     directory: where ocserv is started; the operator's relative script paths start there.
     ipv4_network: written where main has none (VPN_SUBNET, else 10.10.10.0/24).
+    release: of the ocserv that will read the file.
     ipv6_network: advertised to clients of every section that names none; None: IPv6 is not
                   advertised, and what ocserv.conf says of it is taken out.
     ipv6_resolvers: False where clients' IPv6 is rejected: a resolver that can't be asked is not
@@ -49,6 +56,7 @@ class EffectiveChoices:
     occtl_socket_file: str
     directory: str
     ipv4_network: IPv4Network
+    release: Release
     ipv6_network: IPv6Network | None = None
     ipv6_subnet_prefix: int = DEFAULT_IPV6_SUBNET_PREFIX
     ipv6_resolvers: bool = True
@@ -79,24 +87,96 @@ def render(document: Document, choices: EffectiveChoices) -> Effective:
 
     Raises `OcgateError` if a path of ours can't be written in ocserv.conf's syntax.
     """
-    view = read_view(document)
-    replaced = {entry.line: why for entry in document.entries if (why := _replaced(entry, choices))}
-    keys = tuple(named_files(document)) if choices.keys_directory else ()
-    out = _Page()
-    out.ours(
+    view = read_view(document, release=choices.release)
+    page = _Writer(document, view, choices)
+    page.out.ours(
         f"# Made by ocgate from {document.source} at every start. Edit that file, not this one."
     )
-    section = ""
-    finished: set[str] = set()
-    opened = {found.line: found.name for found in document.sections}
-    continued = {entry.line: entry for entry in document.entries if entry.continued}
-    for number, line in enumerate(document.lines, start=1):
-        if number in opened:
-            _finish(out, section, view, choices, keys, finished)
-            section = opened[number]
-        out.theirs(number, _kept(line, replaced.get(number), continued.get(number)))
-    _finish(out, section, view, choices, keys, finished)
-    return Effective(document.source, out.data, tuple(out.origins), _chain(view, choices))
+    page.theirs()
+    return Effective(document.source, page.out.data, tuple(page.out.origins), _chain(view, choices))
+
+
+class _Writer:
+    """One pass over the operator's lines, with ours where sections begin and end."""
+
+    def __init__(self, document: Document, view: ServerView, choices: EffectiveChoices) -> None:
+        self.out = _Page()
+        self._document, self._view, self._choices = document, view, choices
+        self._keys = tuple(named_files(document)) if choices.keys_directory else ()
+        self._behind = bool(view.vhosts) and VHOSTS_INHERIT.holds(choices.release)
+        self._begun: set[str] = {""}
+        self._finished: set[str] = set()
+
+    def theirs(self) -> None:
+        """All lines, each kept or with its reason in front."""
+        entries = self._document.entries
+        why = {entry.line: reason for entry in entries if (reason := self._replaced(entry))}
+        continued = {entry.line: entry for entry in entries if entry.continued}
+        opened = {found.line: found.name for found in self._document.sections}
+        section = ""
+        for number, line in enumerate(self._document.lines, start=1):
+            if number in opened:
+                self._finish(section)
+                section = opened[number]
+            self.out.theirs(number, _kept(line, why.get(number), continued.get(number)))
+            if number in opened:
+                self._begin(section)
+        self._finish(section)
+        if self._behind:
+            self._lists_of_main()
+
+    def _replaced(self, entry: Entry) -> str | None:
+        why = _replaced(entry, self._choices)
+        if why is None and self._behind and entry.vhost == "" and entry.key in ADDED_LISTS:
+            return "behind the virtual hosts"
+        return why
+
+    def _begin(self, section: str) -> None:
+        """What a virtual host has of main's lists, where ocserv reads its first line."""
+        vhost = vhost_of(section)
+        scope = self._scope(vhost)
+        if not self._behind or vhost is None or vhost in self._begun or scope is None:
+            return
+        self._begun.add(vhost)
+        has = inherited(self._document, vhost, self._choices.release)
+        self._verbatim(has, "main's, which a virtual host has, too")
+
+    def _verbatim(self, entries: Iterable[Entry], why: str) -> None:
+        lists = [entry for entry in entries if entry.key in ADDED_LISTS]
+        kept = [entry for entry in lists if _replaced(entry, self._choices) is None]
+        if kept:
+            self.out.ours(f"# ocgate: {why}")
+        for entry in kept:
+            line = self._document.lines[entry.line - 1]
+            self.out.theirs(entry.line, _kept(line, None, entry if entry.continued else None))
+
+    def _lists_of_main(self) -> None:
+        self.out.ours("# ocgate: main again: virtual hosts shall not add to its lists")
+        self.out.ours("[]")
+        self._verbatim(self._document.of(""), "the operator's")
+        routes = _scope_lines(self._view.main, self._view, self._choices)
+        _write(self.out, (line for line in routes if line[1] in ROUTES))
+
+    def _scope(self, vhost: str | None) -> Scope | None:
+        return next((found for found in self._view.vhosts if found.name == vhost), None)
+
+    def _finish(self, section: str) -> None:
+        """Our lines at the first end of main and of each virtual host."""
+        vhost = vhost_of(section)
+        if vhost is None or vhost in self._finished:
+            return
+        self._finished.add(vhost)
+        view, choices = self._view, self._choices
+        scope = self._scope(vhost)
+        if not section:
+            _write(self.out, _main_lines(view, choices))
+            lines = _scope_lines(view.main, view, choices)
+            _write(self.out, (line for line in lines if not self._behind or line[1] not in ROUTES))
+        elif scope is not None:
+            _write(self.out, _scope_lines(scope, view, choices))
+        _write(
+            self.out, (_key_line(found, choices) for found in self._keys if found.vhost == vhost)
+        )
 
 
 def _chain(
@@ -164,27 +244,6 @@ def _is_ipv6(entry: Entry) -> bool:
     return entry.key in (*ROUTES, *DNS_KEYS) and ":" in entry.value
 
 
-def _finish(
-    out: _Page,
-    section: str,
-    view: ServerView,
-    choices: EffectiveChoices,
-    keys: Iterable[NamedFile],
-    finished: set[str],
-) -> None:
-    """Our lines at the first end of main and of each virtual host."""
-    vhost = vhost_of(section)
-    if vhost is None or vhost in finished:
-        return
-    finished.add(vhost)
-    scope = next((found for found in view.vhosts if found.name == vhost), None)
-    if not section:
-        _write(out, [*_main_lines(view, choices), *_scope_lines(view.main, view, choices)])
-    elif scope is not None:
-        _write(out, _scope_lines(scope, view, choices))
-    _write(out, (_key_line(found, choices) for found in keys if found.vhost == vhost))
-
-
 def _key_line(found: NamedFile, choices: EffectiveChoices) -> tuple[str, str, str]:
     """All of a section's are written anew where one is, because pairs are made by their order."""
     copy = f"{choices.keys_directory}/{found.copy_name}"
@@ -209,6 +268,8 @@ def _main_lines(view: ServerView, choices: EffectiveChoices) -> Iterable[tuple[s
     yield "admits a session only once its kernel state stands", SCRIPTS[0], choices.connect_hook
     yield "takes a session's kernel state down", SCRIPTS[1], choices.disconnect_hook
     yield "sessions are re-adopted through it", "use-occtl", "true"
+    if view.isolates_workers is None:
+        yield "a worker that a client takes over stays in a sandbox", "isolate-workers", "true"
     ours = (
         ("socket-file", choices.socket_file),
         ("occtl-socket-file", choices.occtl_socket_file),
@@ -222,8 +283,8 @@ def _main_lines(view: ServerView, choices: EffectiveChoices) -> Iterable[tuple[s
 def _scope_lines(
     scope: Scope, view: ServerView, choices: EffectiveChoices
 ) -> Iterable[tuple[str, str, str]]:
-    if scope is not view.main and view.device:
-        # It has main's tunnels in any case. Without the line 1.1.6 admits a client, and its worker
+    if scope is not view.main and view.device and VHOSTS_NEED_DEVICE.holds(choices.release):
+        # It has main's tunnels in any case. Without the line a client is admitted, and its worker
         # then says "no networks are configured; rejecting client".
         yield "ocserv turns away clients of a virtual host without it", "device", view.device
     if not _names(scope, "ipv4-network") and _needs_ipv4(scope, view, choices):

@@ -8,7 +8,7 @@ per-user files override either for one session.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -19,9 +19,13 @@ from ocgate.plan.coverage import Coverage, tunnel_coverage
 from ocgate.plan.facts import Family
 
 T_co = TypeVar("T_co", covariant=True)
+_T = TypeVar("_T")
 
 # What hooks find in VHOST for sessions of no virtual host (ocserv's DEFAULT_VHOST_NAME).
 DEFAULT_VHOST = "default"
+
+# One setting under two names; the line that comes last counts.
+ISOLATION = ("isolate-workers", "use-seccomp")
 
 # ocserv's own default where ipv6-subnet-prefix is not set (ocserv(8)).
 DEFAULT_IPV6_SUBNET_PREFIX = 128
@@ -100,6 +104,7 @@ class Scope:
     explicit4/6:   explicit-ipv4 and explicit-ipv6 of a per-user file (outside ocserv's leases).
     settings:      every other scalar by key, as ocserv reads it (the last one wins); what ocserv
                    ignores in a virtual host is left out.
+    A virtual host holds what it has of main's, where it has that (`reading.inherited`).
     """
 
     kind: ScopeKind
@@ -196,12 +201,12 @@ class ServerView:
     @property
     def networks4(self) -> tuple[Placed[IPv4Network], ...]:
         """Every IPv4 client network of any scope, host bits cleared (`raw` keeps them)."""
-        return tuple(network for scope in self.scopes for network in scope.networks4)
+        return _once(network for scope in self.scopes for network in scope.networks4)
 
     @property
     def networks6(self) -> tuple[Placed[IPv6Network], ...]:
         """Every IPv6 client network of any scope, host bits cleared."""
-        return tuple(network for scope in self.scopes for network in scope.networks6)
+        return _once(network for scope in self.scopes for network in scope.networks6)
 
     @property
     def gateways4(self) -> tuple[IPv4Address, ...]:
@@ -216,7 +221,7 @@ class ServerView:
     @property
     def dns(self) -> tuple[Placed[IPv4Address | IPv6Address], ...]:
         """Every resolver that any scope pushes, both families."""
-        return tuple(resolver for scope in self.scopes for resolver in scope.dns)
+        return _once(resolver for scope in self.scopes for resolver in scope.dns)
 
     @property
     def routes(self) -> tuple[Placed[str], ...]:
@@ -256,6 +261,12 @@ class ServerView:
         return self.main.flag("tunnel-all-dns")
 
     @property
+    def isolates_workers(self) -> Placed[str] | None:
+        """What main says of the workers' sandbox, by either name; None where it says nothing."""
+        named = [self.main.settings.get(key) for key in ISOLATION]
+        return max((found for found in named if found), key=lambda found: found.line, default=None)
+
+    @property
     def camouflage_secret(self) -> str | None:
         """What clients of the main host must put into their URL; None where they need not."""
         return self.main.text("camouflage_secret") if self.main.flag("camouflage") else None
@@ -263,12 +274,12 @@ class ServerView:
     @property
     def passwd_files(self) -> tuple[Placed[PasswdFile], ...]:
         """Password files of main and vhosts."""
-        return tuple(passwd for scope in self.scopes for passwd in scope.passwd_files)
+        return _once(passwd for scope in self.scopes for passwd in scope.passwd_files)
 
     @property
     def key_pairs(self) -> tuple[KeyPair, ...]:
         """Server certificates with their keys, of main and vhosts."""
-        return tuple(pair for scope in self.scopes for pair in scope.key_pairs)
+        return _once(pair for scope in self.scopes for pair in scope.key_pairs)
 
     @property
     def scripts(self) -> Mapping[str, tuple[str | None, str | None]]:
@@ -285,6 +296,11 @@ class ServerView:
     def place(self, key: str) -> Place:
         """Where main sets the scalar `key`; line 0 where it does not."""
         return self.main.place(key)
+
+
+def _once(found: Iterable[_T]) -> tuple[_T, ...]:
+    """A virtual host may have lines of main's."""
+    return tuple(dict.fromkeys(found))
 
 
 def _values(lines: tuple[Placed[str], ...]) -> tuple[str, ...]:

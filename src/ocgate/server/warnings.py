@@ -13,7 +13,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ocgate.plan.facts import Family
 from ocgate.server.inih import Document, FlawKind
-from ocgate.server.reading import LIST_KEYS, MAIN_ONLY
+from ocgate.server.reading import FIRST_WINS, LIST_KEYS
+from ocgate.server.releases import GLOBAL_KEYS, VHOSTS_REFUSE_GLOBALS, Release
 from ocgate.server.view import Placed, Scope, ScopeKind, ServerView
 
 # RFC 3986, 2.3: what no client encodes.
@@ -57,11 +58,13 @@ def warnings(
     *,
     client_networks: Sequence[Network],
     ipv6_advertised: bool,
+    release: Release,
 ) -> tuple[ServerWarning, ...]:
-    """All warnings, in a fixed order.
+    """All warnings, in a fixed order, but those about the ocserv at hand (`release_report`).
 
     client_networks: the agreed ones (`sync.Synced.subnets4` and, if advertised, `subnets6`).
     ipv6_advertised: clients get an IPv6 address (real egress or IPV6_SINK).
+    release: of the ocserv that reads the configuration.
     """
     found = [
         *_full_tunnel_dns(view),
@@ -70,7 +73,7 @@ def warnings(
         *_ipv6_outside(view, ipv6_advertised=ipv6_advertised),
         *_left_out(view, around, ipv6_advertised=ipv6_advertised),
         *_camouflage(view),
-        *_ignored_in_vhosts(document),
+        *_ignored_in_vhosts(document, release),
         *_overridden(document),
         *_ignored_values(document),
     ]
@@ -260,9 +263,10 @@ def _camouflage(view: ServerView) -> Iterator[ServerWarning]:
         )
 
 
-def _ignored_in_vhosts(document: Document) -> Iterator[ServerWarning]:
+def _ignored_in_vhosts(document: Document, release: Release) -> Iterator[ServerWarning]:
+    ignored = FIRST_WINS if VHOSTS_REFUSE_GLOBALS.holds(release) else GLOBAL_KEYS | FIRST_WINS
     for entry in document.entries:
-        if entry.vhost and entry.key in MAIN_ONLY:
+        if entry.vhost and entry.key in ignored:
             yield ServerWarning(
                 "ignored-in-vhost",
                 f"{document.source}:{entry.line}: ocserv ignores {entry.key} in a virtual host "

@@ -254,7 +254,9 @@ def test_check(
     invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Problems are 2, warnings alone 0."""
-    report = types.SimpleNamespace(problems=(), warnings=("careful",), notices=())
+    report = types.SimpleNamespace(
+        problems=(), warnings=("careful",), notices=(), meanings=(), ocserv="1.3.0"
+    )
     control("ocgate.control.preview", check=lambda _environ: report)
     assert invoke("check") == 0
     printed = capsys.readouterr()

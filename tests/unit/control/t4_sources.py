@@ -11,6 +11,7 @@ from ocgate.config.load import load
 from ocgate.control.sources import Sources
 from ocgate.plan.facts import Connected, DefaultRoute, Facts, Interface
 from ocgate.server.inih import parse
+from ocgate.server.releases import DEBIAN_12
 
 CONF = """\
 auth = "plain[passwd=/etc/ocserv/ocpasswd]"
@@ -36,7 +37,7 @@ def sources(conf: str | bytes = CONF, **environ: str) -> Sources:
     loaded = load({"OCGATE_CONFIG_DIR": "/nonexistent", **environ})
     data = conf.encode() if isinstance(conf, str) else conf
     document = parse(data, "/etc/ocserv/ocserv.conf")
-    return Sources(loaded.settings, loaded.origins, document, ())
+    return Sources(loaded.settings, loaded.origins, document, (), DEBIAN_12)
 
 
 def interface(index: int, name: str, *addresses: str, **more: Any) -> Interface:

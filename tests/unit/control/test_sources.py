@@ -22,6 +22,7 @@ from ocgate.control.sources import (
 from ocgate.errors import OcgateError
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement
+from ocgate.server.releases import IN_THE_IMAGE
 from ocgate.server.view import ScopeKind
 
 # A file's bytes; line ends, quotes, NUL, BOM and what is no UTF-8 more often than by chance.
@@ -47,12 +48,13 @@ def test_any_bytes_come_back_as_they_were(tmp_path: Path, conf: bytes, supplemen
     """Both documents, byte for byte and line for line, with the places of all entries."""
     read = sources(CONF.encode() + conf, VPN_SUBNET="10.10.10.0/24", MSS="1360")
     extra = Supplement(ScopeKind.USER, parse(supplement, "/etc/ocserv/config-per-user/a"))
-    written = type(read)(read.settings, read.origins, read.document, (extra,))
+    written = type(read)(read.settings, read.origins, read.document, (extra,), IN_THE_IMAGE)
     write_snapshot(tmp_path, written)
     found = read_snapshot(tmp_path)
     assert found.document == written.document
     assert found.supplements == written.supplements
     assert found.settings == written.settings
+    assert found.release == written.release == IN_THE_IMAGE
     assert dict(found.origins) == dict(written.origins)
 
 

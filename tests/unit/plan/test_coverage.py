@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ocgate.plan.coverage import FULL_FROM, Family, Network, coverage, tunnel_coverage
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import DEBIAN_12
 from ocgate.server.view import ScopeKind
 
 # What WireGuard's apps write for "exclude private IPs".
@@ -147,7 +148,7 @@ def full(main: str, *files: tuple[ScopeKind, str]) -> bool:
     """Whether IPv6 must be closed for somebody."""
     supplements = [Supplement(kind, parse(text.encode(), f"f{n}")) for n, (kind, text) in
                    enumerate(files)]  # fmt: skip
-    return read_view(parse(main.encode(), "conf"), supplements).full_tunnel
+    return read_view(parse(main.encode(), "conf"), supplements, release=DEBIAN_12).full_tunnel
 
 
 SPLIT = "ipv4-network = 10.10.10.0/24\nroute = 10.0.0.0/8\n"

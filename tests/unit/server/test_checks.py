@@ -9,6 +9,7 @@ from ocgate.server.checks import check
 from ocgate.server.file_checks import FileFact, FileFacts, check_files, named_paths
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import DEBIAN_12, DEBIAN_13, IN_THE_IMAGE, Release
 from ocgate.server.view import ScopeKind
 
 GOOD = """\
@@ -22,11 +23,14 @@ ipv4-network = 10.10.10.0/24
 """
 
 
-def problems(text: str, *users: str, ipv6: bool = True) -> list[Problem]:
+def problems(
+    text: str, *users: str, ipv6: bool = True, release: Release = DEBIAN_12
+) -> list[Problem]:
     document = parse(text.encode(), "conf")
     files = [parse(user.encode(), f"user{rank}") for rank, user in enumerate(users)]
-    view = read_view(document, [Supplement(ScopeKind.USER, file) for file in files])
-    return check(document, files, view, ipv6=ipv6)
+    supplements = [Supplement(ScopeKind.USER, file) for file in files]
+    view = read_view(document, supplements, release=release)
+    return check(document, files, view, ipv6=ipv6, release=release)
 
 
 def test_good_file_has_no_problem() -> None:
@@ -92,7 +96,7 @@ def test_restriction_that_is_off_is_no_problem() -> None:
 @pytest.mark.parametrize(
     ("user", "key", "words"),
     [
-        ("garbage\n", "syntax", "ocserv ignores the whole file"),
+        ("garbage\n", "syntax", "ocserv ignores all from this line on"),
         ("iroute = 10.0.0.0/8\n", "iroute", "no such line"),
         ("explicit-ipv4 = 10.9.9.9\n", "explicit-ipv4", "inside of a client network"),
         ("explicit-ipv4 = 10.10.10.1\n", "explicit-ipv4", "that a client can have"),
@@ -123,7 +127,7 @@ FINE = {
 
 
 def file_problems(changed: dict[str, FileFact], more: str = "") -> list[tuple[str, int, str, str]]:
-    view = read_view(parse((GOOD + more).encode(), "conf"))
+    view = read_view(parse((GOOD + more).encode(), "conf"), release=DEBIAN_12)
     assert set(changed) <= named_paths(view)
     found = check_files(view, FileFacts({**FINE, **changed}))
     return [(problem.source, problem.line, problem.key, problem.expected) for problem in found]
@@ -161,5 +165,19 @@ def test_file(
 
 def test_hardware_keys_are_not_looked_for() -> None:
     """PKCS #11 URLs name no files."""
-    view = read_view(parse(b"server-cert = pkcs11:a;b\nserver-key = pkcs11:a\n", "conf"))
+    view = read_view(
+        parse(b"server-cert = pkcs11:a;b\nserver-key = pkcs11:a\n", "conf"), release=DEBIAN_12
+    )
     assert named_paths(view) == frozenset()
+
+
+@pytest.mark.parametrize("key", ["device", "connect-script", "tcp-port", "ban-time", "use-seccomp"])
+def test_a_key_of_mains_in_a_virtual_host_is_an_error_where_ocserv_refuses_it(key: str) -> None:
+    """With its own line; an ocserv before 1.4.2 ignores it, and `warnings` tells that."""
+    text = f"{GOOD}[vhost:b]\nauth = plain[passwd=p]\nipv4-network = 10.9.0.0/24\n{key} = true\n"
+    for release in (DEBIAN_12, DEBIAN_13):
+        assert problems(text, release=release) == []
+    (found,) = problems(text, release=IN_THE_IMAGE)
+    assert (found.source, found.line, found.key, found.got) == ("conf", 11, key, "true")
+    assert "[vhost:b]: only main can set it" in found.expected
+    assert problems(GOOD + "[other]\ndevice = x\n", release=IN_THE_IMAGE)[0].key != "device"

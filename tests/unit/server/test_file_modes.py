@@ -10,6 +10,7 @@ from ocgate.server import files
 from ocgate.server.file_modes import readable, writable
 from ocgate.server.inih import parse
 from ocgate.server.reading import read_view
+from ocgate.server.releases import DEBIAN_12
 
 CONF = """auth = "plain[passwd=ocpasswd]"
 server-cert = cert.pem
@@ -32,7 +33,9 @@ def etc(tmp_path: Path) -> Path:
 
 def found(etc: Path) -> tuple[list[str], list[str]]:
     """Keys of problems, codes of warnings with the file's name."""
-    view = read_view(parse((etc / "ocserv.conf").read_bytes(), str(etc / "ocserv.conf")))
+    view = read_view(
+        parse((etc / "ocserv.conf").read_bytes(), str(etc / "ocserv.conf")), release=DEBIAN_12
+    )
     facts = files.observe(view, etc)
     problems = writable(view, facts, files.mode_of(etc / "ocserv.conf"))
     return (

@@ -13,6 +13,7 @@ from ocgate.server.checks import check
 from ocgate.server.file_checks import FileFact, FileFacts, check_files
 from ocgate.server.inih import parse
 from ocgate.server.reading import read_view
+from ocgate.server.releases import DEBIAN_12, IN_THE_IMAGE
 from ocgate.server.view import ScopeKind
 
 
@@ -26,7 +27,7 @@ def test_per_user_and_per_group_files(tmp_path: Path) -> None:
         b"config-per-user = users/\nconfig-per-group = groups\n[vhost:a]\n"
         b"config-per-group = nowhere\ndefault-user-config = everybody\n"
     )
-    found = files.read_supplements(parse(conf, "conf"), tmp_path)
+    found = files.read_supplements(parse(conf, "conf"), tmp_path, DEBIAN_12)
     assert [(extra.kind, Path(extra.document.source).name) for extra in found] == [
         (ScopeKind.USER, "alice"),
         (ScopeKind.USER, "bob"),
@@ -48,7 +49,8 @@ def test_facts(tmp_path: Path) -> None:
             b"server-cert = cert.pem\nserver-key = key.pem\nauth = plain[passwd=passwd]\n"
             b"connect-script = script\nca-cert = .\ncrl = gone\n",
             "conf",
-        )
+        ),
+        release=DEBIAN_12,
     )
     facts = files.observe(view, tmp_path)
     assert facts["cert.pem"].public_key == facts["key.pem"].public_key is not None
@@ -77,8 +79,8 @@ def test_fresh_installation_passes_all_checks(tmp_path: Path) -> None:
     path = tmp_path / initial_conf.CONF
     path.write_text(initial_conf.ocserv_conf(initial_conf.Choices(tmp_path)))
     document = files.read_document(path)
-    view = read_view(document)
-    assert check(document, [], view, ipv6=True) == []
+    view = read_view(document, release=IN_THE_IMAGE)
+    assert check(document, [], view, ipv6=True, release=IN_THE_IMAGE) == []
     assert check_files(view, files.observe(view, tmp_path)) == []
 
 
@@ -86,7 +88,7 @@ def test_fresh_installation_passes_all_checks(tmp_path: Path) -> None:
 def test_a_malformed_passwd_line_is_not_quoted(line: str) -> None:
     """It may hold a hash; the place says which line it is."""
     conf = b"auth = plain[passwd=p]\nserver-cert = c\n"
-    view = read_view(parse(conf, "ocserv.conf"))
+    view = read_view(parse(conf, "ocserv.conf"), release=DEBIAN_12)
     facts = FileFacts({"p": FileFact(content=b"# fine\n" + line.encode() + b"\n")})
     (found,) = [p for p in check_files(view, facts) if p.source == "p"]
     assert (found.line, found.got) == (2, None)

@@ -16,6 +16,7 @@ from ocgate.server.certificate import create
 from ocgate.server.inih import Document, parse
 from ocgate.server.keys import named_files
 from ocgate.server.reading import read_view
+from ocgate.server.releases import DEBIAN_12
 from ocgate.server.render import EffectiveChoices, render
 
 CONF = b"""\
@@ -38,6 +39,7 @@ CHOICES = EffectiveChoices(
     occtl_socket_file="/o",
     directory="/etc/ocserv",
     ipv4_network=IPv4Network("10.10.10.0/24"),
+    release=DEBIAN_12,
 )
 
 
@@ -49,7 +51,7 @@ def test_every_pair_keeps_its_order_and_hardware_keeps_its_url() -> None:
     """ocserv makes pairs by order alone: what it reads of the effective file are the same pairs."""
     choices = dataclasses.replace(CHOICES, keys_directory="/run/ocgate/keys")
     effective = render(document(), choices)
-    view = read_view(parse(effective.data, "effective"))
+    view = read_view(parse(effective.data, "effective"), release=DEBIAN_12)
     pairs = [
         (pair.certificate.value, pair.key.value if pair.key else None) for pair in view.key_pairs
     ]
@@ -91,7 +93,7 @@ def write(directory: Path, name: str = "a.example") -> None:
 
 def taken(directory: Path) -> key_copies.KeyFiles:
     found = document(PAIR)
-    return key_copies.read_keys(found, read_view(found), directory)
+    return key_copies.read_keys(found, read_view(found, release=DEBIAN_12), directory)
 
 
 def test_only_what_changed_is_replaced_and_with_a_time_to_come(tmp_path: Path) -> None:

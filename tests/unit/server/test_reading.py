@@ -8,11 +8,12 @@ import pytest
 
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import DEBIAN_12, DEBIAN_13, IN_THE_IMAGE, Release
 from ocgate.server.view import PasswdFile, ScopeKind, ServerView
 
 
-def view(text: str, *supplements: Supplement) -> ServerView:
-    return read_view(parse(text.encode(), "conf"), supplements)
+def view(text: str, *supplements: Supplement, release: Release = DEBIAN_12) -> ServerView:
+    return read_view(parse(text.encode(), "conf"), supplements, release=release)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +131,81 @@ def test_full_tunnel(routes: list[str], four: bool, six: bool) -> None:
 
 
 def test_supplements_are_scopes() -> None:
-    """Per-user files count, unless one line is garbage: then ocserv ignores the file."""
+    """Per-user files count, up to a line of garbage."""
     good = parse(b"ipv4-network = 10.5.0.0/24\nexplicit-ipv4 = 10.5.0.7\n", "users/bob")
-    bad = parse(b"ipv4-network = 10.6.0.0/24\ngarbage\n", "users/eve")
+    bad = parse(b"ipv4-network = 10.6.0.0/24\ngarbage\ndns = 9.9.9.9\n", "users/eve")
     found = view("", Supplement(ScopeKind.USER, good), Supplement(ScopeKind.USER, bad))
-    assert [scope.source for scope in found.others] == ["users/bob"]
-    assert [str(pool.value) for pool in found.networks4] == ["10.5.0.0/24"]
+    assert [scope.source for scope in found.others] == ["users/bob", "users/eve"]
+    assert found.others[1].dns == ()
+    assert [str(pool.value) for pool in found.networks4] == ["10.5.0.0/24", "10.6.0.0/24"]
     assert str(found.others[0].explicit4[0].value) == "10.5.0.7"
+
+
+def test_of_a_broken_file_of_a_users_counts_what_stands_before() -> None:
+    """ocserv stops at the line and admits the user; so the address before it is handed out."""
+    text = "explicit-ipv4 = 10.10.10.9\nroute = 10.0.0.0/8\ngarbage\nexplicit-ipv4 = 10.10.10.8\n"
+    user = Supplement(ScopeKind.USER, parse(text.encode(), "user"))
+    (found,) = view("ipv4-network = 10.10.10.0/24\n", user).others
+    assert [placed.value for placed in found.explicit4] == [IPv4Address("10.10.10.9")]
+    assert [route.value for route in found.routes] == ["10.0.0.0/8"]
+
+
+# --- virtual hosts, by the release --------------------------------------------------------------
+
+HOSTS = """\
+auth = plain[passwd=p]
+server-cert = c
+server-key = k
+device = vpns
+ipv4-network = 10.10.10.0
+ipv4-netmask = 255.255.255.0
+dns = 9.9.9.9
+route = 10.0.0.0/8
+banner = main
+camouflage = true
+camouflage_secret = s
+[vhost:own.example]
+auth = plain[passwd=q]
+enable-auth = certificate
+ipv4-network = 10.20.0.0
+dns = 1.1.1.1
+banner = own
+[vhost:late.example]
+banner = late
+[]
+no-route = 10.9.0.0/16
+banner = main again
+ca-cert = ca
+"""
+
+
+def test_virtual_hosts_have_nothing_of_mains_before_1_5_0() -> None:
+    for release in (DEBIAN_12, DEBIAN_13):
+        own, late = view(HOSTS.replace("10.20.0.0", "10.20.0.0/24"), release=release).vhosts
+        assert [r.value for r in own.dns] == [IPv4Address("1.1.1.1")]
+        assert (own.routes, own.key_pairs, own.text("camouflage")) == ((), (), None)
+        assert (late.networks4, late.passwd_files, dict(late.settings).keys()) == (
+            (),
+            (),
+            {"banner"},
+        )
+
+
+def test_virtual_hosts_inherit_what_stands_before_them() -> None:
+    """Lists add up, scalars are replaced, a mask of main's holds; users and certificates are one's
+    own or main's, whole; what main sets behind is not inherited, but for certificates' sake."""
+    found = view(HOSTS, release=IN_THE_IMAGE)
+    own, late = found.vhosts
+    assert [str(r.value) for r in own.dns] == ["9.9.9.9", "1.1.1.1"]
+    assert [str(n.value) for n in own.networks4] == ["10.20.0.0/24"]
+    assert [p.value.path for p in own.passwd_files] == ["q"]
+    assert [(p.certificate.value, p.key and p.key.value) for p in own.key_pairs] == [("c", "k")]
+    assert (own.text("banner"), late.text("banner")) == ("own", "late")
+    assert [p.value.path for p in late.passwd_files] == ["p"]
+    assert [str(n.value) for n in late.networks4] == ["10.10.10.0/24"]
+    assert (late.flag("camouflage"), late.text("camouflage_secret")) == (True, "s")
+    assert (own.no_routes, late.no_routes) == ((), ())
+    assert (own.text("ca-cert"), late.text("ca-cert")) == ("ca", "ca")
+    assert "device" not in own.settings
+    assert [str(n.value) for n in found.networks4] == ["10.10.10.0/24", "10.20.0.0/24"]
+    assert len(found.key_pairs) == 1

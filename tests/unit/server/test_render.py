@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocgate.errors import OcgateError
-from ocgate.server.inih import parse
-from ocgate.server.reading import read_view
+from ocgate.server.inih import Document, parse
+from ocgate.server.reading import ADDED_LISTS, inherited, read_view
+from ocgate.server.releases import DEBIAN_12, DEBIAN_13, IN_THE_IMAGE, Release
 from ocgate.server.render import EffectiveChoices, render
 from ocgate.server.view import Scope, ServerView
 
@@ -26,8 +27,21 @@ OFF = EffectiveChoices(
     occtl_socket_file="/run/ocgate/occtl.sock",
     directory="/etc/ocserv",
     ipv4_network=IPv4Network("10.10.10.0/24"),
+    release=DEBIAN_12,
 )
 ON = dataclasses.replace(OFF, ipv6_network=IPv6Network("fda9:4efe:7e3b:3ea::/64"))
+
+
+def viewed(document: Document, release: Release = DEBIAN_12) -> ServerView:
+    """As an ocserv of this release reads it."""
+    return read_view(document, release=release)
+
+
+EVERY = [
+    dataclasses.replace(choices, release=release)
+    for choices in (OFF, ON)
+    for release in (DEBIAN_12, DEBIAN_13, IN_THE_IMAGE)
+]
 CHOICES = {"ipv6-off": OFF, "ipv6-on": ON}
 
 
@@ -38,6 +52,18 @@ def test_exact_text(name: str, choice: str) -> None:
     document = parse((GOLDEN / f"{name}.in.conf").read_bytes(), "/etc/ocserv/ocserv.conf")
     expected = GOLDEN / f"{name}.{choice}.conf"
     data = render(document, CHOICES[choice]).data
+    if os.environ.get("OCGATE_UPDATE_GOLDEN"):
+        expected.write_bytes(data)
+    assert data.decode() == expected.read_bytes().decode()
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("name", ["vhosts", "inheriting"])
+def test_exact_text_where_virtual_hosts_inherit(name: str, choice: str) -> None:
+    """OCGATE_UPDATE_GOLDEN=1 writes the files anew; review the diff."""
+    document = parse((GOLDEN / f"{name}.in.conf").read_bytes(), "/etc/ocserv/ocserv.conf")
+    expected = GOLDEN / f"{name}.{choice}.1.5.0.conf"
+    data = render(document, dataclasses.replace(CHOICES[choice], release=IN_THE_IMAGE)).data
     if os.environ.get("OCGATE_UPDATE_GOLDEN"):
         expected.write_bytes(data)
     assert data.decode() == expected.read_bytes().decode()
@@ -82,7 +108,7 @@ FILES = st.builds(
 
 OURS = {
     *("ipv4-network", "ipv4-netmask", "ipv6-network", "ipv6-prefix", "ipv6-subnet-prefix"),
-    *("connect-script", "disconnect-script", "use-occtl"),
+    *("connect-script", "disconnect-script", "use-occtl", "isolate-workers"),
     *("socket-file", "pid-file", "occtl-socket-file"),
 }
 
@@ -106,12 +132,12 @@ def kept_of_scope(scope: Scope) -> tuple[object, ...]:
     )
 
 
-@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+@given(data=FILES, choices=st.sampled_from(EVERY))
 def test_the_rest_reads_as_before(data: bytes, choices: EffectiveChoices) -> None:
     """Reading the effective file gives the operator's view but for what we chose."""
     before = parse(data, "f")
     after = parse(render(before, choices).data, "f")
-    old, new = read_view(before), read_view(after)
+    old, new = viewed(before, choices.release), viewed(after, choices.release)
     assert kept(new) == kept(old)
     pools = {scope.name: scope.networks4 for scope in new.scopes}
     for scope in old.scopes:
@@ -119,11 +145,12 @@ def test_the_rest_reads_as_before(data: bytes, choices: EffectiveChoices) -> Non
             assert [found.value for found in pools[scope.name]] == [scope.networks4[0].value]
 
 
-@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+@given(data=FILES, choices=st.sampled_from(EVERY))
 def test_our_choices_stand(data: bytes, choices: EffectiveChoices) -> None:
     """Hooks, occtl, sockets and a pool are there, in main, whatever the operator wrote."""
     document = parse(data, "f")
-    old, new = read_view(document), read_view(parse(render(document, choices).data, "f"))
+    old = viewed(document, choices.release)
+    new = viewed(parse(render(document, choices).data, "f"), choices.release)
     assert new.main.text("connect-script") == choices.connect_hook
     assert new.main.text("disconnect-script") == choices.disconnect_hook
     assert new.use_occtl
@@ -133,41 +160,74 @@ def test_our_choices_stand(data: bytes, choices: EffectiveChoices) -> None:
     assert new.main.text("ipv4-network")
 
 
-@given(data=FILES)
-def test_ipv6_is_all_or_nothing(data: bytes) -> None:
+@given(data=FILES, release=st.sampled_from([DEBIAN_12, IN_THE_IMAGE]))
+def test_ipv6_is_all_or_nothing(data: bytes, release: Release) -> None:
     """Not advertised: no trace of it. Advertised: every section hands it out."""
     document = parse(data, "f")
-    off, on = (read_view(parse(render(document, choices).data, "f")) for choices in (OFF, ON))
+    files = (render(document, dataclasses.replace(c, release=release)) for c in (OFF, ON))
+    off, on = (viewed(parse(file.data, "f"), release) for file in files)
     assert not off.networks6
     assert not [found for found in off.dns if found.value.version == 6]
     assert not [route for scope in off.scopes for route in scope.routes if ":" in route.value]
     for scope in on.scopes:
         assert scope.text("ipv6-network")
-    routes = {scope.name: scope.routes for scope in read_view(document).scopes}
+    routes = {scope.name: scope.routes for scope in viewed(document, release).scopes}
     for scope in on.scopes:
         if scope.networks6 and scope.networks6[0].value == ON.ipv6_network:
             own = [route for route in routes[scope.name] if ":" in route.value]
             assert own or scope.full_tunnel6 == scope.full_tunnel4
 
 
-@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+@given(data=FILES, choices=st.sampled_from(EVERY))
 def test_rendering_twice_changes_no_choice(data: bytes, choices: EffectiveChoices) -> None:
     """The effective file as input: same view again."""
     once = parse(render(parse(data, "f"), choices).data, "f")
     twice = parse(render(once, choices).data, "f")
-    assert kept(read_view(once)) == kept(read_view(twice))
-    assert read_view(once).main.settings.keys() == read_view(twice).main.settings.keys()
+    once_read, twice_read = (viewed(text, choices.release) for text in (once, twice))
+    assert kept(once_read) == kept(twice_read)
+    assert once_read.main.settings.keys() == twice_read.main.settings.keys()
 
 
-@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+@given(data=FILES, choices=st.sampled_from(EVERY))
 def test_every_line_knows_its_origin(data: bytes, choices: EffectiveChoices) -> None:
-    """The operator's lines appear once each and in order; all others are ours."""
+    """The operator's lines appear in order, and once each but for lists that virtual hosts have of
+    main's; all others are ours."""
     document = parse(data, "f")
     effective = render(document, choices)
     assert len(effective.origins) == effective.data.count(b"\n")
     theirs = [origin for origin in effective.origins if origin]
-    assert theirs == list(range(1, len(document.lines) + 1))
+    assert list(dict.fromkeys(theirs)) == list(range(1, len(document.lines) + 1))
+    more = {line for line in theirs if theirs.count(line) > 1}
+    assert more <= {entry.line for entry in document.of("") if entry.key in ADDED_LISTS}
+    assert not more or choices.release >= IN_THE_IMAGE
     assert effective.origin(0) == effective.origin(10_000) == 0
+
+
+@given(data=FILES, choices=st.sampled_from([OFF, ON]))
+def test_no_virtual_host_adds_to_a_list_of_mains(data: bytes, choices: EffectiveChoices) -> None:
+    """ocserv 1.5.0 writes behind the end of a list to which one does, and aborts."""
+    new = dataclasses.replace(choices, release=IN_THE_IMAGE)
+    after = parse(render(parse(data, "f"), new).data, "f")
+    for vhost in after.vhosts:
+        has = {entry.key for entry in inherited(after, vhost, IN_THE_IMAGE)}
+        assert not has & ADDED_LISTS
+
+
+def test_a_sandbox_of_workers_is_the_default_and_the_operators_word_counts() -> None:
+    """By either name of the setting; a vhost has no word in it."""
+    ours = b"\nisolate-workers = true\n"
+    for silent in (b"", b"[vhost:b]\nisolate-workers = false\nipv4-network = 10.0.0.0/24\n"):
+        assert ours in render(parse(silent, "f"), OFF).data
+    for said in (b"isolate-workers = false\n", b"use-seccomp = false\n"):
+        assert ours not in render(parse(said, "f"), OFF).data
+
+
+def test_a_virtual_host_has_main_device_only_where_it_needs_one() -> None:
+    """From 1.4.2 on ocserv refuses a file that has it there."""
+    text = parse(b"device = vpns\n[vhost:b]\nipv4-network = 10.0.0.0/24\n", "f")
+    for release, lines in ((DEBIAN_12, 2), ((1, 2, 1), 1), (DEBIAN_13, 1), (IN_THE_IMAGE, 1)):
+        made = render(text, dataclasses.replace(OFF, release=release))
+        assert made.data.count(b"\ndevice = vpns\n") == lines
 
 
 def test_scripts_are_chained_for_every_vhost() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ocgate.errors import Problem
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import DEBIAN_12
 from ocgate.server.sync import Synced, sync
 from ocgate.server.view import ScopeKind
 
@@ -39,7 +40,7 @@ def synced(conf: str, wishes: Wishes, *users: str) -> Synced:
         Supplement(ScopeKind.USER, parse(user.encode(), f"user{rank}"))
         for rank, user in enumerate(users)
     ]
-    return sync(read_view(parse(conf.encode(), "conf"), extra), wishes, origins)
+    return sync(read_view(parse(conf.encode(), "conf"), extra, release=DEBIAN_12), wishes, origins)
 
 
 def subnets(*texts: str) -> tuple[IPv4Network, ...]:

@@ -8,6 +8,7 @@ import pytest
 
 from ocgate.server.inih import parse
 from ocgate.server.reading import Supplement, read_view
+from ocgate.server.releases import DEBIAN_12
 from ocgate.server.view import ScopeKind
 from ocgate.server.warnings import ServerWarning, Surroundings, warnings
 
@@ -32,11 +33,12 @@ def told(
     document = parse(text.encode(), "conf")
     users = [Supplement(ScopeKind.USER, parse(user.encode(), "user"))]
     return warnings(
-        read_view(document, users),
+        read_view(document, users, release=DEBIAN_12),
         document,
         AROUND,
         client_networks=[IPv4Network(pool)],
         ipv6_advertised=ipv6,
+        release=DEBIAN_12,
     )
 
 

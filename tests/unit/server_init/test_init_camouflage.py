@@ -7,10 +7,11 @@ import pytest
 from ocgate.server.connect_card import with_secret
 from ocgate.server.inih import parse
 from ocgate.server.reading import read_view
+from ocgate.server.releases import DEBIAN_13
 
 
 def secret_of(text: str) -> str | None:
-    return read_view(parse(text.encode(), "conf"), []).camouflage_secret
+    return read_view(parse(text.encode(), "conf"), [], release=DEBIAN_13).camouflage_secret
 
 
 def test_the_secret_is_read_where_camouflage_is_on() -> None:

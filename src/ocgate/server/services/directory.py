@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from ocgate import names, supervision
-from ocgate.errors import MissingRequirement
+from ocgate.server.releases import LOG_TO_STDERR, Release
 
 # Milliseconds from SIGTERM to SIGKILL, so that this, control's (supervision) and the teardown
 # (0.5 s) together stay below 5 s. ocserv 1.1.6 itself waits up to 5 s for disconnect hooks; ours
@@ -26,18 +25,9 @@ _HOLDS = ("net_admin", "net_raw", "dac_override", "kill")
 _ORDER = ("ocserv", "control", "ocserv")
 
 
-def logging_arguments(ocserv: str) -> tuple[str, ...]:
-    """What makes this ocserv write its log to stderr, level info.
-
-    1.1.6 does so whenever `-d` is given; 1.3 writes to syslog unless told `--log-stderr`, which
-    1.1.6 does not know. Asks the program's own help. Raises MissingRequirement if it can't be run.
-    """
-    try:
-        help_text = subprocess.run([ocserv, "--help"], capture_output=True, text=True, timeout=10)
-    except OSError as error:
-        raise MissingRequirement(f"{ocserv}: {error.strerror}", hint="install ocserv") from error
-    known = "--log-stderr" in help_text.stdout + help_text.stderr
-    return ("-d", "1", "--log-stderr") if known else ("-d", "1")
+def logging_arguments(release: Release) -> tuple[str, ...]:
+    """What makes an ocserv of this release write its log to stderr, level info."""
+    return ("-d", "1", "--log-stderr") if LOG_TO_STDERR.holds(release) else ("-d", "1")
 
 
 def write(
@@ -53,7 +43,7 @@ def write(
 
     python:           interpreter of control; absolute.
     ocserv:           the server; absolute, it runs with an empty environment.
-    ocserv_arguments: between `-f` and our own `-c` and `-p`, e.g. `logging_arguments(ocserv)`.
+    ocserv_arguments: between `-f` and our own `-c` and `-p`, e.g. `logging_arguments(release)`.
     ocserv_directory: where ocserv is started; relative paths in its configuration begin there.
     log_format:       human | json, for ocserv's lines; control's pass unchanged.
 
