@@ -41,10 +41,11 @@ class Served:
         user: str = "alice",
         *,
         dtls: bool = True,
+        path: str = "",
         options: Sequence[str] = (),
     ) -> Client:
         where = host or self.lab.clients[0]
-        return connect(self.lab, where, self.login(user), dtls=dtls, options=options)
+        return connect(self.lab, where, self.login(user), dtls=dtls, path=path, options=options)
 
     def sessions(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = self.gateway.status()["sessions"]

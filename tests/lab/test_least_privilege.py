@@ -25,10 +25,13 @@ def processes(netns: Namespace) -> list[Path]:
     return [Path("/proc", str(pid)) for pid in netns.pids()]
 
 
-@pytest.mark.parametrize("isolated", ["true", "false"])
-def test_each_process_of_a_server_holds_what_it_needs(lab: LabFactory, isolated: str) -> None:
-    """With a client whose packets pass; with the operator's `isolate-workers = false`, too, workers
-    hold nothing and gain nothing, but have no seccomp filter."""
+@pytest.mark.parametrize("isolated", ["true", None, "false"])
+def test_each_process_of_a_server_holds_what_it_needs(
+    lab: LabFactory, isolated: str | None
+) -> None:
+    """With a client whose packets pass. Where the operator says nothing of `isolate-workers`, we
+    say true; with his false, too, workers hold nothing and gain nothing, but have no seccomp
+    filter."""
     served = serve(with_services(lab()), settings={"isolate-workers": isolated})
     table = dict(privileges.SERVER)
     if isolated == "false":

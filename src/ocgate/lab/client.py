@@ -205,6 +205,7 @@ def start(
     server: Address | None = None,
     dtls: bool = True,
     path: str = "",
+    name: str = "",
     options: Sequence[str] = (),
 ) -> Client:
     """Start openconnect without waiting; see `connect` for the arguments."""
@@ -212,12 +213,13 @@ def start(
     (work / "events").mkdir(parents=True)
     vpnc_script.write_uplinks(str(work), *_uplinks(host, str(host.address), str(host.address6)))
     to = server or lab.server
-    shown = f"[{to}]" if to.version == 6 else str(to)
+    shown = name or (f"[{to}]" if to.version == 6 else str(to))
+    resolve = [f"--resolve={name}:{to}"] * bool(name)
     script = f"{sys.executable} -I -S {vpnc_script.__file__} {work}"
     argv = ["openconnect", "--non-inter", "--passwd-on-stdin", f"--user={login.user}"]
     argv += [f"--servercert={login.pin}", f"--script={script}", f"--interface={TUN}"]
     argv += ["--no-dtls"] * (not dtls)
-    argv += [*options, f"https://{shown}:{PORT}/{path}"]
+    argv += [*resolve, *options, f"https://{shown}:{PORT}/{path}"]
     program = lab.spawn(host, argv, text=f"{login.password}\n")
     return Client(lab, host, program, work, dtls=dtls)
 
@@ -230,6 +232,7 @@ def connect(
     server: Address | None = None,
     dtls: bool = True,
     path: str = "",
+    name: str = "",
     options: Sequence[str] = (),
     timeout: float = CONNECT_SECONDS,
 ) -> Client:
@@ -238,9 +241,12 @@ def connect(
     server:  default is the published IPv4 address.
     dtls:    True also waits for DTLS; False forbids it (--no-dtls).
     path:    of the URL, for camouflage or groups.
+    name:    the server's name in the URL, which need not resolve, for virtual hosts.
     options: further arguments of openconnect, such as "--base-mtu=1280".
     Raises Refused if openconnect gives up, with its exit code and words.
     """
-    client = start(lab, host, login, server=server, dtls=dtls, path=path, options=options)
+    client = start(
+        lab, host, login, server=server, dtls=dtls, path=path, name=name, options=options
+    )
     client.wait_connected(timeout)
     return client
