@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from ocgate.exit_role.carried_bytes import carried_bytes
+
 from bench.measure import Series
 from bench.patience import SETTINGS
 from bench.report import Found, Headline, Table
 from bench.size import Size
 from ocgate.control.probing import Probing
-from ocgate.exit_role.carried_bytes import carried_bytes
 from ocgate.exits import liveness
 from ocgate.exits.line import Pace, State
 from ocgate.kernel.probe import ask

@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ocgate.exit_role.carried_bytes import carried_bytes
+
 from bench.far_line import EXIT_NODE, MADE, Side
 from bench.patience import DOWNLOADS, TWO_MBIT
-from ocgate.exit_role.carried_bytes import carried_bytes
 from ocgate.kernel.probe import ask
 from ocgate.kernel.way import TcpTarget, Way
 from ocgate.lab.inject import routed
