@@ -10,6 +10,7 @@ kills it kills nobody else. Only the room `kernel` imports this.
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 import subprocess
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Collection, Mapping
 
 from ocgate.kernel import nftgen
-from ocgate.kernel.netlink import Netlink, as_text, attributes
+from ocgate.kernel.netlink import Netlink, NetlinkError, as_text, attributes
 
 # linux/netfilter/nf_tables.h: subsystem in the high byte of the message type; attributes of a set.
 _GETSET = 10 << 8 | 10
@@ -58,11 +59,15 @@ class Readable:
         self._verdict = True
 
     def __call__(self) -> bool:
-        """Raises NetlinkError; a child that can't be started counts as dead."""
-        generation = nftgen.generation(self._netlink)
-        if generation != self._generation:
-            self._verdict = self._ask(set().union(*self._notes().values()))
-            self._generation = generation
+        """A child that can't be started counts as dead. Where the kernel does not answer us (no
+        capability, no nf_tables), the library gets no sets either, and has the words for it."""
+        try:
+            generation = nftgen.generation(self._netlink)
+            if generation != self._generation:
+                self._verdict = self._ask(set().union(*self._notes().values()))
+                self._generation = generation
+        except NetlinkError as error:
+            return error.errno != errno.EINTR  # a dump that changes overtook, again and again
         return self._verdict
 
     def committed(self, generation: int) -> None:
@@ -72,7 +77,7 @@ class Readable:
             self._generation = generation
 
     def deadly(self, tables: Collection[str]) -> list[str]:
-        """Those of these tables of the family inet that can't be listed."""
+        """Those of these tables of the family inet that can't be listed. Raises NetlinkError."""
         notes = self._notes()
         return [name for name in tables if not self._lives(notes, name)]
 
