@@ -1,4 +1,4 @@
-"""Camouflage with ocserv 1.3: who does not know the secret meets a web server, and no VPN.
+"""Camouflage in the image: who does not know the secret meets a web server, and no VPN.
 
 client1 === inet === host1 -- bridge -- ocgate
 """

@@ -2,7 +2,7 @@
 
 client1 --- inet --- router --- gw (ocgate run on the operator's files)   see ocgate.lab.topology
 
-The image's tests do the same with ocserv 1.3 wherever they run.
+The image's tests do the same with its ocserv wherever they run.
 """
 
 from __future__ import annotations
