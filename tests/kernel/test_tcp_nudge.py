@@ -12,16 +12,25 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
 
 import pytest
 
+from ocgate.kernel.apply import apply
 from ocgate.kernel.conntrack import TcpFlow
+from ocgate.kernel.nft import Nft
 from ocgate.kernel.tcp_nudge import AT_ONCE, nudge, segment
+from ocgate.kernel.tunnel_group import TunnelGroup
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.packet import ACK, ETH_IPV4, ETH_IPV6, SYN, Packet, build_tcp, parse
+from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Address
+from ocgate.plan.intent import Intent, Wan
+from ocgate.plan.ipv6 import Ipv6Path
+from ocgate.plan.planner import plan
 from ocgate.prove.tun import open_tun
+from ocgate.sessions.elements import NO_SESSIONS
 
 pytestmark = pytest.mark.kernel
 
@@ -86,6 +95,28 @@ def test_a_connection_that_stands_answers_with_what_it_has(tun: int, client: Add
         assert goes_on.raw.endswith(b"on")
 
 
+OWN = ip_address("192.0.2.2")
+BY_A_GATEWAY = Intent(
+    device="vpns",
+    subnets4=(IPv4Network("10.10.10.0/24"),),
+    subnets6=(IPv6Network("fd00:7::/64"),),
+    prefix6=128,
+    gateways=(ip_address("10.10.10.1"),),
+    resolvers=(),
+    tcp_ports=(443,),
+    mss=None,
+    wan4=Wan("wan0", 1500),
+    wan6=Wan("wan0", 1500),
+    ipv6=Ipv6Path.NAT66,
+    ports=(10240, 32767),
+    steering=Steering(
+        exit4=Exit(4, ExitKind.GATEWAY, "wan0", ip_address("192.0.2.3"), own=(OWN,)),
+        exit6=Exit(6, ExitKind.DIRECT, "wan0"),
+        table=100,
+        priority=1000,
+        exclusive=True,
+    ),
+)
 SESSIONS = (ip_address("10.10.10.6"), ip_address("fd00:7::6"))
 NOBODY, ELSEWHERE = ip_address("10.10.10.7"), ip_address("10.10.10.8")
 
@@ -118,6 +149,22 @@ def test_it_goes_to_the_session_that_has_the_address_and_to_nobody_else(
     assert heard(lan, ELSEWHERE, wait=0.1) is None
     assert nudge(flows_of(ELSEWHERE), tunnels="lan") == 1  # positive control
     assert heard(lan, ELSEWHERE) is not None
+
+
+def test_it_finds_its_client_among_the_rules_of_gateway_mode(
+    server: tuple[int, int], netns: Namespace, tmp_path: Path
+) -> None:
+    """These lead to tunnels of admitted sessions alone."""
+    netns.ip(
+        "link add wan0 type veth peer name isp0",
+        "link set wan0 up",
+        f"address add {OWN}/24 dev wan0",
+    )
+    apply(Nft(), plan(BY_A_GATEWAY), NO_SESSIONS, run_dir=tmp_path)
+    assert nudge(flows_of(*SESSIONS), tunnels="vpns") == 0
+    TunnelGroup().join(("vpns1",))
+    assert nudge(flows_of(*SESSIONS), tunnels="vpns") == len(SESSIONS)
+    assert all(heard(server[0], client) for client in SESSIONS)
 
 
 def test_many_are_paced(server: tuple[int, int]) -> None:
