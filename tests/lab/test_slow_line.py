@@ -8,12 +8,19 @@ share it, as they share a home's uplink.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
 import time
 
 import pytest
-from t6_exit import Ground, LabFactory, ground
+from t6_exit import Ground, LabFactory, frozen, ground
 from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
+from ocgate.lab.addresses import Host
+from ocgate.lab.cgroup import UNLIMITED, Cgroup, NoCgroup
+from ocgate.lab.packet import SYN, build_tcp
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload, UdpStream
 from ocgate.lab.topology import SERVICE, Lab
@@ -48,7 +55,7 @@ def probe(g: Ground) -> str:
 
 def watched(g: Ground, seconds: float) -> set[str]:
     """The tunnel's and the probes' states in that time."""
-    states = set()
+    states: set[str] = set()
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         status = g.exit.status()
@@ -124,3 +131,91 @@ def test_users_traffic_speaks_for_a_tunnel_whose_every_target_is_blocked(lab: La
     assert watched(g, FILLED / 2) == {"up", "probes: up"}
     assert running[0].bytes_received
     assert "came back in the last" in g.exit.status()["probe"]["why"]
+
+
+# --- what an exit itself has to bear -------------------------------------------------------------
+
+
+class SynFlood:
+    """SYNs of a user to port after port, each the first packet of a flow, until closed.
+    rate: packets a second."""
+
+    def __init__(self, user: Host, *, rate: int) -> None:
+        with user.netns.entered():
+            self._raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._source, self._rate = str(user.address), rate
+        self.sent = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="SYN flood")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Twice is fine."""
+        self._closing.set()
+        self._thread.join()
+        self._raw.close()
+
+    def _work(self) -> None:
+        began = time.monotonic()
+        while not self._closing.wait(0.005):
+            for _ in range(int((time.monotonic() - began) * self._rate) - self.sent):
+                ports = 1024 + self.sent % 60000, 1024 + self.sent // 60000
+                syn = build_tcp(self._source, SERVICE, *ports, flags=SYN)
+                with contextlib.suppress(OSError):  # rejected at once: also fine
+                    self._raw.sendto(syn, (str(SERVICE), 0))
+                self.sent += 1
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["refused", "dropped"])
+def test_a_flood_of_syns_by_a_user_is_no_outage(lab: LabFactory, *, answered: bool) -> None:
+    """More than the line carries (52 bytes each, beside OpenVPN's 50): probes have to pass it."""
+    g = behind(lab, Line(TWO_MBIT))
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    if not answered:
+        g.provider.host.netns.nft(dropped(f"ip daddr {SERVICE} tcp dport 1024-65535"))
+    flood = g.lab.own(SynFlood(g.user, rate=4000))
+    assert watched(g, FILLED) == {"up", "probes: up"}
+    assert flood.sent > 20_000
+    assert "does not answer" not in g.exit.output
+    assert g.exit.status()["tunnel"]["attempts"] == 1
+
+
+@pytest.mark.parametrize("count", [0, 6], ids=["idle", "under 6 downloads"])
+@pytest.mark.parametrize("interval", ["1", "0.1"])
+def test_a_control_that_gets_no_processor_is_no_outage(
+    lab: LabFactory, count: int, interval: str
+) -> None:
+    """It stands still for 3 s, several times: its own late wake-ups are no lost probes."""
+    g = behind(lab, Line(TWO_MBIT), EXIT_PROBE_INTERVAL=interval)
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    running = downloads(g, count)
+    for _ in range(3):
+        with frozen(g.exit):
+            time.sleep(3.0)
+        assert watched(g, 2.0) == {"up", "probes: up"}
+    assert "does not answer" not in g.exit.output
+    assert g.exit.status()["tunnel"]["attempts"] == 1
+    assert all(each.running() for each in running)
+
+
+def cpu_group() -> Cgroup:
+    try:
+        return Cgroup("cpu")
+    except NoCgroup as error:
+        required = os.environ.get("CI") == "true" or os.environ.get("OCGATE_REQUIRE_ALL") == "1"
+        (pytest.fail if required else pytest.skip)(str(error))
+
+
+def test_a_control_with_a_hundredth_of_a_processor_is_no_outage(lab: LabFactory) -> None:
+    group = cpu_group()
+    g = behind(lab, Line(TWO_MBIT), EXIT_PROBE_INTERVAL="0.1")
+    wait_until(lambda: probe(g) == "up", 10.0, "the first answer")
+    g.lab.own(group)
+    group.add([g.exit.control_pid()])
+    group.most_cpu(0.01)
+    downloads(g, 3)
+    time.sleep(FILLED)
+    group.most_cpu(UNLIMITED)
+    assert watched(g, 2.0) == {"up", "probes: up"}
+    assert "does not answer" not in g.exit.output
+    assert g.exit.status()["tunnel"]["attempts"] == 1
