@@ -7,15 +7,20 @@ As test_slow_line for the exit role; here the tunnel is somebody else's, and its
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 
 import pytest
+from t3_ground import frozen
 from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider, rejected
 from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
+from ocgate.lab import client as vpn
 from ocgate.lab.capture import now
 from ocgate.lab.client import Client
+from ocgate.lab.inject import into_tun
+from ocgate.lab.packet import SYN, build_tcp
 from ocgate.lab.services import ECHO_PORT
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload, UdpStream
@@ -144,3 +149,29 @@ def test_resets_of_a_closed_upstream_are_no_traffic_that_came_back(lab: LabFacto
         return g.state() == "down"
 
     wait_until(tries_on_and_is_down, 15.0, "the verdict")
+
+
+def test_a_control_that_gets_no_processor_is_no_outage(lab: LabFactory) -> None:
+    """It stands still for 3 s, twice, under downloads: its own late wake-ups are no lost probes."""
+    g, client = behind(lab, Line(TWO_MBIT), EXIT_PROBE_INTERVAL="0.1")
+    transitions = g.exits()["4"]["transitions"]
+    downloads(g, client, 3)
+    for _ in range(2):
+        with frozen(g.gateway):
+            time.sleep(3.0)
+        assert watched(g, 2.0) == {"up"}
+    assert g.exits()["4"]["transitions"] == transitions
+
+
+def test_a_flood_of_syns_by_a_client_is_no_outage(lab: LabFactory) -> None:
+    """More than the line carries, and nobody answers them: probes have to pass it."""
+    g, client = behind(lab, Line(TWO_MBIT))
+    g.upstream.provider.host.netns.nft(dropped(f"ip daddr {SERVICE} tcp dport 1024-65535"))
+    assert client.address is not None
+    for _ in range(int(FILLED)):
+        syns = [
+            build_tcp(client.address, SERVICE, random.randint(1024, 65535), port, flags=SYN)
+            for port in random.sample(range(1024, 65535), 3000)
+        ]
+        into_tun(client.netns, vpn.TUN, *syns)
+        assert watched(g, 0.5) == {"up"}
