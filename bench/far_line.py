@@ -50,6 +50,8 @@ table ip slow {{
 # Of three kinds, as the defaults are; the second is refused each time, for nobody answers DNS.
 PROBES = f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}"
 
+# What an exit node logs when it is called down, is alive again, and has a new tunnel.
+_LOST, _BACK, _NEW = "tunnel does not answer", "tunnel answers again", "tunnel is up"
 _JSON = {"OCGATE_LOG_FORMAT": "json"}
 _USERS = {"bench": "bench"}
 # A user's packets while it is measured how long they are lost: 200 a second of 64 bytes.
@@ -60,7 +62,7 @@ _ALIVE = "up"
 
 @dataclass
 class Side:
-    """One running exit. state: up, down or unknown, as `ocgate status` says. verdict: when it was
+    """One running exit. state: up or down, or another word of `ocgate status`. verdict: when it was
     called down last, by the log: seconds since the epoch; None where its users are rejected then
     (an exit node rejects them when it gives the tunnel up, ten seconds later)."""
 
@@ -68,7 +70,6 @@ class Side:
     line: Line
     user: Namespace
     state: Callable[[], str]
-    pid: Callable[[], int]
     verdict: Callable[[], float] | None = None
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -118,12 +119,14 @@ def _send_until(sock: socket.socket, done: Callable[[], bool]) -> None:
         poll.poll(max(due - time.monotonic(), 0.0) * 1000)
 
 
-def _last_verdict(served: exit_role.ExitRole) -> float:
-    """Of its log in JSON; 0 before the first."""
+def _last(served: exit_role.ExitRole, *events: str) -> tuple[float, str]:
+    """When the last of these events was logged, and which it was. (A status takes control tens of
+    milliseconds, in which it hears of no answer.)"""
     for line in reversed(served.output.splitlines()):
-        if '"tunnel does not answer"' in line:
-            return datetime.fromisoformat(json.loads(line)["timestamp"]).timestamp()
-    return 0.0
+        if any(f'"{event}"' in line for event in events):
+            told = json.loads(line)
+            return datetime.fromisoformat(told["timestamp"]).timestamp(), str(told["event"])
+    return 0.0, ""
 
 
 @contextmanager
@@ -143,9 +146,9 @@ def exit_node(line: Line, settings: Mapping[str, str]) -> Iterator[Side]:
         served.wait_healthy()
 
         def state() -> str:
-            return str(served.status().get("probe", {}).get("state", ""))
+            return "down" if _last(served, _LOST, _BACK, _NEW)[1] == _LOST else _ALIVE
 
-        yield Side(lab, line, user, state, served.control_pid, lambda: _last_verdict(served))
+        yield Side(lab, line, user, state, lambda: _last(served, _LOST)[0])
 
 
 @contextmanager
@@ -167,7 +170,7 @@ def server(line: Line, settings: Mapping[str, str]) -> Iterator[Side]:
             return next((str(e["state"]) for e in status["exits"] if e["family"] == 4), "")
 
         login = served.login("bench", "bench")
-        side = Side(lab, line, lab.clients[0].netns, state, served.pid)
+        side = Side(lab, line, lab.clients[0].netns, state)
         side.wait_alive()
         vpn.connect(lab, lab.clients[0], login)
         yield side

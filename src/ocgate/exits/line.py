@@ -52,9 +52,15 @@ class Pace:
         return min(max(self.interval / 2, 0.1), 1.0)
 
     @property
-    def hurried(self) -> float:
-        """Seconds between two rounds while it is suspect."""
+    def glance(self) -> float:
+        """Seconds between two looks at what clients send and get."""
         return min(max(self.interval / 4, 0.03), 0.5)
+
+    @property
+    def hurried(self) -> float:
+        """Seconds between two rounds while it is suspect: where more of them are wanted, they are
+        nearer to each other, so that the verdict takes as long."""
+        return min(max(self.interval / 2 / max(self.failures - 1, 2), 0.02), 0.5)
 
 
 @dataclass(frozen=True)

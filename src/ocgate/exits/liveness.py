@@ -130,7 +130,7 @@ def wakes(line: Line, now: float) -> float:
 
 def _look_after(line: Line) -> float:
     """Seconds between two looks at what clients send and get."""
-    return line.pace.hurried if line.state is not State.DOWN else line.pace.interval / 2
+    return line.pace.glance if line.state is not State.DOWN else line.pace.interval / 2
 
 
 # --- what happens -------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def next_hop_silent(line: Line, why: str) -> Line:
 def looked(line: Line, counters: Counters, now: float) -> Line:
     """The counters have been read. They may begin anew (a device that was made again)."""
     before = line.looks[-1] if line.looks else None
-    near = len(line.looks) > 1 and now - line.looks[-2][0] < line.pace.hurried
+    near = len(line.looks) > 1 and now - line.looks[-2][0] < line.pace.glance
     looks = (*(line.looks[:-1] if near else line.looks), (now, counters))
     while len(looks) > 2 and looks[1][0] <= now - WINDOW:
         looks = looks[1:]
@@ -264,7 +264,7 @@ def _fills(line: Line, now: float) -> bool:
     """Have clients lately sent enough to fill a line, and nothing came back? Over two looks of a
     busy line at the least: what TCP repeats comes in single bursts."""
     last = line.looks[-1][1]
-    apart = 2 * line.pace.hurried
+    apart = 2 * line.pace.glance
     before = next((one for one in reversed(line.looks) if one[0] <= now - apart), None)
     if before is None or last.back > before[1].back:
         return False
@@ -348,9 +348,9 @@ def _missed(line: Line, now: float) -> float | None:
     so it is a doubt at the most, and not one after the other."""
     if now < line.doubted + DOUBTS_APART * line.pace.interval or _full(line, now):
         return None
-    if line.steady >= STEADY and now - line.back >= 2 * line.pace.hurried:
+    if line.steady >= STEADY and now - line.back >= 2 * line.pace.glance:
         return line.back
-    patience = max(_PATIENCE * line.trip if line.trip else FIRST_LIMIT, line.pace.hurried)
+    patience = max(_PATIENCE * line.trip if line.trip else FIRST_LIMIT, line.pace.glance)
     if line.waiting is not None and now - line.waiting >= patience:
         return line.waiting
     return None
@@ -366,7 +366,7 @@ def _down(line: Line, why: str, now: float) -> Line:
         why=line.hop or why,
         good=0,
         steady=0,
-        rounds=line.rounds[-line.pace.failures :],
+        rounds=line.rounds[: line.pace.failures],  # what its reason speaks of
         due=min(line.due, now + line.pace.interval),
     )
 
