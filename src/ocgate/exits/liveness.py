@@ -46,6 +46,10 @@ _ALPHA, _BETA = 1 / 8, 1 / 4
 # Bytes a second, sent by clients, from which on they may be what fills a line: 256 kbit/s.
 FILLING = 32_000.0
 
+# Seconds for which they do, at the least: acknowledgements of what came last, and what TCP repeats,
+# are single bursts.
+_FILLS_FOR = 0.2
+
 # Looks in a row that saw traffic come back, after which its end is worth a question.
 STEADY = 3
 
@@ -261,10 +265,9 @@ def looked(line: Line, counters: Counters, now: float) -> Line:
 
 
 def _fills(line: Line, now: float) -> bool:
-    """Have clients lately sent enough to fill a line, and nothing came back? Over two looks of a
-    busy line at the least: what TCP repeats comes in single bursts."""
+    """Have clients lately sent enough to fill a line, and nothing came back?"""
     last = line.looks[-1][1]
-    apart = 2 * line.pace.glance
+    apart = max(2 * line.pace.glance, _FILLS_FOR)
     before = next((one for one in reversed(line.looks) if one[0] <= now - apart), None)
     if before is None or last.back > before[1].back:
         return False
