@@ -119,7 +119,7 @@ def test_a_virtual_host_pushes_what_our_view_says(
         if scope.full_tunnel4:
             assert ask_udp(client.netns, SERVICE).seen_as == built.router.address
         client.disconnect()
-        wait_until(lambda: not made.status()["sessions"], 5, "the session's end")
+        wait_until(lambda: not made.status()["sessions"], 20, "the session's end")
 
 
 @pytest.mark.skipif(
