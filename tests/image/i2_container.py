@@ -94,10 +94,18 @@ def refused(site: DockerHosts, *options: str) -> tuple[int, str]:
 
 
 def status_of(process: Path, field: str) -> str:
-    """A field of proc(5)'s status."""
-    lines = (process / "status").read_text().splitlines()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{field}:"))
+    """A field of proc(5)'s status; '' of a process that has ended meanwhile."""
+    lines = _read(process / "status").decode().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith(f"{field}:")), "")
 
 
 def command_of(process: Path) -> str:
-    return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    """Its command line; '' of a process that has ended meanwhile."""
+    return _read(process / "cmdline").replace(b"\0", b" ").decode().strip()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
