@@ -13,13 +13,14 @@ import sys
 import pytest
 from t1_serving import LabFactory, Served, serve, with_services
 
-from ocgate.lab.streams import UdpStream
+from ocgate.lab.streams import TcpDownload, UdpStream
 from ocgate.lab.topology import SERVICE, Options
 from ocgate.lab.traffic import ask_udp
+from ocgate.lab.wait import wait_until
 from ocgate.server.dryrun import version
 from ocgate.server.releases import CAMOUFLAGE, COOKIE_OVERFLOW, shown
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.releases]
 
 CRASHES = COOKIE_OVERFLOW.holds(version())
 SECRET = "a-Long_secret.1"
@@ -61,10 +62,13 @@ def test_a_strangers_cookie_ends_his_own_worker_at_most(
     client = served.connect(options=(), path=f"?{SECRET}" * hidden)
     before = served.gateway.status()["server"]
     assert asked(served, 16) in {"200", "404", "401"}
-    with UdpStream(client.netns, SERVICE, rate=200) as stream:
+    download = TcpDownload(client.netns, SERVICE, size=64 << 20, rate=1 << 20)
+    with download, UdpStream(client.netns, SERVICE, rate=200) as stream:
         stream.wait_for(50)
         answers = {asked(served, size) for size in (200, 400, 3000) for _ in range(TIMES)}
         stream.wait_for(len(stream.tally.received) + 50)
+        before_that = download.bytes_received
+        wait_until(lambda: download.bytes_received > before_that, 10.0, "the download to go on")
     assert stream.tally.lost == 0
     assert ("closed" in answers) == CRASHES, (shown(version()), answers)
     assert served.gateway.status()["server"]["ocserv_since"] == before["ocserv_since"]

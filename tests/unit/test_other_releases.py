@@ -61,5 +61,5 @@ def test_the_chosen_tests_are_those_with_the_mark(monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(SETUP.parent)
     *files, option, mark = stages.chosen()
     assert (option, mark) == ("-m", "releases")
-    assert {"tests/lab/test_reload.py", "tests/lab/test_strangers_cookie.py"} <= set(files)
+    assert {"tests/lab/test_reload.py", "tests/lab/test_worker_crash.py"} <= set(files)
     assert "tests/lab/test_storm.py" not in files
