@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from ocgate.exit_role.carried_bytes import carried_bytes
-
 from bench.measure import Series
 from bench.patience import SETTINGS
 from bench.report import Found, Headline, Table
 from bench.size import Size
+from ocgate.control.carried import Carried
 from ocgate.control.probing import Probing
 from ocgate.exits import liveness
 from ocgate.exits.line import Pace, State
@@ -38,7 +37,8 @@ from ocgate.lab import namespace
 from ocgate.lab.namespace import Namespace
 from ocgate.lab.services import Tcp, Udp, close_servers, serve
 from ocgate.names import NFT_TABLE_EXIT, PROBE_DNS, PROBE_ICMP
-from ocgate.tunnel.reasons import CAME_BACK, REASONS, SENT
+from ocgate.plan.carried import CAME_BACK
+from ocgate.tunnel.reasons import REASONS, SENT
 
 ROOT = Path(__file__).resolve().parents[1]
 EXITS = (1, 16, 64)
@@ -98,7 +98,9 @@ def _ground() -> Iterator[Namespace]:
         far.ip(f"addr add {_FAR}/32 dev lo")
         near.ip("route add default via 192.0.2.2")
         near.sysctl("net/ipv4/ping_group_range", "0 2147483647")
-        counters = " ".join(f"counter {name} {{ }};" for name in (*REASONS, SENT, CAME_BACK))
+        counters = " ".join(
+            f"counter {name} {{ }};" for name in (*REASONS, SENT, *CAME_BACK.values())
+        )
         near.nft(f"table inet {NFT_TABLE_EXIT} {{ {counters} }}")
         with far.entered():
             servers += [Tcp((str(_FAR), 443), _Quiet), _dns()]
@@ -144,7 +146,7 @@ async def _watch(count: int, interval: float, seconds: float) -> dict[str, float
 
     made = [
         Probing(liveness.begin(Pace(interval), TARGETS, time.monotonic()), question,
-                carried_bytes())
+                Carried(NFT_TABLE_EXIT, sent=SENT, came_back=CAME_BACK).look)
         for _ in range(count)
     ]  # fmt: skip
     tasks = [asyncio.create_task(each.run(told, lambda: True)) for each in made]

@@ -23,10 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ocgate.exit_role.carried_bytes import carried_bytes
-
 from bench.far_line import EXIT_NODE, MADE, Side
 from bench.patience import DOWNLOADS, TWO_MBIT
+from ocgate.control.carried import Carried
 from ocgate.kernel.probe import ask
 from ocgate.kernel.way import TcpTarget, Way
 from ocgate.lab.inject import routed
@@ -34,7 +33,9 @@ from ocgate.lab.packet import SYN, build_tcp
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import UdpStream
 from ocgate.lab.topology import SERVICE
-from ocgate.names import PROBE_ICMP
+from ocgate.names import NFT_TABLE_EXIT, PROBE_ICMP
+from ocgate.plan.carried import CAME_BACK
+from ocgate.tunnel.reasons import SENT
 
 TRACES = Path(__file__).resolve().parents[1] / "tests/unit/exits/traces"
 
@@ -119,7 +120,10 @@ async def _recorded(side: Side, case: Case) -> dict[str, object]:
     began = time.monotonic()
     asked: dict[str, list[tuple[int | None, ...]]] = {name: [] for name in TARGETS}
     counters: list[tuple[int, int, int]] = []
-    look, tasks = carried_bytes(), set[asyncio.Task[None]]()
+    look, tasks = (
+        Carried(NFT_TABLE_EXIT, sent=SENT, came_back=CAME_BACK).look,
+        set[asyncio.Task[None]](),
+    )
 
     def now() -> int:
         return round((time.monotonic() - began) * 1000)

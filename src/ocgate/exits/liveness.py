@@ -313,7 +313,8 @@ def _judged(line: Line, now: float) -> Line:
     if _full(line, now):
         against = [one for one in lost if one.whole]
         needed = max(needed, FULL_ROUNDS)
-    if len(against) >= needed or any(one.whole and not one.open for one in lost):
+    refused = any(one.whole and not one.open for one in lost)
+    if len(against) >= needed or (refused and not _carries(line, now)):
         return _down(line, silence(line, lost, now), now)
     if line.state is State.ALIVE and lost:
         return _suspect(line, f"{silence(line, lost, now)}; all are asked", now)
@@ -321,6 +322,11 @@ def _judged(line: Line, now: float) -> Line:
         why = f"nothing has come back for clients for {seconds(now - since)}; all are asked"
         return _suspect(replace(line, doubted=now, steady=0), why, now)
     return line
+
+
+def _carries(line: Line, now: float) -> bool:
+    """Has anything come back for clients just now? Then a refusal is the targets' own."""
+    return now - line.back <= max(2 * line.pace.glance, min(line.limit, 1.0))
 
 
 def _blind_after(line: Line) -> float:

@@ -22,6 +22,7 @@ from ipaddress import IPv4Address
 from ocgate.lab.namespace import Namespace
 
 _LONGEST = 65535
+_JITTER = 0.02  # seconds of its buffer
 _TICK = 0.05  # seconds; the thread looks so often whether it shall end
 
 
@@ -50,7 +51,8 @@ class _Way:
 
     def put(self, packet: bytes, now: float) -> None:
         line = self.line
-        full = self.free - now > line.buffer
+        # No real line is so regular that a stream which fills it always comes just before others.
+        full = self.free - now > line.buffer - self.chance.random() * _JITTER
         if line.dead or full or self.chance.random() < line.loss:
             self.dropped += 1
             return

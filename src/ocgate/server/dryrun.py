@@ -67,10 +67,11 @@ def dry_run(
 
 def version(command: Sequence[str] = OCSERV) -> Release:
     """ocserv's version, as (1, 1, 6). Raises `MissingRequirement`, or `ServerRefused`."""
-    _, said = _run([*command, "-v"], Path("/"))
+    code, said = _run([*command, "-v"], Path("/"))
     found = _VERSION.search(said)
     if found is None:
-        raise ServerRefused(f"Asking ocserv for its version: it said {said.strip()!r}")
+        words = f"it said {said.strip()!r}, and {ended(code)}"
+        raise ServerRefused(f"Asking ocserv for its version: {words}")
     major, minor, patch = (int(part) for part in found.groups())
     return major, minor, patch
 

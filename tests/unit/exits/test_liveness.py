@@ -288,6 +288,20 @@ def test_one_refused_target_is_no_verdict() -> None:
     assert (line.state, line.since) == (State.ALIVE, 0.02)  # nothing that people would see
 
 
+def test_a_refusal_of_all_targets_is_their_own_while_traffic_comes_back() -> None:
+    """`EXIT_PROBE` names what nobody reaches; when the traffic ends, it is the exit's."""
+    line = alive()
+    for tenth in range(1, 4):
+        line = liveness.looked(line, Counters(tenth * 100, tenth * 5000), 0.6 + tenth / 10)
+    line = liveness.asked(liveness.doubted(line, "", 1.0), ("a", "b"), 1.0)
+    for name in ("a", "b"):
+        line = liveness.refused(line, line.number, name, NO_ROUTE, 1.01)
+    assert line.state is State.SUSPECT
+    assert liveness.passed(line, 1.9).state is State.DOWN
+    line = liveness.looked(line, Counters(400, 20000), 1.2)
+    assert line.state is State.ALIVE
+
+
 def test_a_late_answer_counts_and_teaches_the_limit() -> None:
     line = alive()
     before = line.limit
