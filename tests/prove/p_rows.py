@@ -43,6 +43,7 @@ class Rows:
 
     exit: HostileExit
     measured: dict[str, object] = field(default_factory=dict)
+    _honest: set[str] = field(default_factory=set)
 
     @property
     def neighbour(self) -> Namespace:
@@ -64,6 +65,7 @@ class Rows:
     def pushes(self, _stage: Stage) -> None:
         """One set after the other: what is refused is said, and in the kernel there is nothing of
         it; whoever looks for the address on the docker network does not find the exit."""
+        self._honest = self._addresses()
         for address, why in (
             (NOBODYS, f"address {NOBODYS}: it lies in"),
             (GW, f"address {GW}: it lies in"),
@@ -80,7 +82,7 @@ class Rows:
     def _is_refused(self, why: str) -> None:
         self.exit.again()
         self.exit.until(lambda: self._failed(why), why)
-        assert not self._has_address(), self._shown()
+        assert self._addresses() <= self._honest, (self._honest, self._addresses())
         self._nobody_finds_it()
 
     def _routes_and_resolvers(self) -> None:
@@ -108,22 +110,22 @@ class Rows:
 
     def renewal(self, _stage: Stage) -> None:
         """It was honest; the server restarts, and the next connection gets a user's address."""
-        assert self._has_address()
+        honest = self._addresses()
+        assert honest
         with self.exit.pushing(*stolen(GW)):
             self.exit.kill_tunnel()
             self.exit.until(lambda: self._failed(f"address {GW}: it lies in"), "the refusal")
-            assert not self._has_address(), self._shown()
+            assert self._addresses() <= honest, (honest, self._addresses())
 
     def _failed(self, why: str) -> bool:
         told = self.exit.tunnel()
         return why in str(told.get("last_failure")) and told["state"] == "waiting"
 
-    def _has_address(self) -> bool:
-        return " inet" in self._shown()
-
-    def _shown(self) -> str:
+    def _addresses(self) -> set[str]:
+        """On the tunnel's device; between two tunnels the former's stay, for its flows."""
         words = ["ip", "-o", "addr", "show", "dev", TUNNEL_DEVICE, "scope", "global"]
-        return self.exit.netns.run(words, check=False).stdout
+        shown = self.exit.netns.run(words, check=False).stdout
+        return {line.split()[3] for line in shown.splitlines()}
 
     def _main(self) -> list[str]:
         """Main's routes, but for the tunnel device's own addresses."""

@@ -84,8 +84,7 @@ def _waiting(intent: Intent, way: Exit) -> Iterator[NftRule]:
     """New flows of one family are rejected; networks that need no exit are reached."""
     for net in permitted.of_family(intent.networks, way.family):
         yield NftRule(f"{permitted.towards(net)} accept", "a permitted network needs no exit")
-    match = f"meta nfproto ipv{way.family}"
-    yield from reject(match, "exit_closed", EXIT_COUNTERS["exit_closed"])
+    yield from reject(_of_clients(way), "exit_closed", EXIT_COUNTERS["exit_closed"])
 
 
 def _forgotten(way: Exit) -> NftRule:
@@ -94,6 +93,11 @@ def _forgotten(way: Exit) -> NftRule:
     firewall that says nothing to that. Where nothing is translated the kernel takes it up again.
     """
     return NftRule(
-        f"meta nfproto ipv{way.family} {_BEGINS_NOTHING} {count('invalid')} {RESET}",
-        "of no flow any more",
+        f"{_of_clients(way)} {_BEGINS_NOTHING} {count('invalid')} {RESET}", "of no flow any more"
     )
+
+
+def _of_clients(way: Exit) -> str:
+    """By the mark, which only a session's own source gets: what a forged one is told would leave by
+    this host's own way, should the chain that drops it be gone."""
+    return f"meta nfproto ipv{way.family} meta mark 0x{way.mark:08x}"
