@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 
 import pytest
-from t5_chain import Chain, chain, rejected_at_once
+from t5_chain import Chain, chain, rejected, rejected_at_once
 from t6_exit import Ground, LabFactory, ground, write_config
 from t8_outage import KINDS, FarEnd, Flow, flows
 
@@ -104,7 +104,7 @@ def test_a_question_is_no_stream_and_is_refused_at_once(lab: LabFactory) -> None
         assert select_in(sock, 5.0)
         assert sock.recv(100)
         g.upstream.choke_tunnel()
-        g.wait_down()
+        wait_until(lambda: rejected(client), 15.0, "the first reject")
         sock.send(b"another question")
         assert select_in(sock, 5.0)
         assert read_error(sock)
@@ -197,7 +197,7 @@ def test_flows_outlast_a_tunnel_that_is_made_anew_with_its_address(lab: LabFacto
         g.provider.close()
         g.exit.kill_client()
         wait_until(lambda: g.exit.state() not in ("up", ""), 10.0, "the tunnel's end")
-        assert g.rejected_at_once()
+        wait_until(g.rejected_at_once, 10.0, "what is new to be refused")  # the state is first
         running["idle"].ask()  # and is told, which is no end
         g.provider.start()
         g.exit.wait_healthy(60.0)

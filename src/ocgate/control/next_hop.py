@@ -6,6 +6,7 @@ about a neighbour that is pinned.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 from ocgate.control.probing import Hop
@@ -16,8 +17,9 @@ from ocgate.plan.facts import Address
 # Who has an address on a link says so within a millisecond; a busy machine takes some more.
 LINK_TIMEOUT = 0.3  # seconds
 
-# Questions in a row that nobody answers before it counts as gone: a frame may be lost.
-SILENT = 3
+# Questions in a row that nobody answers, and seconds that this has to last, before it counts as
+# gone: a frame may be lost, and a busy host is late to answer or to hear it.
+SILENT, LASTS = 3, 1.0
 
 Holders = Callable[..., Awaitable[frozenset[str] | None]]
 
@@ -37,6 +39,7 @@ class NextHop:
         solicit: Callable[[Address, str], object] = neighbours.solicit,
         suspect: Callable[[Address, str], object] = neighbours.suspect,
         holders: Holders = link_question.holders,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """pin: the MAC address that it is held to, '' for none. probed: something beyond it is
         asked, too; else the kernel's entry is all that is known of one that is not pinned. wait:
@@ -50,7 +53,9 @@ class NextHop:
         self._solicit = solicit
         self._suspect = suspect
         self._holders = holders
+        self._clock = clock
         self._silent = 0
+        self._since = 0.0  # when the first of these was asked
 
     async def ask(self) -> Hop | None:
         """None: nothing can be said now."""
@@ -80,15 +85,18 @@ class NextHop:
                 return None
 
     async def _by_link(self) -> Hop | None:
+        asked = self._clock()
         found = await self._holders(self._address, self._device, wait=self._wait)
         if found is None:
             return None
         if self._pin in found or (found and not self._pin):
             self._silent = 0
             return Hop(answers=True, why=self._answer())
+        self._since = self._since if self._silent else asked
         self._silent += 1
         why = self._another(found) if found else self._silence()
-        return Hop(answers=False, why=why, gone=self._silent >= SILENT)
+        gone = self._silent >= SILENT and self._clock() - self._since >= LASTS
+        return Hop(answers=False, why=why, gone=gone)
 
     def _answer(self) -> str:
         return f"{self._address} answers on {self._device}"

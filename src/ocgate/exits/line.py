@@ -5,7 +5,7 @@ Moments are seconds of any clock that goes on. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 # A probe's limit, in seconds: before anything was measured (RFC 6298 says 1; a satellite's first
@@ -20,6 +20,9 @@ BLIND = 30.0
 # RFC 6298, section 2: so many variations above the round trip is a packet's limit. A steady line
 # has none to speak of; half of its round trip is always allowed for.
 _VARIATIONS, _SPARE = 4, 1.5
+
+# The same: weights of a new sample in the round trip and in its variation.
+_ALPHA, _BETA = 1 / 8, 1 / 4
 
 NEVER = float("-inf")
 
@@ -159,3 +162,12 @@ class Line:
             return FIRST_LIMIT
         expected = max(self.trip + _VARIATIONS * self.variation, _SPARE * self.trip)
         return min(max(expected, self.pace.floor), LONGEST_LIMIT)
+
+    def measured(self, trip: float | None) -> Line:
+        """With one more sample, in seconds; None where there was none."""
+        if trip is None:
+            return self
+        if self.trip is None:
+            return replace(self, trip=trip, variation=trip / 2)
+        variation = (1 - _BETA) * self.variation + _BETA * abs(self.trip - trip)
+        return replace(self, trip=(1 - _ALPHA) * self.trip + _ALPHA * trip, variation=variation)

@@ -40,9 +40,6 @@ from ocgate.exits.line import (
 )
 from ocgate.exits.said import seconds, silence, traffic
 
-# RFC 6298, section 2: weights of a new sample in the round trip and in its variation.
-_ALPHA, _BETA = 1 / 8, 1 / 4
-
 # Bytes a second, sent by clients, from which on they may be what fills a line: 256 kbit/s.
 FILLING = 32_000.0
 
@@ -167,7 +164,7 @@ def answered(line: Line, number: int, name: str, trip: float | None, now: float)
     targets = tuple(
         replace(t, row=0, unable=0, settled=now) if t.name == name else t for t in line.targets
     )
-    line = replace(_measured(line, trip), targets=targets, answered=now, late=())
+    line = replace(line.measured(trip), targets=targets, answered=now, late=())
     fresh = number != line.counted
     took = "" if trip is None else f" in {seconds(trip)}"
     return _heard(replace(line, counted=number), f"{name} answered{took}", now, fresh=fresh)
@@ -394,12 +391,3 @@ def _spacing(line: Line, now: float) -> float:
     if line.state is State.SUSPECT or line.good:
         return max(line.pace.hurried, _limit(line, now) / _ROUNDS_IN_A_LIMIT)
     return max(line.pace.interval, _limit(line, now) / _PROBES_IN_A_LIMIT)
-
-
-def _measured(line: Line, trip: float | None) -> Line:
-    if trip is None:
-        return line
-    if line.trip is None:
-        return replace(line, trip=trip, variation=trip / 2)
-    variation = (1 - _BETA) * line.variation + _BETA * abs(line.trip - trip)
-    return replace(line, trip=(1 - _ALPHA) * line.trip + _ALPHA * trip, variation=variation)

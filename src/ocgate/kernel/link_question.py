@@ -44,19 +44,25 @@ async def holders(address: Address, device: str, *, wait: float) -> frozenset[st
         except (OSError, struct.error):
             return None
         found: set[str] = set()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(OSError):  # TimeoutError, or a device that goes meanwhile
             async with asyncio.timeout(wait):
                 await _collect(sock, address, found)
+        with contextlib.suppress(OSError):  # what came while this process had no CPU
+            while True:
+                _take(sock.recv(_LONGEST), address, found)
         return frozenset(found)
 
 
 async def _collect(sock: socket.socket, address: Address, found: set[str]) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        data = await loop.sock_recv(sock, _LONGEST)
-        mac = _of_arp(data, address) if address.version == 4 else _of_ndp(data, address)
-        if mac:
-            found.add(mac.hex(":"))
+        _take(await loop.sock_recv(sock, _LONGEST), address, found)
+
+
+def _take(data: bytes, address: Address, found: set[str]) -> None:
+    mac = _of_arp(data, address) if address.version == 4 else _of_ndp(data, address)
+    if mac:
+        found.add(mac.hex(":"))
 
 
 def _question(address: Address, mine: bytes) -> tuple[bytes, bytes]:

@@ -33,6 +33,7 @@ class Link:
             solicit=self._solicit,
             suspect=self._suspect,
             holders=self._answers,
+            clock=lambda: self.questions * 0.6,  # each takes so long
         )
 
     def _solicit(self, _address: Address, _device: str) -> None:
