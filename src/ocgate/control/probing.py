@@ -19,13 +19,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from ocgate.exits import liveness
-from ocgate.exits.line import LONGEST_LIMIT, NEVER, Counters, Line, State
+from ocgate.exits.line import FULL_LIMIT, LONGEST_LIMIT, NEVER, Counters, Line, State
 from ocgate.exits.said import late
 from ocgate.kernel.way import Found
 
 # A late answer is one as well, but a socket that waits for it for ever is a leak: so many limits,
-# within these bounds, in seconds.
-_LIMITS, _SHORTEST_WAIT = 2.0, 2.0
+# within these bounds, in seconds. Not less than a line takes that clients begin to fill: waited for
+# 2 s, every answer of one with 2 s of buffer came to nobody.
+_LIMITS, _SHORTEST_WAIT = 2.0, FULL_LIMIT + 1.0
 _LONGEST_WAIT = LONGEST_LIMIT + 2.0
 
 # Turns of the event loop from a readable socket to what its reader makes of it (two, and one more).
