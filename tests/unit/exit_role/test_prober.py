@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_interface
 from ocgate.config.endpoints import Endpoint
 from ocgate.exit_role.machine import Answered, Event, Machine, Phase, Silent
 from ocgate.exit_role.prober import Prober
-from ocgate.exits.line import BLIND, Counters, Pace
+from ocgate.exits.line import BLIND, FULL_LIMIT, Counters, Pace
 from ocgate.kernel.way import Found, Target, Way
 from ocgate.tunnel.model import Carried
 
@@ -47,7 +47,7 @@ class World:
         return ""
 
     async def ask(self, target: Target, timeout: float, way: Way) -> Found:
-        assert (timeout, way) == (max(timeout, 2.0), Way(device="tun0"))
+        assert (timeout, way) == (max(timeout, FULL_LIMIT + 1), Way(device="tun0"))
         self.asked.append(target)
         self.during()
         return self.answer
