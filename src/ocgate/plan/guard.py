@@ -17,7 +17,7 @@ from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Address, Family, Network, collapsed, remaining
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
-from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject
+from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject, unmarked
 
 # Before `inet ocserv` (0), so that nothing it accepts is unasked. Not far before: others' chains
 # at the usual priorities (docker's and firewalld's 0, -150) still see what is refused here.
@@ -83,6 +83,7 @@ def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     ways = (steering.exit4, steering.exit6)
     yield from permitted.gates(intent.networks)
     yield from (existing(_allowed(way)) for way in ways if way.carries)
+    yield unmarked()
     yield from reject(f'oifname "{intent.device}*"', "between_clients", "clients are apart")
     for way in ways:
         if steering.closes_local(way.family):

@@ -32,7 +32,7 @@ from ocgate.names import NFT_TABLE_LIMITS
 from ocgate.plan.facts import Family
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, NftSet, Table
-from ocgate.plan.reasons import LIMIT_COUNTERS, reject
+from ocgate.plan.reasons import LIMIT_COUNTERS, MARKED, reject
 
 # The first of all nat chains (-200 is conntrack's): one that translates ends the walk.
 BEFORE_NAT = -199
@@ -100,7 +100,7 @@ def limits(intent: Intent) -> Table:
         own_sets, own_rules = _destination(intent, family)
         sets += own_sets
         rules += own_rules
-    begins = NftRule(f'iifname "{intent.device}*" goto new_flow', "a client's flow begins")
+    begins = NftRule(f'iifname "{intent.device}*" {MARKED} goto new_flow', "a client's flow begins")
     chains = (
         Chain("begins", (begins,), Hook("nat", "prerouting", BEFORE_NAT)),
         Chain("new_flow", tuple(rules)),

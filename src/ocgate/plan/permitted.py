@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ocgate.names import BLACKHOLE_METRIC, MARK_MASK
+from ocgate.names import BLACKHOLE_METRIC
 from ocgate.plan.facts import Address, Family, Network, collapsed
 from ocgate.plan.model import Chain, NftRule
-from ocgate.plan.reasons import NETWORK_COUNTERS, count, reject
+from ocgate.plan.reasons import NETWORK_COUNTERS, count, reject, unmarked
 from ocgate.plan.routing import TABLE_MAIN, Route, RouteKind
 
 CHAIN = "networks"
@@ -86,11 +86,10 @@ def chain(networks: tuple[Permitted, ...], *, counted: bool) -> Iterator[Chain]:
     the network's own counter. The mark says that anti-spoofing has seen the packet."""
     if not networks:
         return
-    marked = f"meta mark & 0x{MARK_MASK:08x} != 0x00000000"
-    rules = [
+    rules = [unmarked()]
+    rules += [
         NftRule(
-            f"{_by_its_way(net)} {marked} "
-            + (f"{count(net.counter)} accept" if counted else "accept"),
+            f"{_by_its_way(net)} " + (f"{count(net.counter)} accept" if counted else "accept"),
             "a permitted network, by its own way",
         )
         for net in networks

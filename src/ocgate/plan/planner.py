@@ -39,12 +39,7 @@ from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.limits import limits
 from ocgate.plan.model import Chain, ClientNetworks, Hook, NftMap, NftRule, Plan, Table
 from ocgate.plan.needed_sysctls import needed
-from ocgate.plan.reasons import (
-    COUNTERS,
-    EXIT_COUNTERS,
-    count,
-    reject,
-)
+from ocgate.plan.reasons import COUNTERS, EXIT_COUNTERS, count, reject, unmarked
 from ocgate.plan.routing import Route, RouteKind
 
 # Hook priorities, as numbers because nft releases name them differently (netfilter_ipv4.h).
@@ -211,7 +206,8 @@ def _input(intent: Intent) -> Chain:
 
 
 def _input_from_client(intent: Intent) -> Chain:
-    rules = [
+    rules = [unmarked()]
+    rules += [
         NftRule(f"{_ip(a)} daddr {a} {_icmp(a)} type echo-request accept", "ping of the gateway")
         for a in _sorted(intent.gateways)
     ]
@@ -274,6 +270,7 @@ def _forward_from_client(intent: Intent) -> Chain:
         *(first_packets.held(way) for way in intent.exits if way.holds),
         *(existing(_accepted(intent, way)) for way in intent.exits if way.carries),
         NftRule(f"ct state invalid {count('invalid')} drop", "would not be translated"),
+        unmarked(),
         *reject(
             "ip daddr 169.254.0.0/16", "link_local_destination", "cloud metadata is not for clients"
         ),

@@ -6,6 +6,7 @@ counted by its reason: `nft list counters inet`, `ocgate status`.
 
 from __future__ import annotations
 
+from ocgate.names import MARK_MASK
 from ocgate.plan.model import NftRule
 from ocgate.plan.sysctls import Sysctl
 
@@ -35,6 +36,7 @@ GUARD_COUNTERS = {
     "wrong_exit": "from a client towards another next hop than its exit's",
     "local_destination": "from a client to a network of this host, which is no way out",
     "between_clients": COUNTERS["between_clients"],
+    "spoofed": COUNTERS["spoofed"],
     "stray": "for a client's flow that is forgotten: the answer would leave by this host",
 }
 """The same for the guard of gateway mode, table `inet ocserv_gw`."""
@@ -85,6 +87,18 @@ def reject(match: str, reason: str, why: str) -> tuple[NftRule, NftRule]:
         NftRule(f"{words}meta l4proto tcp {count(reason)} {RESET}", why),
         NftRule(f"{words}{count(reason)} {PROHIBITED}", why),
     )
+
+
+# Every session's packet has one (`from_client`), whatever its exit.
+MARKED = f"meta mark & 0x{MARK_MASK:08x} != 0x00000000"
+
+
+def unmarked() -> NftRule:
+    """Before a chain's first reject: what no session sent is dropped without a word. Should the
+    chain that drops forged sources be gone, a reject would go to whoever was named as the sender,
+    by this host's own way."""
+    match = f"meta mark & 0x{MARK_MASK:08x} == 0x00000000"
+    return NftRule(f"{match} {count('spoofed')} drop", "of no session: its sender is told nothing")
 
 
 def count(reason: str) -> str:

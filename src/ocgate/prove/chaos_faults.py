@@ -117,11 +117,16 @@ FAULTS = (
     _fault("neighbours forgotten", "kernel", forget_neighbours),
     _fault("forwarding off", "kernel", forward_nothing),
     _fault("foreign rule first", "kernel", foreign_rule, no_foreign_rule, lock=_RULES),
-    _fault("chain guard flushed", "kernel", flush_chain("ocserv_gw", "guard"), lock=_TABLES,
-           needs=_GATEWAY),
-    _fault("chain nat flushed", "kernel", flush_chain("ocserv", "nat"), lock=_TABLES),
-    _fault("chain from_client flushed", "kernel", flush_chain("ocserv", "from_client"),
-           lock=_TABLES),
+    *(
+        _fault(f"chain {name} flushed", "kernel", flush_chain("ocserv_gw", name), lock=_TABLES,
+               needs=_GATEWAY)
+        for name in ("guard", "output_held")
+    ),
+    *(
+        _fault(f"chain {name} flushed", "kernel", flush_chain("ocserv", name), lock=_TABLES)
+        for name in ("nat", "from_client", "begins", "input_from_client", "forward_from_client",
+                     "forward_to_client", "last")
+    ),
     _fault("sessions' elements deleted", "kernel", forget_sessions, lock=_TABLES),
     _fault("control frozen for a while", "freezes", freeze, thaw),
     _fault("reload, ocserv.conf changed", "processes", reload_changed),
