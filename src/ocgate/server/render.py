@@ -111,14 +111,14 @@ class _Writer:
         """All lines, each kept or with its reason in front."""
         entries = self._document.entries
         why = {entry.line: reason for entry in entries if (reason := self._replaced(entry))}
-        continued = {entry.line: entry for entry in entries if entry.continued}
+        of_line = {entry.line: entry for entry in entries}
         opened = {found.line: found.name for found in self._document.sections}
         section = ""
         for number, line in enumerate(self._document.lines, start=1):
             if number in opened:
                 self._finish(section)
                 section = opened[number]
-            self.out.theirs(number, _kept(line, why.get(number), continued.get(number)))
+            self.out.theirs(number, _kept(line, why.get(number), of_line.get(number)))
             if number in opened:
                 self._begin(section)
         self._finish(section)
@@ -148,7 +148,7 @@ class _Writer:
             self.out.ours(f"# ocgate: {why}")
         for entry in kept:
             line = self._document.lines[entry.line - 1]
-            self.out.theirs(entry.line, _kept(line, None, entry if entry.continued else None))
+            self.out.theirs(entry.line, _kept(line, None, entry))
 
     def _lists_of_main(self) -> None:
         self.out.ours("# ocgate: main again: virtual hosts shall not add to its lists")
@@ -213,12 +213,15 @@ class _Page:
         return b"\n".join(self.lines) + b"\n"
 
 
-def _kept(line: bytes, why: str | None, continued: Entry | None) -> bytes:
+def _kept(line: bytes, why: str | None, entry: Entry | None) -> bytes:
+    """entry: what it says, None for a line that sets nothing."""
     if why is not None:
         return f"# ocgate, {why}: ".encode() + line.strip()[:_KEPT_BYTES]
-    if continued is not None:  # its key may be gone by now
-        return continued.key.encode("utf-8", "surrogateescape") + b" = " + line.strip()
-    return line
+    if entry is None:
+        return line
+    if entry.continued:  # its key may be gone by now
+        return entry.key.encode("utf-8", "surrogateescape") + b" = " + line.strip()
+    return line.lstrip()  # an indented one behind a line of ours would go on with that
 
 
 def _replaced(entry: Entry, choices: EffectiveChoices) -> str | None:
