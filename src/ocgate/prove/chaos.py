@@ -41,6 +41,9 @@ ASKING = frozenset({"sessions", "processes"})
 # A start waits for a host that is whole; a reload is refused where its gateway is on no network.
 WHOLE = frozenset({"container restart", "reload under load", "reload, ocserv.conf changed"})
 
+# Policy rules name this host's addresses: whoever is frozen can't follow a new one.
+FOLLOWED = frozenset({"address of the host changed"})
+
 # Each of these holds a client without the other; where there is only the first, none is taken.
 _HOLDING = frozenset({Lock.TABLES, Lock.RULES})
 
@@ -106,7 +109,11 @@ def drawn(seed: int, number: int, words: Sequence[Fault], *, spared: frozenset[L
 
 
 def _fits(fault: Fault, before: Sequence[Step], spared: frozenset[Lock], *, frozen: bool) -> bool:
-    taken = fault.locks.union(*(step.fault.locks for step in before))
+    met = (fault, *(step.fault for step in before))
+    stands_still = frozen or any(one.group == "freezes" for one in met)
+    taken: frozenset[Lock] = frozenset()
+    for one in met:
+        taken |= one.locks | ({Lock.RULES} if stands_still and one.name in FOLLOWED else set())
     if taken & spared or taken >= _HOLDING:
         return False
     standing = {step.fault.group for step in before if step.until >= len(before)}

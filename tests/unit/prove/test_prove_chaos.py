@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocgate.prove.chaos import ALONE, ASKING, Round, drawn, vocabulary
+from ocgate.prove.chaos import ALONE, ASKING, FOLLOWED, Round, drawn, vocabulary
 from ocgate.prove.fault import Lock, nothing
 
 WORDS = vocabulary()
@@ -26,6 +26,16 @@ def test_no_round_takes_both_layers_that_hold_clients() -> None:
     assert not [made.name for made in ROUNDS if made.locks >= {Lock.TABLES, Lock.RULES}]
     assert any(Lock.TABLES in made.locks for made in ROUNDS)
     assert any(Lock.RULES in made.locks for made in ROUNDS)
+
+
+def test_a_frozen_round_with_a_new_address_keeps_the_tables() -> None:
+    """The other layer names addresses, and can't learn of this one."""
+    for made in ROUNDS:
+        words = {step.fault.name for step in made.steps}
+        if words & FOLLOWED and (
+            made.frozen or any(s.fault.group == "freezes" for s in made.steps)
+        ):
+            assert Lock.TABLES not in made.locks, made.name
 
 
 def test_a_spared_layer_is_not_touched() -> None:
