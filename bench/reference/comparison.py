@@ -74,7 +74,7 @@ def _prove(engine: Engine, faults: Iterable[Fault]) -> Proof:
         former.append(fault)
 
     engine.begun = wait_for_downloads
-    return engine.prove(possible(faults, lambda need: need in met))
+    return engine.prove(possible(tuple(faults), lambda need: need in met))
 
 
 _ENDS_SESSIONS = (POSITIVE_CONTROL.group, "sessions", "processes", "kernel")
