@@ -24,6 +24,12 @@ _IN_A_URL = re.compile(r"[A-Za-z0-9._~-]+")
 _SHOWN = 3
 _SMALL = 0.001  # of all public addresses: below it a share would be shown as 0.0%
 
+# Routes of one session, beyond which openconnect can't start its script: each takes four variables
+# of the environment, which Linux limits to a quarter of the stack (execve(2)); 2,500 worked, 3,000
+# did not. And beyond which no ocserv here, 1.1.6 to 1.5.0, admits anybody ("failed cookie
+# authentication attempt"): 5,200 of some 13 characters worked, 5,300 did not.
+SCRIPT_ROUTES, ADMITTED_ROUTES = 2_500, 5_000
+
 IPAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -72,6 +78,7 @@ def warnings(
         *_collisions(around, client_networks),
         *_ipv6_outside(view, ipv6_advertised=ipv6_advertised),
         *_left_out(view, around, ipv6_advertised=ipv6_advertised),
+        *_many_routes(view),
         *_camouflage(view),
         *_ignored_in_vhosts(document, release),
         *_overridden(document),
@@ -109,6 +116,23 @@ def _full_tunnel_dns(view: ServerView) -> Iterator[ServerWarning]:
                 f"{_titled(scope)} is a full tunnel without tunnel-all-dns: clients may ask "
                 "resolvers outside of the tunnel",
                 "Add a line `tunnel-all-dns = true`",
+            )
+
+
+def _many_routes(view: ServerView) -> Iterator[ServerWarning]:
+    for scope in view.session_scopes:
+        given = len(scope.routes) + len(scope.no_routes)
+        if given > SCRIPT_ROUTES:
+            what = (
+                "ocserv admits no session with so many"
+                if given > ADMITTED_ROUTES
+                else "openconnect on Linux can't start its script with so many, and sets up nothing"
+            )
+            yield ServerWarning(
+                "many-routes",
+                f"{_titled(scope)} gives a session {given:,} routes: {what}",
+                f"Write at most {SCRIPT_ROUTES:,}: larger networks, or `route = default` and "
+                "a few `no-route` lines",
             )
 
 

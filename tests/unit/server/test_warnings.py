@@ -42,6 +42,26 @@ def told(
     )
 
 
+def routes(count: int) -> str:
+    return "".join(f"route = 10.{n >> 8}.{n & 255}.0/24\n" for n in range(count))
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "said"),
+    [
+        (routes(2499), "", ""),
+        (routes(1999) + "no-route = 10.99.0.0/16\n" * 501, "", "2,501 routes: openconnect on"),
+        (routes(5000), "", "5,001 routes: ocserv admits no session"),
+        (routes(1), routes(2501), "user gives a session 2,501"),
+        (routes(1999), "no-route = 10.99.0.0/16\n" * 501, "user gives a session 2,501"),
+    ],
+)
+def test_more_routes_than_a_client_or_ocserv_takes(text: str, user: str, said: str) -> None:
+    """SPLIT has one itself."""
+    found = [w for w in told(SPLIT + text, user=user) if w.code == "many-routes"]
+    assert [said in warning.text for warning in found] == [True] * bool(said)
+
+
 @pytest.mark.parametrize("text", [FULL, SPLIT, FULL + SECRET])
 def test_silence(text: str) -> None:
     """Full and split tunnel as they should be."""
