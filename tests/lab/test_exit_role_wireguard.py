@@ -27,7 +27,7 @@ from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
 from ocgate.lab.capture import now
 from ocgate.lab.packet import match
 from ocgate.lab.program import Mount
-from ocgate.lab.wait import wait_until
+from ocgate.lab.wait import TimedOut, wait_until
 
 NEEDED = ("wireguard-go", "wg")
 
@@ -96,9 +96,12 @@ def replaced(g: Ground) -> str:
         f"[Peer]\nPublicKey = {peer}\nAllowedIPs = 10.9.0.2/32\n"
     )
     script = f"wireguard-go -f wg0 & while ! wg setconf wg0 {conf}; do sleep 0.1; done; wait"
-    g.lab.spawn(host, ["sh", "-c", script], mounts=[mount])
+    program = g.lab.spawn(host, ["sh", "-c", script], mounts=[mount])
     has = lambda: host.netns.run(["ip", "link", "show", "wg0"], check=False).returncode == 0  # noqa: E731
-    wait_until(has, 5.0, "the server's wg0")
+    try:
+        wait_until(has, 5.0, "the server's wg0")
+    except TimedOut as error:
+        raise TimedOut(f"{error}; it said:\n{program.output}") from error
     host.netns.ip(f"address add {SERVER_NET} dev wg0", "link set wg0 up")
     host.netns.nft(_MASQUERADE)
     return (

@@ -7,6 +7,7 @@ once, and all heals by itself. Times are printed; docs/gateway-mode.md quotes th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -166,6 +167,16 @@ def passes_steadily(client: Client) -> bool:
         return stream.wait(5.0).lost == 0
 
 
+def both_begin(running: contextlib.ExitStack, client: Client) -> bool:
+    """Do a UDP and a TCP download begin that end with `running`, now that all comes back?"""
+    if not passes_steadily(client):
+        return False
+    with contextlib.suppress(ConnectionRefusedError):  # called down between the two
+        running.enter_context(downloads(client))
+        return True
+    return False
+
+
 @pytest.mark.long
 def test_a_bounced_exit_interface_heals_by_itself(lab: LabFactory) -> None:
     """`exit0` goes down and up, several times, with which the kernel forgets the exit's routes and
@@ -179,8 +190,8 @@ def test_a_bounced_exit_interface_heals_by_itself(lab: LabFactory) -> None:
     since = now()
     for _ in range(4):
         # A probe that was under way during the bounce before may call the exit down once more.
-        wait_until(lambda: passes_steadily(client), 15.0, "traffic to outlast a probe")
-        with downloads(client):
+        with contextlib.ExitStack() as running:
+            wait_until(lambda: both_begin(running, client), 15.0, "traffic to outlast a probe")
             g.gateway.netns.ip("link set exit0 down")
             noticed = seconds_until(lambda: rejected(client), "the first reject")
             g.gateway.netns.ip("link set exit0 up")
