@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from ocgate.errors import OcgateError
-from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, parse, vhost_of
+from ocgate.server.inih import MAX_LINE_BYTES, Document, Entry, FlawKind, parse, vhost_of
 from ocgate.server.keys import KEYS, NamedFile, named_files
 from ocgate.server.reading import ADDED_LISTS, DNS_KEYS, inherited, read_view
 from ocgate.server.releases import VHOSTS_INHERIT, VHOSTS_NEED_DEVICE, Release
@@ -111,17 +112,20 @@ class _Writer:
         """All lines, each kept or with its reason in front."""
         entries = self._document.entries
         why = {entry.line: reason for entry in entries if (reason := self._replaced(entry))}
+        why |= dict.fromkeys(_idle_continuations(self._document), "sets nothing")
         of_line = {entry.line: entry for entry in entries}
         opened = {found.line: found.name for found in self._document.sections}
+        last = len(self._document.lines) + 1
+        ends = dict(pairwise((*opened, last)))
         section = ""
         for number, line in enumerate(self._document.lines, start=1):
             if number in opened:
-                self._finish(section)
+                self._finish(section, number)
                 section = opened[number]
             self.out.theirs(number, _kept(line, why.get(number), of_line.get(number)))
             if number in opened:
-                self._begin(section)
-        self._finish(section)
+                self._begin(section, ends[number])
+        self._finish(section, last)
         if self._behind:
             self._lists_of_main()
 
@@ -131,11 +135,11 @@ class _Writer:
             return "behind the virtual hosts"
         return why
 
-    def _begin(self, section: str) -> None:
-        """What a virtual host has of main's lists, where ocserv reads its first line."""
+    def _begin(self, section: str, end: int) -> None:
+        """What a virtual host has of main's lists, where ocserv reads its first line. end: the line
+        behind the section."""
         vhost = vhost_of(section)
-        scope = self._scope(vhost)
-        if not self._behind or vhost is None or vhost in self._begun or scope is None:
+        if not self._behind or vhost is None or vhost in self._begun or not self._is(vhost, end):
             return
         self._begun.add(vhost)
         has = inherited(self._document, vhost, self._choices.release)
@@ -160,10 +164,15 @@ class _Writer:
     def _scope(self, vhost: str | None) -> Scope | None:
         return next((found for found in self._view.vhosts if found.name == vhost), None)
 
-    def _finish(self, section: str) -> None:
-        """Our lines at the first end of main and of each virtual host."""
+    def _is(self, vhost: str, end: int) -> bool:
+        """Whether ocserv knows the virtual host by what stands before this line. One that it knew
+        earlier, by a line of ours, would have less of main's."""
+        return self._scope(vhost) is not None and self._document.first_line(vhost) < end
+
+    def _finish(self, section: str, end: int) -> None:
+        """Our lines at the first end of main, and of each virtual host that has begun."""
         vhost = vhost_of(section)
-        if vhost is None or vhost in self._finished:
+        if vhost is None or vhost in self._finished or (vhost and not self._is(vhost, end)):
             return
         self._finished.add(vhost)
         view, choices = self._view, self._choices
@@ -213,13 +222,21 @@ class _Page:
         return b"\n".join(self.lines) + b"\n"
 
 
+def _idle_continuations(document: Document) -> set[int]:
+    """Lines that continue a key with nothing. Their key may be gone by now, and then they would be
+    lines without `=`."""
+    kinds = (FlawKind.CONTINUATION, FlawKind.IGNORED_VALUE)
+    continued, ignored = ({f.line for f in document.flaws if f.kind is kind} for kind in kinds)
+    return continued & ignored
+
+
 def _kept(line: bytes, why: str | None, entry: Entry | None) -> bytes:
     """entry: what it says, None for a line that sets nothing."""
     if why is not None:
         return f"# ocgate, {why}: ".encode() + line.strip()[:_KEPT_BYTES]
-    if entry is None:
+    if entry is None and line.lstrip()[:1] in (b"", b"#", b";"):
         return line
-    if entry.continued:  # its key may be gone by now
+    if entry is not None and entry.continued:  # its key may be gone by now
         return entry.key.encode("utf-8", "surrogateescape") + b" = " + line.strip()
     return line.lstrip()  # an indented one behind a line of ours would go on with that
 

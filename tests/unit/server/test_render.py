@@ -96,6 +96,7 @@ LINES = st.sampled_from(
         *("socket-file = /s", "pid-file = /one", "pid-file = /two", "occtl-socket-file=/o"),
         *("server-cert = c", "server-key = k", "[vhost:a]", "[vhost:b]", "[]", "[other]"),
         *("", "# comment", "  indented = 1", "  /continued", "a = \x00", 'socket-file = ""'),
+        *('  dns = ""', '  ""', "mtu = 1300", "  [vhost:b]"),
     ]
 )
 FILES = st.builds(
@@ -135,11 +136,16 @@ def kept_of_scope(scope: Scope) -> tuple[object, ...]:
 
 
 @example(data=b"dns = 9.9.9.9\n[vhost:a]\n  indented = 1", choices=EVERY[-1])
+@example(data=b'no-route = 10.1.0.0/16\n[vhost:a]\n  mtu = ""\ndns = 9.9.9.9', choices=EVERY[-1])
+@example(data=b"dns = 9.9.9.9\n[vhost:a]\n [vhost:b]\nmtu = 3\n[vhost:a]\nx = 1", choices=EVERY[-1])
+@example(data=b"dns = 9.9.9.9\n[vhost:a]\n[]\nmtu = 1\n[vhost:a]\nx = 1", choices=EVERY[-1])
+@example(data=b'use-occtl = 1\n  ""\ndns = 9.9.9.9', choices=EVERY[0])
 @given(data=FILES, choices=st.sampled_from(EVERY))
 def test_the_rest_reads_as_before(data: bytes, choices: EffectiveChoices) -> None:
     """Reading the effective file gives the operator's view but for what we chose."""
     before = parse(data, "f")
     after = parse(render(before, choices).data, "f")
+    assert bool(after.broken) == bool(before.broken)
     old, new = viewed(before, choices.release), viewed(after, choices.release)
     assert kept(new, after) == kept(old, after)
     pools = {scope.name: scope.networks4 for scope in new.scopes}
