@@ -7,9 +7,11 @@ As test_slow_line for the exit role; here the tunnel is somebody else's, and its
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 
 import pytest
 from t3_ground import frozen
@@ -17,17 +19,20 @@ from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider, rejected
 from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
 from ocgate.lab import client as vpn
+from ocgate.lab.addresses import DOCKER_NET, UPSTREAM
 from ocgate.lab.capture import now
 from ocgate.lab.client import Client
 from ocgate.lab.inject import into_tun
 from ocgate.lab.packet import SYN, build_tcp
-from ocgate.lab.services import ECHO_PORT
+from ocgate.lab.services import ECHO_PORT, Services
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, Lab
+from ocgate.lab.topology import SERVICE, Lab, Options
 from ocgate.lab.traffic import ask_tcp
 from ocgate.lab.upstream import Upstream
 from ocgate.lab.wait import wait_until
+from ocgate.names import NFT_TABLE
+from ocgate.plan.carried import CAME_BACK, SENT
 
 pytestmark = pytest.mark.lab
 
@@ -36,6 +41,8 @@ PROBES = {
     "EXIT_PROBE": f"{SERVICE}:443, dns:{SERVICE}, icmp:{SERVICE}",
     "EXIT_PROBE_INTERVAL": "1",
 }
+
+NEAR = DOCKER_NET[20]  # another container on the network of gateway and upstream
 
 
 def behind(lab: LabFactory, line: Line, **environ: str) -> tuple[Chain, Client]:
@@ -149,6 +156,45 @@ def test_resets_of_a_closed_upstream_are_no_traffic_that_came_back(lab: LabFacto
         return g.state() == "down"
 
     wait_until(tries_on_and_is_down, 15.0, "the verdict")
+
+
+@pytest.mark.parametrize("to", [UPSTREAM, NEAR], ids=["pushed resolver", "permitted network"])
+def test_what_comes_from_no_further_than_the_gateways_link_is_no_evidence(
+    lab: LabFactory, to: IPv4Address
+) -> None:
+    """The gateway's own resolver, which clients are told to ask, and a permitted network on its
+    interface answer, whether its tunnel stands or not. Nor is what they are sent counted: it would
+    look like what fills a line, and put the verdict off."""
+
+    def served(built: Lab, upstream: Upstream) -> None:
+        built.own(Services(upstream.netns, (UPSTREAM,)))
+        built.own(Services(built.neighbours[0].netns, (NEAR,)))
+
+    environ = PROBES | {"OCGATE_NETWORKS": f"{NEAR}/32 dev eth0"}
+    options, settings = Options(upstream=True, neighbours=1), {"dns": str(UPSTREAM)}
+    g = chain(lab, options, environ=environ, before=served, settings=settings)
+    client = g.connect(0)
+    assert leaves_by_the_provider(client)
+    before = counted(g)
+    assert min(before) > 0
+    assert ask_tcp(client.netns, to, 53)
+    assert counted(g) == before
+    g.upstream.provider.host.netns.nft(dropped("meta nfproto ipv4"))
+
+    def is_answered_and_down() -> bool:
+        answer = ask_tcp(client.netns, to, 53)
+        return g.state() == "down" or not answer
+
+    wait_until(is_answered_and_down, 15.0, "the verdict")
+    assert g.state() == "down"
+
+
+def counted(g: Chain) -> tuple[int, int]:
+    """Bytes of clients to IPv4's exit, and from it."""
+    told = g.gateway.netns.run(["nft", "-j", "list", "counters", "table", "inet", NFT_TABLE])
+    listed = (each.get("counter", {}) for each in json.loads(told.stdout)["nftables"])
+    found = {each["name"]: int(each["bytes"]) for each in listed if each}
+    return found[SENT[4]], found[CAME_BACK[4]]
 
 
 def test_a_control_that_gets_no_processor_is_no_outage(lab: LabFactory) -> None:

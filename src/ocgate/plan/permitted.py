@@ -99,16 +99,16 @@ def chain(networks: tuple[Permitted, ...], *, counted: bool) -> Iterator[Chain]:
     yield Chain(CHAIN, tuple(rules))
 
 
-def before_exit(networks: Iterable[Permitted], owner: str, *, closed: bool) -> Iterator[NftRule]:
+def before_exit(networks: Iterable[Permitted], owner: str, *, apart: bool) -> Iterator[NftRule]:
     """In `from_client`, of one family. What can't be reached is rejected here, because a packet
-    without a route never reaches forward, and would be answered without being counted. closed: the
-    exit is, and all that is not let through here gets rejected."""
+    without a route never reaches forward, and would be answered without being counted. apart: it is
+    let through here; the exit is closed to what comes next, or counts it."""
     for net in networks:
         if not net.usable:
             yield from reject(
                 f"{towards(net)} {owner}", "network_closed", "its interface or route is away"
             )
-        elif closed:
+        elif apart:
             yield NftRule(f"{towards(net)} {owner} accept", "a permitted network needs no exit")
 
 

@@ -148,7 +148,10 @@ def _from_client(intent: Intent) -> Chain:
 
 def _to_networks(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
     nets = permitted.of_family(intent.networks, way.family)
-    return permitted.before_exit(nets, owner, closed=bool(way.closed) and not way.waits)
+    apart = bool(way.closed) and not way.waits
+    yield from permitted.before_exit(nets, owner, apart=apart or bool(carried.sent(way)))
+    if not apart:
+        yield from carried.asked_itself(way, intent.pushed, owner)
 
 
 def _closed(intent: Intent, way: Exit, owner: str) -> Iterator[NftRule]:
@@ -303,24 +306,9 @@ def _forward_to_client(intent: Intent) -> Chain:
     what answers a client passes, errors about its packets among it (nf_conntrack_proto_icmp.c)."""
     owner6 = _owner6(intent.prefix6).replace("iifname", "oifname").replace("saddr", "daddr")
     receiver = {4: "oifname . ip daddr map @sessions4", 6: f"{owner6} map @sessions6"}
-    ways = [way for way in intent.exits if way.carries]
-    rules = [rule for way in ways for rule in _answers(way, receiver[way.family])]
-    rules += permitted.answers(intent.networks, receiver)
+    rules = list(carried.answers(intent.exits, intent.networks, intent.pushed, receiver))
     rules.append(NftRule(f"{count('unsolicited')} drop", COUNTERS["unsolicited"]))
     return Chain("forward_to_client", tuple(rules))
-
-
-def _answers(way: Exit, receiver: str) -> Iterator[NftRule]:
-    """Of a gateway's only what its flows carry is counted, not the errors about them."""
-    counted = carried.came_back(way)
-    for states, statement in (
-        (("established", counted), ("related", "")) if counted else (("established,related", ""),)
-    ):
-        yield NftRule(
-            f'iifname "{way.device}" ct state {states} ct direction reply meta mark set {receiver} '
-            f"{statement}accept",
-            "answers to an admitted client",
-        )
 
 
 def _last(intent: Intent) -> Chain:
