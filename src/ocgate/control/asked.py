@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ocgate.config.gateways import VARIABLES
+from ocgate.control.exit_record import gateways
 from ocgate.control.prepared import Prepared
 from ocgate.control.steering import pinned
 from ocgate.exits.line import Pace
 from ocgate.exits.next_hop import refusal
 from ocgate.kernel.way import Target
 from ocgate.plan.facts import Address, Family
+from ocgate.server.warnings import ServerWarning
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,27 @@ def asked_by(prepared: Prepared, address: Address, mac: str) -> Asked:
         pin=pinned(settings, family, mac),
         ports=prepared.intent.ports,
     )
+
+
+def warnings(prepared: Prepared) -> Iterator[ServerWarning]:
+    """Where EXIT_PROBE can't tell whether a gateway leads out, and nobody said `off`."""
+    settings = prepared.sources.settings
+    for family, upstream in gateways(settings).items() if settings.exit_probe else ():
+        name = f"{VARIABLES[family]}={upstream}"
+        targets = [t for t in settings.exit_probe if t.address.version == family]
+        if not targets:
+            yield ServerWarning(
+                "no-probe-of-this-family",
+                f"EXIT_PROBE names no IPv{family} target: a tunnel that is down behind {name} goes "
+                "unnoticed, as with EXIT_PROBE=off",
+                f"Name IPv{family} targets, too",
+            )
+        for target in targets:
+            link = prepared.facts.connected_network_of(target.address)
+            if link is not None:
+                yield ServerWarning(
+                    "probe-of-own-network",
+                    f"EXIT_PROBE: {target} is on a network of this host, {link.network} on "
+                    f"{link.device}: whether it answers says nothing of what is behind {name}",
+                    "Name targets beyond the gateway's tunnel",
+                )

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator
 
 from ocgate.config.gateways import UpstreamKind
-from ocgate.control import permitted
+from ocgate.control import asked, permitted
 from ocgate.control.egress import probed
 from ocgate.control.exit_start import resolved_now
 from ocgate.control.prepared import Egress, Prepared, depends_on_egress, prepare, problems
@@ -106,6 +106,7 @@ def _gateway_mode(prepared: Prepared) -> Iterator[ServerWarning]:
     if intent.steering is None:
         return
     yield from _local_resolvers(prepared, intent.steering)
+    yield from asked.warnings(prepared)
     if sources.settings.exit4.kind is not UpstreamKind.GATEWAY:
         return
     if exposes_ipv6(sources):
