@@ -158,6 +158,21 @@ def test_resets_of_a_closed_upstream_are_no_traffic_that_came_back(lab: LabFacto
     wait_until(tries_on_and_is_down, 15.0, "the verdict")
 
 
+def test_a_closed_upstream_that_resets_probes_is_down(lab: LabFactory) -> None:
+    """Its firewall rejects TCP by a reset in the target's name, which is no target's answer; that
+    of a target whose port is closed is one."""
+    target = f"{SERVICE}:444"
+    g, _ = behind(lab, Line(TWO_MBIT * 10), EXIT_PROBE=target)
+    wait_until(lambda: f"{target} answered" in g.exits()["4"]["why"], 15.0, "a probe's answer")
+    ours = f"ip saddr {g.lab.gw.address}"
+    hook = "type filter hook forward priority -10"
+    closed = f"{ours} meta l4proto tcp reject with tcp reset; {ours} drop"
+    g.upstream.netns.nft(f"table inet closed {{ chain forward {{ {hook}; {closed}; }}; }}")
+    g.wait_down(timeout=15.0)
+    assert f"no answer from {target}" in g.exits()["4"]["why"]
+    g.wait_guarded()
+
+
 @pytest.mark.parametrize("to", [UPSTREAM, NEAR], ids=["pushed resolver", "permitted network"])
 def test_what_comes_from_no_further_than_the_gateways_link_is_no_evidence(
     lab: LabFactory, to: IPv4Address

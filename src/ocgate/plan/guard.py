@@ -24,6 +24,9 @@ from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject,
 BEFORE_FILTER = -10
 MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
 
+# Times to live that hosts begin with (as `kernel.questions` has them).
+_WHOLE = "64, 128, 255"
+
 LINK_LOCAL4: tuple[Network, ...] = (ip_network("169.254.0.0/16"),)  # clouds' metadata
 
 # Never by a gateway: addresses that mean something on this host's own links only. Private networks
@@ -158,7 +161,9 @@ def _input(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     """What comes back for a flow that was forgotten would be answered by this host, towards the
     destinations of a client, by the way that the host itself has. By interface only on a shared
     host, where something of others may listen on a high port. Ports before names: most packets of
-    the listener fail these. What comes by a tunnel is a client's, and refused further on."""
+    the listener fail these. What comes by a tunnel is a client's, and refused further on. A reset
+    is an answer to a probe, but one whose time to live nobody has lessened is the gateway's own:
+    its firewall may reject so while its tunnel is down."""
     first, last = intent.ports
     if steering.exclusive:
         where = [f'iifname != "lo" iifname != "{intent.device}*"']
@@ -170,6 +175,14 @@ def _input(intent: Intent, steering: Steering) -> Iterator[NftRule]:
                 f"{proto} dport {first}-{last} {match} "
                 f"ct state {{ invalid, new, untracked }} {count('stray')} drop",
                 "of no flow any more",
+            )
+    for way in (steering.exit4, steering.exit6):
+        if way.kind is ExitKind.GATEWAY and way.device is not None:
+            hops = "ip ttl" if way.family == 4 else "ip6 hoplimit"
+            yield NftRule(
+                f"tcp dport {first}-{last} tcp flags rst {hops} {{ {_WHOLE} }} "
+                f'iifname "{way.device}" {count("gateway_reset")} drop',
+                "the gateway's own no, in a target's name",
             )
 
 

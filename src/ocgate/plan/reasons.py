@@ -38,6 +38,7 @@ GUARD_COUNTERS = {
     "between_clients": COUNTERS["between_clients"],
     "spoofed": COUNTERS["spoofed"],
     "stray": "for a client's flow that is forgotten: the answer would leave by this host",
+    "gateway_reset": "from a gateway that resets a probe in its target's name: it leads nowhere",
 }
 """The same for the guard of gateway mode, table `inet ocserv_gw`."""
 
