@@ -27,8 +27,8 @@ from ocgate.lab.packet import SYN, build_tcp
 from ocgate.lab.services import ECHO_PORT, Services
 from ocgate.lab.slow_line import Line
 from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import ask_tcp
+from ocgate.lab.topology import RESOLVER, SERVICE, Lab, Options
+from ocgate.lab.traffic import ask_tcp, ask_udp
 from ocgate.lab.upstream import Upstream
 from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE
@@ -190,7 +190,7 @@ def test_what_comes_from_no_further_than_the_gateways_link_is_no_evidence(
     g = chain(lab, options, environ=environ, before=served, settings=settings)
     client = g.connect(0)
     assert leaves_by_the_provider(client)
-    before = counted(g)
+    before = settled(g)
     assert min(before) > 0
     assert ask_tcp(client.netns, to, 53)
     assert counted(g) == before
@@ -202,6 +202,52 @@ def test_what_comes_from_no_further_than_the_gateways_link_is_no_evidence(
 
     wait_until(is_answered_and_down, 15.0, "the verdict")
     assert g.state() == "down"
+
+
+# What asks any resolver is answered by the gateway, as some routers do it.
+REDIRECTS = f"""
+table ip redirects {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat;
+        ip saddr {DOCKER_NET[10]} udp dport 53 redirect to :{ECHO_PORT}
+    }}
+}}
+"""
+
+
+def test_dns_that_the_gateway_answers_in_others_place_is_no_evidence(lab: LabFactory) -> None:
+    """Clients ask a resolver beyond the tunnel, and hear of the gateway in any case."""
+
+    def served(built: Lab, upstream: Upstream) -> None:
+        built.own(Services(upstream.netns, (UPSTREAM,)))
+        upstream.netns.nft(REDIRECTS)
+
+    probes = PROBES | {"EXIT_PROBE": f"{SERVICE}:443, icmp:{SERVICE}"}
+    g = chain(lab, Options(upstream=True), environ=probes, before=served)
+    client = g.connect(0)
+    assert leaves_by_the_provider(client)
+    _, before = settled(g)
+    assert ask_udp(client.netns, RESOLVER, port=53)
+    assert counted(g)[1] == before
+    g.upstream.provider.host.netns.nft(dropped("meta nfproto ipv4"))
+
+    def asks_and_is_down() -> bool:
+        return not ask_udp(client.netns, RESOLVER, port=53, timeout=0.2) or g.state() == "down"
+
+    wait_until(asks_and_is_down, 15.0, "the verdict")
+    assert g.state() == "down"
+
+
+def settled(g: Chain) -> tuple[int, int]:
+    """`counted`, once a connection that has just been closed has sent its last."""
+    read = [counted(g)]
+
+    def is_quiet() -> bool:
+        read.append(counted(g))
+        return read[-1] == read[-2]
+
+    wait_until(is_quiet, 10.0, "the counters to stand still", interval=0.5)
+    return read[-1]
 
 
 def counted(g: Chain) -> tuple[int, int]:

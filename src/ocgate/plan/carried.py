@@ -4,6 +4,8 @@ That an exit carries is seen from these, also while a full line delays every pro
 (`exits.liveness`). Only replies of flows that clients began count, and no ICMP errors: a gateway
 that says "unreachable" leads nowhere. Nor what clients exchange with a permitted network, also on
 the gateway's own interface, or with the gateway itself, a pushed resolver: neither goes beyond it.
+Nor DNS that the gateway answers in a resolver's place, as some redirect it: its time to live was
+lessened by this host alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from ocgate.plan.permitted import Permitted
 from ocgate.plan.reasons import count
 
 SENT: dict[Family, str] = {4: "sent4", 6: "sent6"}
+# Times to live of a neighbour's packets when they are forwarded: hosts begin with one more
+# (`kernel.questions`), which the kernel has lessened before it asks this hook (ip_forward.c).
+_OF_A_NEIGHBOUR = "63, 127, 254"
+
 CAME_BACK: dict[Family, str] = {4: "came_back4", 6: "came_back6"}
 
 
@@ -74,6 +80,12 @@ def _answers(way: Exit, pushed: Collection[Address], receiver: str) -> Iterator[
             f"{itself} ct state established,related meta mark set {receiver} accept",
             "the gateway's own answers come from no further",
         )
+    hops = "ip ttl" if way.family == 4 else "ip6 hoplimit"
+    yield NftRule(
+        f'udp sport 53 {hops} {{ {_OF_A_NEIGHBOUR} }} iifname "{way.device}" '
+        f"ct state established ct direction reply meta mark set {receiver} accept",
+        "DNS that the gateway answers by itself",
+    )
     yield rule("established", f"{count(CAME_BACK[way.family])} ", told)
     yield rule("related", "", told)
 
