@@ -116,7 +116,7 @@ def _written(text: str, item: str) -> tuple[IPv4Address | IPv6Address, int | Non
     for unusable, what in UNUSABLE_IPV4:
         if address in unusable:
             raise reject(item, "a unicast address", f"take another one: {unusable} is {what}")
-    return address, _port(port_text, item, f"{address}") if colon else None
+    return address, _port(port_text, item) if colon else None
 
 
 def _endpoint6(
@@ -126,13 +126,15 @@ def _endpoint6(
     address_text, port_text = bracketed.groups() if bracketed else (text, None)
     address = ipv6_address(address_text, item, accepts, if_ipv4, such_as)
     require_unicast6(IPv6Network(address), item)
-    port = None if port_text is None else _port(port_text, item, f"[{address}]")
+    port = None if port_text is None else _port(port_text, item)
     return address, port
 
 
-def _port(text: str, item: str, host: str) -> int:
+def _port(text: str, item: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise reject(item, "a port from 1 to 65535", f"write {host}:{DEFAULT_PROBE_PORT}")
+        usual = _KINDS.get(item.partition(":")[0], DEFAULT_PROBE_PORT)
+        remedy = f"write {item.rpartition(':')[0]}:{usual}"
+        raise reject(item, "a port from 1 to 65535", remedy)
     return int(text)
 
 

@@ -19,6 +19,10 @@ from ocgate.kernel.way import Found, Target, Way
 # A tunnel that comes is told (`nudge`); that it may be probed is looked at again so often, anyway.
 IDLE = 1.0  # seconds
 
+UNASKED = (
+    "EXIT_PROBE names no target of a family that the tunnel carries: its client's word is taken"
+)
+
 log = stage("svc-control")
 
 
@@ -57,6 +61,7 @@ class Prober:
         self._now = now
         self._nudged = asyncio.Event()
         self._probing: Probing | None = None
+        self._warned = -1  # the tunnel whose want of targets is logged
         self.targets = tuple(targets)
 
     @property
@@ -74,8 +79,10 @@ class Prober:
     def seen(self) -> Seen:
         """How the tunnel is."""
         line = self.line
-        if line is None or line.state is State.UNKNOWN:
-            return UNSEEN if line is None else Seen(why=line.why)
+        if line is None:
+            return Seen(why=UNASKED) if self._is_unasked(self._runner.machine) else UNSEEN
+        if line.state is State.UNKNOWN:
+            return Seen(why=line.why)
         clock = self._clock()
         return seen(word(line.state), self._now() - (clock - line.since), line, clock)
 
@@ -98,6 +105,9 @@ class Prober:
         """Probe the tunnel that stands now, as long as it does."""
         serial, asked = self._runner.serial, self._usable(self._runner.machine)
         if not asked:
+            if self._is_unasked(self._runner.machine) and serial != self._warned:
+                self._warned = serial
+                log.warning("the tunnel is not probed", why=UNASKED)
             return
         by_name = {str(target): target for target in asked}
 
@@ -117,6 +127,10 @@ class Prober:
     def expects(self, machine: Machine) -> bool:
         """Whether this tunnel is probed at all."""
         return bool(self._usable(machine))
+
+    def _is_unasked(self, machine: Machine) -> bool:
+        """A tunnel stands, and there are targets, but none that it could be asked for."""
+        return machine.stands and bool(self.targets) and not self._usable(machine)
 
     def _usable(self, machine: Machine) -> list[Target]:
         """Those of a family that the tunnel carries."""

@@ -271,6 +271,7 @@ LATE = "write 1000, say (the rules that stand behind it must end before 32766)"
         ("OCGATE_FORWARDING", "yes", "write auto, exclusive or shared"),
         ("EXIT_PROBE", ",", "write an address such as 1.1.1.1:443, or off"),
         ("EXIT_PROBE", "1.1.1.1:0", "write 1.1.1.1:443"),
+        ("EXIT_PROBE", "dns:9.9.9.9:0", "write dns:9.9.9.9:53"),
         ("EXIT_PROBE", "icmp:1.1.1.1:7", "leave the port out: a ping has none, icmp:1.1.1.1"),
         ("EXIT_PROBE", "1.1.1.1:", "write 1.1.1.1:443"),
         ("EXIT_PROBE", "[2620:fe::fe]:65536", "write [2620:fe::fe]:443"),

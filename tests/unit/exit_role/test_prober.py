@@ -170,3 +170,14 @@ def test_what_was_asked_by_a_former_tunnel_says_nothing_of_this_one() -> None:
     world.during = replaced
     world.until(lambda: world.serial == 2 and world.prober.line is None)
     assert world.said == []
+
+
+def test_a_tunnel_that_no_target_can_be_reached_by_says_so() -> None:
+    """It is up at its client's word; "not probed yet" would be waited for, for ever."""
+    world = World()
+    world.prober.targets = (SIX,)
+    asyncio.run(world.prober.probe())
+    assert "names no target of a family" in world.prober.seen.why
+    assert (world.asked, world.said) == ([], [])
+    world.machine = replace(UP, phase=Phase.CONNECTING)
+    assert world.prober.seen.why == "not probed yet"
