@@ -9,7 +9,7 @@
     python -m bench.record_line
                          lines as the tests of that model are shown them, recorded anew
 
-Plain programs over `ocgate.lab` and the product's own code; nothing in src/ knows of them. Both
+Plain programs over `lab` and the product's own code; nothing in src/ knows of them. Both
 sides of a comparison stand at the same time and are measured in turn, so that what the machine
 does besides hits both; figures are medians with their spread, and ratios.
 """

@@ -1,7 +1,7 @@
 """How long ocserv waits for our connect hook, and where the time goes.
 
-    fork+exec ─ perl ─ control.sock ─> Doorway ─> Gatekeeper ─> nft transaction ─> reply ─ exit
-    |_______________________________________________________________________________________|
+    fork+exec ─ perl ─ control.sock ─> Gatekeeper ─> nft transaction ─> reply ─ exit
+    |_______________________________________________________________________|
       `hook`: what ocserv waits for; started here by posix_spawn in place of ocserv's fork
 
 Parts, each measured from outside: /bin/true (fork, exec, exit of anything), the hook with an
@@ -27,12 +27,12 @@ from bench.size import Size
 from bench.station import Station, hook_fields, stations
 from ocgate import names
 from ocgate.kernel.nft import Nft
-from ocgate.lab import namespace
-from ocgate.lab.program import BASE_ENVIRON
-from ocgate.server import hooks
+from ocgate.netlab import namespace
+from ocgate.netlab.program import BASE_ENVIRON
+from ocgate.ocserv import hooks
 from ocgate.sessions.session import Session
 
-# The aim of shared/design.md: 5 ms in the median, 15 ms at the 99th percentile, at 10,000.
+# The aim: 5 ms in the median, 15 ms at the 99th percentile, at 10,000.
 AIM_MEDIAN, AIM_P99 = 0.005, 0.015
 
 TRUE, INSTANT = "/bin/true", "hook, admitted at once"

@@ -18,9 +18,9 @@ from bench.measure import Series
 from bench.patience import DOWNLOADS, SETTINGS, TWO_MBIT, processes
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from ocgate.lab.slow_line import Line
-from ocgate.lab.streams import TcpDownload
-from ocgate.lab.wait import wait_until
+from lab.slow_line import Line
+from lab.streams import TcpDownload
+from ocgate.netlab.wait import wait_until
 
 
 @dataclass(frozen=True)

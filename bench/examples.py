@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from bench.measure import Series
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from ocgate.lab.chained import Chained
-from ocgate.lab.chained_examples import by_name, cascade, one_upstream
-from ocgate.lab.docker_host import DockerHosts, Machines
+from lab.chained import Chained
+from lab.chained_examples import by_name, cascade, one_upstream
+from lab.docker_host import DockerHosts, Machines
 
 ONE, NAME, CASCADE = "examples/one-upstream", "examples/by-name", "examples/cascade, node A"
 

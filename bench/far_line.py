@@ -3,7 +3,7 @@
 Role "exit node"   user ── exit (ocgate exit) ===(OpenVPN)=== [line] === provider ── services
 Role "server"      user ==(openconnect)== gw (ocgate run) ── upstream ===(OpenVPN)=== [line] === …
 
-The line is a relay beside the provider (`ocgate.lab.slow_line`); probes and users share it.
+The line is a relay beside the provider (`lab.slow_line`); probes and users share it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address
 
-from ocgate.lab import client as vpn
-from ocgate.lab import exit_role, gateway
-from ocgate.lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.openvpn import OPENVPN_PORT, run_provider
-from ocgate.lab.services import ECHO_PORT, Services
-from ocgate.lab.slow_line import Line, SlowLine
-from ocgate.lab.streams import TcpDownload
-from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import read_error, udp_socket
-from ocgate.lab.upstream import run_upstream
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab import exit_role, gateway
+from lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
+from lab.ocserv import write_config_dir
+from lab.openvpn import OPENVPN_PORT, run_provider
+from lab.slow_line import Line, SlowLine
+from lab.streams import TcpDownload
+from lab.topology import SERVICE, SERVICE6, Lab, Options
+from lab.traffic import read_error, udp_socket
+from lab.upstream import run_upstream
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.services import ECHO_PORT, Services
+from ocgate.netlab.wait import wait_until
 
 EXIT_NODE, SERVER = "exit node", "server"
 ROLES = (EXIT_NODE, SERVER)

@@ -17,16 +17,16 @@ from bench.measure import Measurement, Series, in_turn
 from bench.report import Found, Headline, Table
 from bench.size import Size
 from bench.start import Weight, mib
-from ocgate.lab.addresses import RESOLVER
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.chained_examples import one_upstream
-from ocgate.lab.docker_host import DockerHosts, Machines
-from ocgate.lab.listening import listens
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import SETTINGS, write_users
-from ocgate.lab.podman import Engine, has_image
-from ocgate.lab.topology import PORT
-from ocgate.lab.wait import wait_until
+from lab.addresses import RESOLVER
+from lab.certificate import write_certificate
+from lab.chained_examples import one_upstream
+from lab.docker_host import DockerHosts, Machines
+from lab.ocserv import SETTINGS, write_users
+from lab.podman import Engine, has_image
+from lab.topology import PORT
+from ocgate.netlab.listening import listens
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import wait_until
 
 IMAGE, BASE = "ocgate", "docker.io/library/debian:forky-slim"
 # Beside it in the same run, where it is here: setup/build-image --suite trixie --tag ocgate:trixie

@@ -14,12 +14,12 @@ from bench.measure import Series, in_turn
 from bench.pair import BARE, OCGATE, Side, pair
 from bench.report import Found, Headline, Table
 from bench.size import Size
+from lab.topology import PORT
 from ocgate.kernel import process
-from ocgate.lab.program import BASE_ENVIRON
-from ocgate.lab.topology import PORT
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.program import BASE_ENVIRON
+from ocgate.netlab.wait import wait_until
 
-AIM = 0.005  # seconds on top of bare ocserv (shared/design.md, "Cost")
+AIM = 0.005  # seconds on top of bare ocserv
 
 
 def measure(size: Size) -> Found:

@@ -29,11 +29,11 @@ from bench.measure import Series, in_turn
 from bench.report import Found, Headline, Table
 from bench.size import Size
 from bench.station import SUBNET, address
-from ocgate.lab import namespace
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import hand_made_nat
-from ocgate.lab.packet import checksum
+from lab.ocserv import hand_made_nat
 from ocgate.names import TUNNEL_GROUP
+from ocgate.netlab import namespace
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import checksum
 
 FLOWS = 64
 AIM_FLAT = 0.95  # "flat in sessions"; what is below is no noise of these medians any more

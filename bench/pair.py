@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from ocgate.lab import gateway
-from ocgate.lab.client import Login
-from ocgate.lab.ocserv import run_ocserv, write_config_dir
-from ocgate.lab.topology import Lab
+from lab import gateway
+from lab.client import Login
+from lab.ocserv import run_ocserv, write_config_dir
+from lab.topology import Lab
 
 BARE, OCGATE = "bare ocserv", "ocgate"
 _USERS = {"bench": "bench"}

@@ -17,8 +17,8 @@ from bench.far_line import MADE, ROLES, Side
 from bench.measure import Series
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from ocgate.lab.slow_line import Line
-from ocgate.lab.streams import TcpDownload
+from lab.slow_line import Line
+from lab.streams import TcpDownload
 
 TWO_MBIT = 250_000.0  # bytes a second
 DOWNLOADS, ONE = 6, 4_000_000  # bytes of each: 16 s of the whole line

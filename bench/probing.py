@@ -2,7 +2,7 @@
 
 [this] va 192.0.2.1 ─── vb 192.0.2.2 [responder] lo 203.0.113.1: TCP 443, DNS, ping
 
-The driver alone (`control.probing`), all exits in one event loop, each with three targets of three
+The driver alone (`runtime.probing`), all exits in one event loop, each with three targets of three
 kinds and the counters of its own reading; every question is answered. A process of its own, so that
 its CPU time is that of probing.
 """
@@ -26,19 +26,19 @@ from bench.measure import Series
 from bench.patience import SETTINGS
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from ocgate.control.carried import Carried
-from ocgate.control.probing import Probing
-from ocgate.exits import liveness
-from ocgate.exits.line import Pace, State
 from ocgate.kernel.probe import ask
 from ocgate.kernel.way import Found as Answer
 from ocgate.kernel.way import TcpTarget, Way
-from ocgate.lab import namespace
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.services import Tcp, Udp, close_servers, serve
 from ocgate.names import NFT_TABLE_EXIT, PROBE_DNS, PROBE_ICMP
+from ocgate.netlab import namespace
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.services import Tcp, Udp, close_servers, serve
 from ocgate.plan.carried import CAME_BACK
+from ocgate.runtime.carried import Carried
+from ocgate.runtime.probing import Probing
 from ocgate.tunnel.reasons import REASONS, SENT
+from ocgate.upstream import liveness
+from ocgate.upstream.line import Pace, State
 
 ROOT = Path(__file__).resolve().parents[1]
 EXITS = (1, 16, 64)

@@ -25,19 +25,19 @@ from pathlib import Path
 
 from bench.far_line import EXIT_NODE, MADE, Side
 from bench.patience import DOWNLOADS, TWO_MBIT
-from ocgate.control.carried import Carried
+from lab.slow_line import Line
+from lab.streams import UdpStream
+from lab.topology import SERVICE
 from ocgate.kernel.probe import ask
 from ocgate.kernel.way import TcpTarget, Way
-from ocgate.lab.inject import routed
-from ocgate.lab.packet import SYN, build_tcp
-from ocgate.lab.slow_line import Line
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE
 from ocgate.names import NFT_TABLE_EXIT, PROBE_ICMP
+from ocgate.netlab.inject import routed
+from ocgate.netlab.packet import SYN, build_tcp
 from ocgate.plan.carried import CAME_BACK
+from ocgate.runtime.carried import Carried
 from ocgate.tunnel.reasons import SENT
 
-TRACES = Path(__file__).resolve().parents[1] / "tests/unit/exits/traces"
+TRACES = Path(__file__).resolve().parents[1] / "tests/unit/upstream/traces"
 
 TARGETS = {
     "tcp 443": TcpTarget(SERVICE, 443),

@@ -9,9 +9,9 @@ from pathlib import Path
 from bench.station import SUBNET, address
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
-from ocgate.lab.namespace import Namespace
 from ocgate.names import NFT_TABLE
-from ocgate.plan.exits import Exit, ExitKind, Marks, Steering, Stray
+from ocgate.netlab.namespace import Namespace
+from ocgate.plan.exits import Exit, ExitKind, FormerAddress, Marks, Steering
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.nft import element_changes
@@ -56,7 +56,7 @@ def steering(wan: str) -> Steering:
         table=100,
         priority=1000,
         exclusive=True,
-        strays=(Stray(wan, own),),
+        strays=(FormerAddress(wan, own),),
     )
 
 

@@ -16,17 +16,17 @@ from bench.measure import Measurement, Series, in_turn, program
 from bench.report import Found, Headline, Table
 from bench.size import Size
 from bench.station import SETTINGS, Station, stations
+from lab import gateway
+from lab.ocserv import run_ocserv, write_config_dir
+from lab.topology import PORT, Lab, Options
 from ocgate.kernel import process
-from ocgate.lab import gateway
-from ocgate.lab.listening import listens
-from ocgate.lab.ocserv import run_ocserv, write_config_dir
-from ocgate.lab.program import BASE_ENVIRON
-from ocgate.lab.topology import PORT, Lab, Options
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.listening import listens
+from ocgate.netlab.program import BASE_ENVIRON
+from ocgate.netlab.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 AIM_RESTART = 2.0  # seconds until control is back with every session (issue 2)
-AIM_LAUNCHER = 0.050  # seconds that ./ocgate adds (shared/design.md, section 2)
+AIM_LAUNCHER = 0.050  # seconds that ./ocgate adds
 
 _FINE_POLL = 0.002
 # After the first death within 10 s s6 starts control at once, after others later.
@@ -194,7 +194,7 @@ def mib(rollup: str, key: str) -> float:
 
 
 def _part(name: str, command: bytes) -> str:
-    if b"ocgate.control.daemon" in command:
+    if b"ocgate.server.daemon" in command:
         return "control"
     if b"relay" in command:
         return "log relays"

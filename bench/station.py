@@ -18,14 +18,14 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from bench.workers import workers
+from lab import gateway
+from lab.gateway import Gateway
+from lab.ocserv import write_config_dir
+from lab.topology import Lab, Options
 from ocgate import names
-from ocgate.control.journal import Journal
 from ocgate.kernel import process
-from ocgate.lab import gateway
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.topology import Lab, Options
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
+from ocgate.server.admission.journal import Journal
 from ocgate.sessions.session import Session
 
 # Room for 10,000 sessions and those that come and go; no network of the lab lies in it.

@@ -17,9 +17,9 @@ from bench.measure import Series, in_turn
 from bench.pair import BARE, OCGATE, Side, pair
 from bench.report import Found, Headline, Table
 from bench.size import Size
-from ocgate.lab import client
-from ocgate.lab.streams import iperf
-from ocgate.lab.topology import SERVICE, Lab
+from lab import client
+from lab.streams import iperf
+from lab.topology import SERVICE, Lab
 
 AIM = 0.98  # of bare ocserv with hand-made NAT (issue 2)
 

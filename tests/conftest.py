@@ -17,9 +17,9 @@ import hypothesis
 import pytest
 import structlog
 
-import clean_end
-from ocgate.lab import namespace, wait
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab import namespace, wait
+from ocgate.netlab.namespace import Namespace
+from support import clean_end
 
 # A law holds however busy the machine is: hypothesis' 200 ms an example are no part of it. CI
 # judges a change by the same examples as the one before it; everybody else looks for new ones.

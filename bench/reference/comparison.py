@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from bench.reference.subject import Reference
 from bench.report import Found, Headline, Table
 from bench.size import Size
+from lab.addresses import UPSTREAM, UPSTREAM6
+from lab.topology import Lab, Options
 from ocgate.kernel import facts as machine
-from ocgate.lab.addresses import UPSTREAM, UPSTREAM6
-from ocgate.lab.topology import Lab, Options
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Facts
 from ocgate.prove import configuration

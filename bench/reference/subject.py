@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Family, Network
 from ocgate.prove.subject import ClientNets, Lease, Unsupported, Ways

@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from i1_example import SiteFactory
 
-import clean_end
-from ocgate.lab import podman
-from ocgate.lab.addresses import RESOLVER
-from ocgate.lab.chained import Chained
-from ocgate.lab.docker_host import DockerHosts, Machines
-from ocgate.lab.podman import Engine
+from lab import podman
+from lab.addresses import RESOLVER
+from lab.chained import Chained
+from lab.docker_host import DockerHosts, Machines
+from lab.podman import Engine
+from support import clean_end
+from support.example import SiteFactory
 
 # What setup/build-image makes, and what the examples name.
 IMAGE = "ocgate"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 
 import pytest
-from i1_example import SiteFactory, Watch
 
-from ocgate.lab.capture import now
-from ocgate.lab.chained import Chained
-from ocgate.lab.chained_examples import by_name
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE
+from lab.capture import now
+from lab.chained import Chained
+from lab.chained_examples import by_name
+from lab.streams import UdpStream
+from lab.topology import SERVICE
+from support.example import SiteFactory, Watch
 
 pytestmark = pytest.mark.image
 

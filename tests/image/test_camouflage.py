@@ -9,12 +9,12 @@ import http.client
 import ssl
 
 import pytest
-from i2_container import NEEDED, PASSWORD, Container, SiteFactory
 
-from ocgate.lab.client import Refused
-from ocgate.lab.docker_host import DockerHosts
-from ocgate.lab.example import leaves_by
-from ocgate.lab.namespace import Namespace
+from lab.client import Refused
+from lab.docker_host import DockerHosts
+from lab.example import leaves_by
+from ocgate.netlab.namespace import Namespace
+from support.container import NEEDED, PASSWORD, Container, SiteFactory
 
 pytestmark = pytest.mark.image
 

@@ -8,13 +8,13 @@ client1 === inet === host1 -- server -- exit        (near, node A)
 from __future__ import annotations
 
 import pytest
-from i1_example import SiteFactory, Watch
 
-from ocgate.lab.capture import now
-from ocgate.lab.chained_examples import cascade
-from ocgate.lab.docker_host import Machines
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE
+from lab.capture import now
+from lab.chained_examples import cascade
+from lab.docker_host import Machines
+from lab.streams import UdpStream
+from lab.topology import SERVICE
+from support.example import SiteFactory, Watch
 
 pytestmark = pytest.mark.image
 

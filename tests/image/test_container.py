@@ -6,7 +6,11 @@ client1 === inet === host1 -- bridge -- ocgate
 from __future__ import annotations
 
 import pytest
-from i2_container import (
+
+from lab.docker_host import Machines
+from lab.example import leaves_by
+from ocgate.netlab.wait import wait_until
+from support.container import (
     LEAST,
     NAME,
     NEEDED,
@@ -17,10 +21,6 @@ from i2_container import (
     refused,
     status_of,
 )
-
-from ocgate.lab.docker_host import Machines
-from ocgate.lab.example import leaves_by
-from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.image
 
@@ -43,7 +43,7 @@ def test_a_container_serves_with_the_capability_the_device_and_forwarding_alone(
     assert leaves_by(client) == built.host.address
     held = {command_of(p): int(status_of(p, "CapEff"), 16) for p in container.processes()}
     [pid1] = [mask for command, mask in held.items() if command.startswith("s6-svscan")]
-    [control] = [mask for command, mask in held.items() if "ocgate.control.daemon" in command]
+    [control] = [mask for command, mask in held.items() if "ocgate.server.daemon" in command]
     relays = [mask for command, mask in held.items() if "relay" in command]
     workers = [mask for command, mask in held.items() if "ocserv-worker" in command]
     assert pid1 & 1 << 12, "positive control: NET_ADMIN is seen where it is held"

@@ -7,16 +7,16 @@ client1 === inet === host1 -- bridge -- ocgate
 from __future__ import annotations
 
 import pytest
-from i1_example import SiteFactory
-from i2_container import LEAST, NAME, NEEDED, Container, processes_of, status_of
 
-from ocgate.lab import privileges
-from ocgate.lab.chained_examples import cascade, one_upstream
-from ocgate.lab.compose import Project
-from ocgate.lab.docker_host import Machines
-from ocgate.lab.example import leaves_by
-from ocgate.lab.podman import Engine
-from ocgate.lab.wait import wait_until
+from lab import privileges
+from lab.chained_examples import cascade, one_upstream
+from lab.compose import Project
+from lab.docker_host import Machines
+from lab.example import leaves_by
+from lab.podman import Engine
+from ocgate.netlab.wait import wait_until
+from support.container import LEAST, NAME, NEEDED, Container, processes_of, status_of
+from support.example import SiteFactory
 
 pytestmark = pytest.mark.image
 

@@ -7,14 +7,14 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from i1_example import SiteFactory
 
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.client import Login, Refused, connect, pin_of
-from ocgate.lab.docker_host import DockerHosts
-from ocgate.lab.example import PASSWORD, USER, furnish, leaves_by, wait_serving
-from ocgate.lab.ocserv import write_users
-from ocgate.lab.wait import wait_until
+from lab.certificate import write_certificate
+from lab.client import Login, Refused, connect, pin_of
+from lab.docker_host import DockerHosts
+from lab.example import PASSWORD, USER, furnish, leaves_by, wait_serving
+from lab.ocserv import write_users
+from ocgate.netlab.wait import wait_until
+from support.example import SiteFactory
 
 pytestmark = pytest.mark.image
 

@@ -10,15 +10,15 @@ import ssl
 from pathlib import Path
 
 import pytest
-from i1_example import SiteFactory
 
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.client import Client, Login, connect, pin_of
-from ocgate.lab.compose import Project
-from ocgate.lab.docker_host import DockerHosts
-from ocgate.lab.example import USER, leaves_by, place, wait_serving
-from ocgate.lab.topology import PORT
-from ocgate.lab.wait import wait_until
+from lab.certificate import write_certificate
+from lab.client import Client, Login, connect, pin_of
+from lab.compose import Project
+from lab.docker_host import DockerHosts
+from lab.example import USER, leaves_by, place, wait_serving
+from lab.topology import PORT
+from ocgate.netlab.wait import wait_until
+from support.example import SiteFactory
 
 pytestmark = pytest.mark.image
 

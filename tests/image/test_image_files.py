@@ -19,12 +19,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from i2_container import IMAGE, SiteFactory
 
+from lab.addresses import RESOLVER
+from lab.docker_host import Machines
+from lab.podman import Engine
 from ocgate.compat.names import NAMES
-from ocgate.lab.addresses import RESOLVER
-from ocgate.lab.docker_host import Machines
-from ocgate.lab.podman import Engine
+from support.container import IMAGE, SiteFactory
 
 pytestmark = pytest.mark.image
 

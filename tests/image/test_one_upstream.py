@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from i1_example import SiteFactory, Watch
 
-from ocgate.lab.capture import now
-from ocgate.lab.chained_examples import one_upstream
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.wait import wait_until
+from lab.capture import now
+from lab.chained_examples import one_upstream
+from lab.streams import UdpStream
+from lab.topology import SERVICE
+from ocgate.netlab.wait import wait_until
+from support.example import SiteFactory, Watch
 
 pytestmark = pytest.mark.image
 

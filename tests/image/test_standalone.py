@@ -6,9 +6,9 @@ client1 === inet === host1 -- bridge -- ocgate
 from __future__ import annotations
 
 import pytest
-from i1_example import SiteFactory
 
-from ocgate.lab.example import PASSWORD, join, leaves_by, login, place
+from lab.example import PASSWORD, join, leaves_by, login, place
+from support.example import SiteFactory
 
 pytestmark = pytest.mark.image
 

@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.control.preview import difference
 from ocgate.errors import KernelRefused, OcgateError, VerificationFailed
 from ocgate.kernel import apply as apply_module
 from ocgate.kernel import nftgen, routes, sysctl
 from ocgate.kernel.apply import apply, compare, counters, drift, read_table, remove
 from ocgate.kernel.netlink import NETFILTER, Netlink
 from ocgate.kernel.nft import Nft
-from ocgate.lab.kernel_state import observe
-from ocgate.lab.namespace import Namespace
 from ocgate.names import MARK_DIRECT, NFT_TABLE
+from ocgate.netlab.kernel_state import observe
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.fingerprint import fingerprint
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
@@ -29,6 +28,7 @@ from ocgate.plan.model import Plan
 from ocgate.plan.planner import plan
 from ocgate.plan.reasons import COUNTERS
 from ocgate.plan.routing import Route, RouteKind, Rule
+from ocgate.server.check_and_plan import difference
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]

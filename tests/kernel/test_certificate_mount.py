@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 
 pytestmark = pytest.mark.kernel
 
 _ASK = """\
 import pathlib, sys
-from ocgate.control.cert_watch import orphaned
+from ocgate.server.certificates.watch import orphaned
 inside, outside, new = map(pathlib.Path, sys.argv[1:])
 assert orphaned([inside]) == "", "before"
 new.rename(outside)

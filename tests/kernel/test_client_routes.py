@@ -10,9 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from test_gateway_plan import INTENT
 
-from ocgate.control.preview import difference
 from ocgate.kernel import intruders, routes
 from ocgate.kernel.apply import apply, drift
 from ocgate.kernel.nft import Nft
@@ -21,7 +19,9 @@ from ocgate.names import NULL_TABLE
 from ocgate.plan.model import ClientNetworks
 from ocgate.plan.planner import plan
 from ocgate.plan.routing import TABLE_MAIN
+from ocgate.server.check_and_plan import difference
 from ocgate.sessions.elements import NO_SESSIONS
+from tests.kernel.test_gateway_plan import INTENT
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]

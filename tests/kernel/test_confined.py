@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ocgate
-from ocgate.exit_role import confined
+from ocgate.exit_node import confined
 
 pytestmark = pytest.mark.kernel
 
@@ -32,7 +32,7 @@ thread = threading.Thread(target=lambda: said.append("thread"))
 thread.start(); thread.join()
 print(*said, subprocess.run(["echo", "child"], capture_output=True, text=True).stdout.strip())
 """
-CONFINED = [sys.executable, "-m", "ocgate.exit_role.confined"]
+CONFINED = [sys.executable, "-m", "ocgate.exit_node.confined"]
 ACCOUNT = ["setpriv", "--reuid=23143", "--regid=23143", "--clear-groups"]
 PYTHON = "/usr/bin/python3"  # the account may run it
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.control.doorway import Doorway, Guest
-from ocgate.exit_role.daemon import _GUEST
+from ocgate.exit_node.daemon import _GUEST
 from ocgate.names import TUNNEL_UID
+from ocgate.runtime.control_socket import ControlSocket, Guest
 
 pytestmark = pytest.mark.kernel
 
@@ -26,7 +26,7 @@ def test_the_control_sockets_mode(
     """Root's alone; at an exit the tunnel's client may write to it, too, for one verb."""
 
     async def main() -> tuple[int, int, int]:
-        door = Doorway(tmp_path / "control.sock", {}, guest=guest)
+        door = ControlSocket(tmp_path / "control.sock", {}, guest=guest)
         await door.open()
         found = (tmp_path / "control.sock").stat()
         await door.close()

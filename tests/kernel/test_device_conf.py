@@ -9,8 +9,8 @@ import pytest
 
 from ocgate.errors import KernelRefused
 from ocgate.kernel import mac
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.program import BASE_ENVIRON
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.program import BASE_ENVIRON
 
 pytestmark = pytest.mark.kernel
 

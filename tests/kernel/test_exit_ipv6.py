@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.exit_role import ipv6
-from ocgate.exit_role.keeper import Keeper, Open
+from ocgate.exit_node import ipv6
+from ocgate.exit_node.reconciler import Open, Reconciler
 from ocgate.kernel import sysctl
 from ocgate.kernel.nft import Nft
 from ocgate.names import TUNNEL_UID
@@ -49,21 +49,21 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sysctl, "is_writable", lambda key: False)
 
 
-def held(nft: Nft, run_dir: Path) -> Keeper:
-    async def main() -> Keeper:
-        keeper = Keeper(nft, run_dir, BASE)
-        await keeper.hold(Open(UP.endpoint))
-        await keeper.hold(UP)
-        assert await keeper.drift() == ()
-        return keeper
+def held(nft: Nft, run_dir: Path) -> Reconciler:
+    async def main() -> Reconciler:
+        reconciler = Reconciler(nft, run_dir, BASE)
+        await reconciler.hold(Open(UP.endpoint))
+        await reconciler.hold(UP)
+        assert await reconciler.drift() == ()
+        return reconciler
 
     return asyncio.run(main())
 
 
 def test_it_is_turned_on_where_it_may_be(nft: Nft, sh: Shell, tmp_path: Path) -> None:
     sh(OFF)
-    keeper = held(nft, tmp_path)
-    assert keeper.intent.carries(6) and keeper.ipv6_obstacle == ""
+    reconciler = held(nft, tmp_path)
+    assert reconciler.intent.carries(6) and reconciler.ipv6_obstacle == ""
     assert sysctl.read("net.ipv6.conf.all.forwarding") == "1"
     assert sysctl.read("net.ipv6.conf.tun0.disable_ipv6") == "0"
 
@@ -72,9 +72,9 @@ def test_where_it_is_off_and_may_not_be_turned_on_the_tunnel_carries_ipv4(
     nft: Nft, sh: Shell, tmp_path: Path, read_only: None
 ) -> None:
     sh(f"{OFF} net.ipv4.ip_forward=1")
-    keeper = held(nft, tmp_path)
-    assert keeper.intent.carries(4) and not keeper.intent.carries(6)
-    assert "--sysctl net.ipv6.conf.all.disable_ipv6=0" in keeper.ipv6_obstacle
+    reconciler = held(nft, tmp_path)
+    assert reconciler.intent.carries(4) and not reconciler.intent.carries(6)
+    assert "--sysctl net.ipv6.conf.all.disable_ipv6=0" in reconciler.ipv6_obstacle
 
 
 def test_where_it_may_not_be_forwarded_clients_are_told(
@@ -82,9 +82,9 @@ def test_where_it_may_not_be_forwarded_clients_are_told(
 ) -> None:
     """Their IPv6 is rejected, and would else vanish without a word."""
     sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=0")
-    keeper = held(nft, tmp_path)
-    assert not keeper.intent.carries(6)
-    assert "--sysctl net.ipv6.conf.all.forwarding=1" in keeper.ipv6_obstacle
+    reconciler = held(nft, tmp_path)
+    assert not reconciler.intent.carries(6)
+    assert "--sysctl net.ipv6.conf.all.forwarding=1" in reconciler.ipv6_obstacle
     assert "ipv6_not_carried" in sh("nft list chain inet ocgate_exit prerouting")
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from ocgate import names
 from ocgate.errors import OcgateError
-from ocgate.exit_role import hooks, services
-from ocgate.exit_role.client import Client
-from ocgate.lab.wait import wait_until
+from ocgate.exit_node import hooks, services
+from ocgate.exit_node.client import Client
 from ocgate.names import TUNNEL_UID
+from ocgate.netlab.wait import wait_until
 from ocgate.tunnel.model import Launch
 
 pytestmark = [

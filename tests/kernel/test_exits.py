@@ -3,7 +3,7 @@
 [this namespace] near 172.28.0.2 ─── far 172.28.0.3, 172.28.0.4 [upstream]
  127.0.0.53 the nameserver           lo  203.0.113.1 (the probe's target)
 
-The keeper is replaced by one that puts nothing but the gateway's route into table 100.
+The reconciler is replaced by one that puts nothing but the gateway's route into table 100.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ import pytest
 import structlog
 
 from ocgate.config.load import load
-from ocgate.control.exit_watch import ExitWatch
-from ocgate.exits import names
-from ocgate.exits.resolver import Answer, Lookup, resolve
 from ocgate.kernel.facts import observe
-from ocgate.lab import namespace
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab import namespace
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.exits import Exits, ExitState
 from ocgate.plan.facts import Address, Family
+from ocgate.server.exits.watch import ExitWatch
+from ocgate.upstream import address_book
+from ocgate.upstream.resolver import Answer, Lookup, resolve
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]
@@ -41,7 +41,7 @@ A, B = ip_address("172.28.0.3"), ip_address("172.28.0.4")
 
 
 @dataclass
-class Keeper:
+class Reconciler:
     """Puts the gateway's route into table 100, and remembers since when what was in force."""
 
     sh: Shell
@@ -92,14 +92,14 @@ def upstream(sh: Shell) -> Iterator[Namespace]:
     far.close()
 
 
-def keeper(sh: Shell, **environ: str) -> Keeper:
+def reconciler(sh: Shell, **environ: str) -> Reconciler:
     settings = {
         "OCGATE_CONFIG_DIR": "/nonexistent",
         "VPN_GATEWAY": "172.28.0.3",
         "EXIT_PROBE": "203.0.113.1:443",
         "EXIT_PROBE_INTERVAL": "0.1",
     }
-    made = Keeper(sh, settings | environ)
+    made = Reconciler(sh, settings | environ)
     made.begin(A)
     return made
 
@@ -129,7 +129,7 @@ def test_a_gateway_that_dies_is_down_and_comes_back(
     upstream: Namespace, sh: Shell, tmp_path: Path
 ) -> None:
     """Its host is gone: nothing answers, and then not even ARP."""
-    kept = keeper(sh)
+    kept = reconciler(sh)
     watch = ExitWatch(kept, tmp_path)
 
     async def run() -> None:
@@ -153,7 +153,7 @@ def test_a_tunnel_that_dies_behind_a_living_gateway_is_down(
     upstream: Namespace, sh: Shell, tmp_path: Path
 ) -> None:
     """The usual way: the container runs, its tunnel does not; no neighbour ever tells."""
-    kept = keeper(sh)
+    kept = reconciler(sh)
     watch = ExitWatch(kept, tmp_path)
 
     async def run() -> None:
@@ -176,7 +176,7 @@ def test_without_probes_the_neighbour_decides(
     sh("sysctl -qw net.ipv4.neigh.near.retrans_time_ms=20 net.ipv4.neigh.near.gc_stale_time=1;"
        "sysctl -qw net.ipv4.neigh.near.base_reachable_time_ms=100;"
        "sysctl -qw net.ipv4.neigh.near.delay_first_probe_time=1")  # fmt: skip
-    kept = keeper(sh, EXIT_PROBE="off")
+    kept = reconciler(sh, EXIT_PROBE="off")
     watch = ExitWatch(kept, tmp_path)
 
     async def run() -> None:
@@ -198,11 +198,11 @@ def test_a_name_that_moves_is_followed_when_its_time_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And nothing is asked before, nor is a nameserver that fails a reason to move."""
-    monkeypatch.setattr(names, "SHORTEST_TTL", 0.5)
+    monkeypatch.setattr(address_book, "SHORTEST_TTL", 0.5)
     files = Lookup((), tmp_path / "hosts", tmp_path / "resolv.conf")
     files.resolv_conf.write_text("nameserver 127.0.0.53\n")
     server = DnsServer(netns, [ip_address("127.0.0.53")], {"nl.example": [A, B]}, ttl=0)
-    kept = keeper(sh, VPN_GATEWAY="nl.example")
+    kept = reconciler(sh, VPN_GATEWAY="nl.example")
     watch = ExitWatch(kept, tmp_path, resolve=partial(_with, files))
 
     async def run() -> None:
@@ -231,7 +231,7 @@ def test_a_gateway_that_was_replaced_is_found_before_its_time(
     files = Lookup((), tmp_path / "hosts", tmp_path / "resolv.conf")
     files.resolv_conf.write_text("nameserver 127.0.0.53\n")
     server = DnsServer(netns, [ip_address("127.0.0.53")], {"nl.example": [A]}, ttl=600)
-    kept = keeper(sh, VPN_GATEWAY="nl.example")
+    kept = reconciler(sh, VPN_GATEWAY="nl.example")
     watch = ExitWatch(kept, tmp_path, resolve=partial(_with, files))
 
     async def run() -> float:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from lab.certificate import Authority
 from ocgate.kernel.fetch import fetch
 from ocgate.kernel.probe import ProbeResult
 from ocgate.kernel.way import Way
-from ocgate.lab.certificate import Authority
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 
 pytestmark = pytest.mark.kernel
 

@@ -19,19 +19,19 @@ from typing import Any
 
 import pytest
 
-from ocgate.control import flows as flows_module
-from ocgate.control import gatekeeper as gatekeeper_module
-from ocgate.control import history_file
-from ocgate.control import log as logs
-from ocgate.control.elements import ElementWriter
-from ocgate.control.gatekeeper import Domain, Gatekeeper
-from ocgate.control.history import History
-from ocgate.control.journal import Journal
 from ocgate.errors import KernelRefused
 from ocgate.kernel.nft import Nft
 from ocgate.plan import nft as text
 from ocgate.plan.exits import Marks
 from ocgate.plan.model import NftMap, Table
+from ocgate.runtime import log as logs
+from ocgate.server.admission import flows as flows_module
+from ocgate.server.admission import gatekeeper as gatekeeper_module
+from ocgate.server.admission.element_writer import ElementWriter
+from ocgate.server.admission.gatekeeper import Domain, Gatekeeper
+from ocgate.server.admission.journal import Journal
+from ocgate.server.history import file
+from ocgate.server.history.writer import History
 from ocgate.sessions import elements
 from ocgate.sessions.session import Session
 from ocgate.sessions.table import SessionTable
@@ -103,14 +103,14 @@ class Room:
         """User, reason and bytes of each completed session in the file."""
         return [
             (found.user, found.reason, found.bytes_in, found.bytes_out)
-            for found in history_file.records(self.history.path)
+            for found in file.records(self.history.path)
         ]
 
     def alive(self, pid: int, started: int) -> bool:
         return self.processes.get(pid) == started
 
     async def resync(self) -> None:
-        """What the keeper does: all of the table put right from the session table."""
+        """What the reconciler does: all of the table put right from the session table."""
         self.resyncs += 1
         wanted = elements.wanted(self.table, Marks())
         async with self.writer.lock:
@@ -588,7 +588,7 @@ def test_a_refusing_kernel_leaves_no_element_of_a_session_that_made_way(
         assert room.writer.unsettled
 
         monkeypatch.setattr(room.nft, "run", really)
-        await room.resync()  # what the keeper's next look does
+        await room.resync()  # what the reconciler's next look does
         assert not room.writer.unsettled
         assert room.held() == set()
 
@@ -656,7 +656,7 @@ def test_a_dead_session_of_a_former_control_counts_as_open_until_the_table_is_wr
         stranger = replace(session, user="mallory")
         assert room.held()
         assert room.gate._flows.strangers_until(stranger) == math.inf
-        await room.resync()  # what the keeper's start does
+        await room.resync()  # what the reconciler's start does
         assert not room.held()
         assert 0 < room.gate._flows.strangers_until(stranger) < math.inf
 

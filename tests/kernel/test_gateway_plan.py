@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.control.preview import difference
 from ocgate.kernel import null_device, routes
 from ocgate.kernel.apply import Applied, apply, drift, read_table, remove
 from ocgate.kernel.nft import Nft
-from ocgate.lab.kernel_state import observe
-from ocgate.lab.namespace import Namespace
 from ocgate.names import NULL_DEVICE
-from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.netlab.kernel_state import observe
+from ocgate.netlab.namespace import Namespace
+from ocgate.plan.exits import Exit, ExitKind, FormerAddress, Steering
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
+from ocgate.server.check_and_plan import difference
 from ocgate.sessions.elements import NO_SESSIONS
 
 pytestmark = pytest.mark.kernel
@@ -33,7 +33,10 @@ EXIT4 = Exit(4, ExitKind.GATEWAY, "wan0", ip_address("192.0.2.3"), own=(ip_addre
 EXIT6 = Exit(
     6, ExitKind.GATEWAY, "wan0", ip_address("2001:db8::3"), own=(ip_address("2001:db8::2"),)
 )
-STRAYS = (Stray("wan0", ip_address("192.0.2.2")), Stray("wan0", ip_address("2001:db8::2")))
+STRAYS = (
+    FormerAddress("wan0", ip_address("192.0.2.2")),
+    FormerAddress("wan0", ip_address("2001:db8::2")),
+)
 STEERING = Steering(
     exit4=EXIT4,
     exit6=EXIT6,

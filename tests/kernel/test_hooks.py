@@ -20,9 +20,9 @@ import pytest
 
 from ocgate import names
 from ocgate.errors import OcgateError
-from ocgate.lab.wait import wait_until
-from ocgate.server import hooks
-from ocgate.server.hooks import ChainedScript
+from ocgate.netlab.wait import wait_until
+from ocgate.ocserv import hooks
+from ocgate.ocserv.hooks import ChainedScript
 from ocgate.sessions.protocol import Request, RequestParser
 
 SESSION = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ocgate.kernel.inotify import FileWatch, consulted
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 
 # Events are told within milliseconds; a busy machine gets its time.
 PATIENCE = 5.0

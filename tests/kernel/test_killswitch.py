@@ -1,7 +1,7 @@
 """The kill switch in a kernel: nothing leaves by the uplink, whichever lock is gone.
 
-`k_killswitch` draws the site. Each test that says "nothing leaves" captures the uplink and has seen
-the very same packets there before, without the kill switch.
+`support.killswitch_site` draws the site. Each test that says "nothing leaves" captures the uplink
+and has seen the very same packets there before, without the kill switch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-import k_killswitch as k
 import pytest
 
+import support.killswitch_site as k
+from lab.capture import now
 from ocgate.kernel import tun
 from ocgate.kernel.apply import drift
-from ocgate.lab import inject
-from ocgate.lab.capture import now
-from ocgate.lab.packet import ACK, RST, SYN, Packet, Predicate, build_tcp, build_udp, match
-from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE_EXIT, TUNNEL_UID
+from ocgate.netlab import inject
+from ocgate.netlab.packet import ACK, RST, SYN, Packet, Predicate, build_tcp, build_udp, match
+from ocgate.netlab.wait import wait_until
 from ocgate.tunnel.model import Endpoint, ExitIntent
 
 pytestmark = pytest.mark.kernel

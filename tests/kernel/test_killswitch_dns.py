@@ -8,13 +8,13 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-import k_killswitch as k
 import pytest
 
-from ocgate.lab.capture import now
-from ocgate.lab.packet import match
+from lab.capture import now
 from ocgate.names import TUNNEL_UID
+from ocgate.netlab.packet import match
 from ocgate.tunnel.model import Bootstrap, Endpoint, GatewayDns
+from support import killswitch_site as k
 
 pytestmark = pytest.mark.kernel
 

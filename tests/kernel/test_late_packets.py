@@ -14,12 +14,12 @@ import pytest
 from ocgate.kernel import closing, sysctl
 from ocgate.kernel.apply import apply
 from ocgate.kernel.nft import Nft
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import build_udp
 from ocgate.names import SYSCTLS_BEFORE
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import build_udp
 from ocgate.plan.closing import REFLECT, Wait
 from ocgate.plan.closing import closing as planned
-from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.plan.exits import Exit, ExitKind, FormerAddress, Steering
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
@@ -50,7 +50,7 @@ INTENT = Intent(
         table=100,
         priority=1000,
         exclusive=True,
-        strays=(Stray("wan0", OWN),),
+        strays=(FormerAddress("wan0", OWN),),
     ),
 )
 LATE4 = build_udp("198.51.100.10", str(OWN), 53, 20000, b"late")

@@ -18,20 +18,20 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.control import preview
 from ocgate.kernel import conntrack
 from ocgate.kernel.apply import apply, counters, drift
 from ocgate.kernel.nft import Nft
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import build_tcp, build_udp
-from ocgate.lab.wait import wait_until
 from ocgate.names import NFT_TABLE_LIMITS
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import build_tcp, build_udp
+from ocgate.netlab.wait import wait_until
 from ocgate.plan import limits
 from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
 from ocgate.plan.planner import plan
 from ocgate.prove.tun import open_tun
+from ocgate.server import check_and_plan
 from ocgate.sessions import elements
 from ocgate.sessions.session import Session
 
@@ -284,4 +284,4 @@ def test_plan_diff_of_what_was_applied_is_empty(gate: Gate, session_flows: int) 
     for intent in (INTENT, scarce):
         held = replace(intent, session_flows=session_flows)
         gate.hold(held)
-        assert preview.difference(plan(held)) == ""
+        assert check_and_plan.difference(plan(held)) == ""

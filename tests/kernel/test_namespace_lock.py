@@ -15,8 +15,8 @@ import pytest
 from ocgate.errors import OcgateError
 from ocgate.kernel import namespace_lock
 from ocgate.kernel.namespace_lock import Holder, Lock
-from ocgate.lab import namespace
-from ocgate.lab.wait import wait_until
+from ocgate.netlab import namespace
+from ocgate.netlab.wait import wait_until
 
 pytestmark = pytest.mark.kernel
 

@@ -11,9 +11,9 @@ from ipaddress import ip_address
 import pytest
 
 from ocgate.kernel.neighbours import Neighbour, neighbour, solicit
-from ocgate.lab import namespace
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.wait import wait_until
+from ocgate.netlab import namespace
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import wait_until
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]

@@ -24,10 +24,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ocgate.errors import MissingRequirement, ServerRefused
-from ocgate.server import dryrun, inih
-from ocgate.server.certificate import create
-from ocgate.server.releases import LONG_LINES_REFUSED
-from ocgate.server.render import Effective, EffectiveChoices, render
+from ocgate.ocserv import dryrun, ini_parser
+from ocgate.ocserv.certificate import create
+from ocgate.ocserv.releases import LONG_LINES_REFUSED
+from ocgate.ocserv.render import Effective, EffectiveChoices, render
 
 pytestmark = pytest.mark.kernel
 
@@ -63,27 +63,30 @@ def ocserv_trace(command: str, data: bytes) -> list[str]:
     return [line for line in text.split("\n") if line.startswith(wanted)]
 
 
-def our_trace(document: inih.Document) -> list[str]:
+def our_trace(document: ini_parser.Document) -> list[str]:
     """The same words, from our reading."""
     return list(_events(document))
 
 
-def _events(document: inih.Document) -> Iterator[str]:
+def _events(document: ini_parser.Document) -> Iterator[str]:
     vhosts: set[str] = set()
     for found in sorted([*document.entries, *document.flaws], key=lambda row: row.line):
-        if isinstance(found, inih.Flaw) and found.kind.fatal:
+        if isinstance(found, ini_parser.Flaw) and found.kind.fatal:
             yield f"error: config file error in line {found.line}"
             return
-        if isinstance(found, inih.Flaw) and found.kind is not inih.FlawKind.IGNORED_VALUE:
+        if (
+            isinstance(found, ini_parser.Flaw)
+            and found.kind is not ini_parser.FlawKind.IGNORED_VALUE
+        ):
             continue
-        vhost = inih.vhost_of(found.section)
+        vhost = ini_parser.vhost_of(found.section)
         if vhost is None:
             yield f"warning: skipping unknown section '{found.section}'"
             continue
         if vhost and vhost not in vhosts:
             vhosts.add(vhost)
             yield f"note: adding virtual host: {vhost}"
-        if isinstance(found, inih.Flaw):
+        if isinstance(found, ini_parser.Flaw):
             continue
         if found.key != "rekey-method":
             yield f"warning: skipping unknown option '{found.key}'"
@@ -99,9 +102,9 @@ def refuses_long_lines(command: str) -> bool:
 
 
 def assert_agree(command: str, data: bytes) -> None:
-    document = inih.parse(data, "f")
+    document = ini_parser.parse(data, "f")
     theirs, ours = ocserv_trace(command, data), our_trace(document)
-    if any(flaw.kind is inih.FlawKind.TOO_LONG for flaw in document.flaws):
+    if any(flaw.kind is ini_parser.FlawKind.TOO_LONG for flaw in document.flaws):
         if refuses_long_lines(command):  # as our checks do, whatever stands in its pieces
             assert theirs[-1].startswith("error: config file error in line ")
             return
@@ -210,8 +213,8 @@ def files(draw: st.DrawFn) -> str:
 def test_fuzz(command: str, text: str) -> None:
     """Any mixture of the fragments reads as in ocserv."""
     data = text.encode("utf-8")
-    document = inih.parse(data, "f")
-    continued = [flaw for flaw in document.flaws if flaw.kind is inih.FlawKind.CONTINUATION]
+    document = ini_parser.parse(data, "f")
+    continued = [flaw for flaw in document.flaws if flaw.kind is ini_parser.FlawKind.CONTINUATION]
     if any("#" in flaw.text for flaw in continued):
         return  # versions differ, see above
     names = "".join(section.name for section in document.sections)
@@ -258,7 +261,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def effective(text: str, directory: Path) -> tuple[Path, Effective]:
-    made = render(inih.parse(text.encode(), "/etc/ocserv/ocserv.conf"), CHOICES)
+    made = render(ini_parser.parse(text.encode(), "/etc/ocserv/ocserv.conf"), CHOICES)
     path = directory / "effective.conf"
     path.write_bytes(made.data)
     return path, made

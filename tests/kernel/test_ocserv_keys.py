@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.server.certificate import create
-from ocgate.server.dryrun import version
-from ocgate.server.reading import FIRST_WINS
-from ocgate.server.releases import (
+from ocgate.ocserv.certificate import create
+from ocgate.ocserv.dryrun import version
+from ocgate.ocserv.reading import FIRST_WINS
+from ocgate.ocserv.releases import (
     GLOBAL_KEYS,
     KEYS,
     VHOSTS_INHERIT,

@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_apply import ELEMENTS, INTENT, NOBODY, PLAN
-from test_limits import INTENT as LIMITED_INTENT
 
-from ocgate.control.preview import difference
 from ocgate.errors import KernelRefused
 from ocgate.kernel import nft_sets
 from ocgate.kernel.apply import apply, compare, counters, drift, remove
@@ -31,6 +28,9 @@ from ocgate.plan import nft as text
 from ocgate.plan.fingerprint import fingerprint
 from ocgate.plan.limits import LIMITED
 from ocgate.plan.planner import plan
+from ocgate.server.check_and_plan import difference
+from tests.kernel.test_apply import ELEMENTS, INTENT, NOBODY, PLAN
+from tests.kernel.test_limits import INTENT as LIMITED_INTENT
 
 pytestmark = pytest.mark.kernel
 Shell = Callable[[str], str]

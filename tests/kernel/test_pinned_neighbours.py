@@ -14,10 +14,10 @@ import pytest
 from ocgate.kernel import neighbours
 from ocgate.kernel.link_question import holders
 from ocgate.kernel.neighbours import Neighbour, mac_of, neighbour
-from ocgate.lab import namespace
-from ocgate.lab.inject import mac_of as own_mac
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.wait import wait_until
+from ocgate.netlab import namespace
+from ocgate.netlab.inject import mac_of as own_mac
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.model import PinnedNeighbour
 
 pytestmark = pytest.mark.kernel

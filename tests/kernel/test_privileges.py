@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from lab.privileges import CONTAINER, NAMES, NONE, Held, held
 from ocgate import supervision
-from ocgate.lab.privileges import CONTAINER, NAMES, NONE, Held, held
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -49,7 +49,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         stub = tmp_path / "stub"
         stub.write_text(STUB.replace("@RUN@", str(tmp_path)))
         stub.chmod(0o700)
-        role = supervision.Role("daemon", "teardown", tuple(HOLDS), (), (supervision.CONTROL,))
+        role = supervision.Role(
+            "daemon", "teardown", "reload", tuple(HOLDS), (), (supervision.CONTROL,)
+        )
         supervision.write(tmp_path, role, python=str(stub), log_format="human")
         command = [*words, sys.executable, "-c", RUN, str(tmp_path)]
         with (tmp_path / "log").open("wb") as log:

@@ -18,8 +18,8 @@ import pytest
 
 from ocgate.kernel.questions import ask_dns, ask_echo
 from ocgate.kernel.way import Found, Way
-from ocgate.lab import namespace
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab import namespace
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.facts import Address
 
 pytestmark = pytest.mark.kernel

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.exits.resolver import HOSTS_TTL, Answer, Lookup, NotResolved, resolve
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.facts import Address, Family
+from ocgate.upstream.resolver import HOSTS_TTL, Answer, Lookup, NotResolved, resolve
 
 pytestmark = pytest.mark.kernel
 

@@ -27,14 +27,14 @@ import pytest
 
 from ocgate import names, supervision
 from ocgate.errors import MissingRequirement, OcgateError, ServerRefused
-from ocgate.lab.wait import TimedOut, wait_until
-from ocgate.server import dryrun, services
+from ocgate.netlab.wait import TimedOut, wait_until
+from ocgate.ocserv import dryrun, services
 
 pytestmark = pytest.mark.skipif(
     shutil.which("s6-svscan") is None and os.environ.get("CI") != "true", reason="needs s6"
 )
 
-EXEC = "import sys; from pathlib import Path; from ocgate.server.services import exec_supervisor"
+EXEC = "import sys; from pathlib import Path; from ocgate.ocserv.services import exec_supervisor"
 RUN = f"{EXEC}; exec_supervisor(Path(sys.argv[1]))"
 
 STUB = r"""#!/usr/bin/perl
@@ -51,7 +51,7 @@ sub serve {
     sleep 1 while 1;
 }
 if ("@ARGV" =~ /--help/) { print "  -e, --log-stderr\n"; exit }
-if ("@ARGV" =~ /ocgate\.control\.daemon/) {
+if ("@ARGV" =~ /ocgate\.server\.daemon/) {
     event('control has the secret') if $ENV{OCGATE_TEST_SECRET};
     my $ocserv = "$run/services/ocserv";
     select undef, undef, undef, 0.02 while system 's6-svok', $ocserv;
@@ -60,12 +60,12 @@ if ("@ARGV" =~ /ocgate\.control\.daemon/) {
     }
     serve('control');
 }
-if ("@ARGV" =~ /ocgate\.control\.teardown (\S+) when-input-ends/) {
+if ("@ARGV" =~ /ocgate\.server\.teardown (\S+) when-input-ends/) {
     1 while <STDIN>;
     event($1 eq $run ? 'teardown' : "? $1");
     exit;
 }
-if ("@ARGV" =~ /ocgate\.control\.ask reload/) { event('reload'); exit }
+if ("@ARGV" =~ /ocgate\.\w+\.reload/) { event('reload'); exit }
 exit 7 if -e "$run/broken-ocserv";
 open my $env, '>', "$run/ocserv.environ"; print $env "$_\n" for sort keys %ENV; close $env;
 my ($file) = "@ARGV" =~ / -p (.*)/;

@@ -22,8 +22,8 @@ from ocgate.kernel.conntrack import TcpFlow
 from ocgate.kernel.nft import Nft
 from ocgate.kernel.tcp_nudge import AT_ONCE, nudge, segment
 from ocgate.kernel.tunnel_group import TunnelGroup
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import ACK, ETH_IPV4, ETH_IPV6, SYN, Packet, build_tcp, parse
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import ACK, ETH_IPV4, ETH_IPV6, SYN, Packet, build_tcp, parse
 from ocgate.plan.exits import Exit, ExitKind, Steering
 from ocgate.plan.facts import Address
 from ocgate.plan.intent import Intent, Wan

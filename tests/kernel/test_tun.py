@@ -16,9 +16,9 @@ from ocgate.errors import KernelRefused, MissingRequirement
 from ocgate.kernel import tun
 from ocgate.kernel.apply import apply, drift, read_table
 from ocgate.kernel.nft import Nft
-from ocgate.lab.kernel_state import observe
-from ocgate.lab.namespace import Namespace
 from ocgate.names import NFT_TABLE, NFT_TABLE_EXIT, NULL_DEVICE, TUNNEL_UID
+from ocgate.netlab.kernel_state import observe
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.model import Plan, Table
 from ocgate.plan.tunnel_device import TunnelDevice
 from ocgate.tunnel.killswitch import plan

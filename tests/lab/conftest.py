@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import clean_end
-from ocgate.lab.topology import Lab, Options
+from lab.topology import Lab, Options
+from support import clean_end
 
 LabFactory = Callable[..., Lab]
 

@@ -3,8 +3,8 @@
     client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- far end
                                     neighbour1 -- exit     === OpenVPN === provider --- far end
 
-Flows and far end are `t8_outage`'s. What each kind did after 0.5 to 90 s, before and after this was
-built, is in docs/gateway-mode.md.
+Flows and far end are `support.outage`'s. What each kind did after 0.5 to 90 s, before and after
+this was built, is in docs/gateway-mode.md.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 
 import pytest
-from t5_chain import Chain, chain, rejected, rejected_at_once
-from t6_exit import Ground, LabFactory, ground, write_config
-from t8_outage import KINDS, FarEnd, Flow, flows
 
-from ocgate.lab import exit_role
-from ocgate.lab.addresses import DOCKER_NET, UPSTREAM, UPSTREAM6
-from ocgate.lab.capture import now
-from ocgate.lab.exit_role import ExitRole
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.openvpn import Provider
-from ocgate.lab.services import ECHO_PORT
-from ocgate.lab.streams import UdpStream, select_in
-from ocgate.lab.topology import SERVICE, SERVICE6, Lab
-from ocgate.lab.traffic import read_error, udp_socket
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from lab import exit_role
+from lab.addresses import DOCKER_NET, UPSTREAM, UPSTREAM6
+from lab.capture import now
+from lab.exit_role import ExitRole
+from lab.openvpn import Provider
+from lab.streams import UdpStream, select_in
+from lab.topology import SERVICE, SERVICE6, Lab
+from lab.traffic import read_error, udp_socket
+from lab.upstream import Upstream
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.services import ECHO_PORT
+from ocgate.netlab.wait import wait_until
+from support.exit_node import Ground, LabFactory, ground, write_config
+from support.gateway_mode import Chain, chain, rejected, rejected_at_once
+from support.outage import KINDS, FarEnd, Flow, flows
 
 pytestmark = pytest.mark.lab
 

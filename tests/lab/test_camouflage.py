@@ -1,6 +1,6 @@
 """Camouflage in the operator's own ocserv.conf, with the ocserv of this machine.
 
-client1 --- inet --- router --- gw (ocgate run on the operator's files)   see ocgate.lab.topology
+client1 --- inet --- router --- gw (ocgate run on the operator's files)   see lab.topology
 
 The image's tests do the same with its ocserv wherever they run.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 
 import pytest
-from t1_serving import LabFactory, operators, serve, with_services
 
-from ocgate.lab import gateway
-from ocgate.lab.client import connect
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_udp
-from ocgate.server.dryrun import version
+from lab import gateway
+from lab.client import connect
+from lab.topology import SERVICE
+from lab.traffic import ask_udp
+from ocgate.ocserv.dryrun import version
+from support.serving import LabFactory, operators, serve, with_services
 
 pytestmark = pytest.mark.lab
 

@@ -1,7 +1,7 @@
 """`ocgate doctor` and `ocgate explain` against what really happens.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                              see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import json
 from typing import Any
 
 import pytest
-from t4_lab import LabFactory, log_in, ocgate, serve, two_clients
-from t5_chain import PROVIDER, chain, rejected_at_once, seen_as
 
-from ocgate.lab.addresses import UPSTREAM
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_tcp
+from lab.addresses import UPSTREAM
+from lab.gateway import Gateway
+from lab.topology import SERVICE
+from lab.traffic import ask_tcp
+from support.gateway_mode import PROVIDER, chain, rejected_at_once, seen_as
+from support.lifecycle import LabFactory, log_in, ocgate, serve, two_clients
 
 pytestmark = pytest.mark.lab
 

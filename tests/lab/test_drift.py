@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from t4_lab import LabFactory, elements, log_in, ocgate, serve, sessions, with_services
 
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
+from lab.gateway import Gateway
+from lab.topology import SERVICE
+from lab.traffic import ask_udp
+from ocgate.netlab.wait import wait_until
+from support.lifecycle import LabFactory, elements, log_in, ocgate, serve, sessions, with_services
 
 pytestmark = pytest.mark.lab
 

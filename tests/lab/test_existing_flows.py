@@ -11,16 +11,16 @@ import socketserver
 from ipaddress import IPv4Address
 
 import pytest
-from t3_ground import LabFactory, frozen
-from t5_chain import chain, conversation
 
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.services import ECHO_PORT, Services, Tcp, close_servers, serve
-from ocgate.lab.topology import Lab
-from ocgate.lab.traffic import ask_tcp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from lab.topology import Lab
+from lab.traffic import ask_tcp
+from lab.upstream import Upstream
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.services import ECHO_PORT, Services, Tcp, close_servers, serve
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import chain, conversation
+from support.leak_captures import LabFactory, frozen
 
 pytestmark = pytest.mark.lab
 

@@ -1,6 +1,6 @@
 """`ocgate exit` end to end with a real OpenVPN provider: what uses it leaves by the tunnel or not.
 
-neighbour1 -- exit (ocgate exit) === OpenVPN === provider --- services       see t6_exit
+neighbour1 -- exit (ocgate exit) === OpenVPN === provider --- services       see support.exit_node
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from t6_exit import LabFactory, ground
 
-from ocgate.lab.addresses import PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.openvpn import OPENVPN_PORT
-from ocgate.lab.packet import match
-from ocgate.lab.streams import UdpStream, new_marker
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
+from lab.addresses import PROVIDER
+from lab.capture import now
+from lab.openvpn import OPENVPN_PORT
+from lab.streams import UdpStream, new_marker
+from lab.topology import SERVICE
+from lab.traffic import ask_tcp, ask_udp
 from ocgate.names import TUNNEL_UID
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.exit_node import LabFactory, ground
 
 pytestmark = pytest.mark.lab
 

@@ -1,4 +1,4 @@
-"""An exit whose tunnel is OpenConnect to an ocserv, ours or anybody's: see t6_exit.
+"""An exit whose tunnel is OpenConnect to an ocserv, ours or anybody's: see support.exit_node.
 
 neighbour1 -- exit === TLS and DTLS, port 443 === ocserv at the provider's address --- services
 """
@@ -11,19 +11,19 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from t6_exit import Crash, Ground, LabFactory, ground
 
-from ocgate.lab import exit_role, privileges
-from ocgate.lab import gateway as gateways
-from ocgate.lab.addresses import PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.exit_role import ExitRole
-from ocgate.lab.ocserv import VPN_NET, Ocserv, hand_made_nat, write_config_dir
-from ocgate.lab.packet import any_of, match
-from ocgate.lab.topology import PORT, SERVICE
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
-from ocgate.server.dryrun import version
+from lab import exit_role, privileges
+from lab import gateway as gateways
+from lab.addresses import PROVIDER
+from lab.capture import now
+from lab.exit_role import ExitRole
+from lab.ocserv import VPN_NET, Ocserv, hand_made_nat, write_config_dir
+from lab.topology import PORT, SERVICE
+from lab.traffic import ask_tcp, ask_udp
+from ocgate.netlab.packet import any_of, match
+from ocgate.netlab.wait import wait_until
+from ocgate.ocserv.dryrun import version
+from support.exit_node import Crash, Ground, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 import pytest
-from t6_exit import Ground, LabFactory, ground, write_config
-from test_exit_role_wireguard import Turn, keys, missing
 
-from ocgate.lab import exit_role
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.packet import Packet, Predicate
-from ocgate.lab.topology import RESOLVER
-from ocgate.lab.wait import wait_until
+from lab import exit_role
+from lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
+from lab.capture import Capture, now
+from lab.topology import RESOLVER
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.packet import Packet, Predicate
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.facts import Address
+from support.exit_node import Ground, LabFactory, ground, write_config
+from tests.lab.test_exit_role_wireguard import Turn, keys, missing
 
 pytestmark = pytest.mark.lab
 

@@ -1,4 +1,4 @@
-"""What people ask an exit, with the same commands as a server; see t6_exit."""
+"""What people ask an exit, with the same commands as a server; see support.exit_node."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from t6_exit import Ground, LabFactory, ground
 
-from ocgate.lab.addresses import DOCKER_NET
-from ocgate.lab.gateway import command
-from ocgate.lab.program import BASE_ENVIRON
+from lab.addresses import DOCKER_NET
+from lab.gateway import command
+from ocgate.netlab.program import BASE_ENVIRON
+from support.exit_node import Ground, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 

@@ -11,7 +11,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from t6_exit import (
+
+from lab.addresses import DOCKER_NET, DOCKER_NET6, PORT, PROVIDER, PROVIDER6
+from lab.capture import now
+from lab.openvpn import OPENVPN_PORT
+from lab.topology import SERVICE, SERVICE6
+from lab.traffic import Verdict, ask_udp, ping
+from ocgate.names import TUNNEL_DEVICE
+from ocgate.netlab.inject import mac_of, onto_link
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.odd_packets import redirect4, redirect6_of
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.exit_node import (
     BOTH_FAMILIES,
     STOLEN,
     STOLEN6,
@@ -21,20 +33,8 @@ from t6_exit import (
     frozen,
     ground,
 )
-from test_exit_role_cascade import cascaded, opened, server
-from test_exit_role_wireguard import WG_PORT, by_wireguard, missing, replaced
-
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PORT, PROVIDER, PROVIDER6
-from ocgate.lab.capture import now
-from ocgate.lab.inject import mac_of, onto_link
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.odd_packets import redirect4, redirect6_of
-from ocgate.lab.openvpn import OPENVPN_PORT
-from ocgate.lab.packet import match
-from ocgate.lab.topology import SERVICE, SERVICE6
-from ocgate.lab.traffic import Verdict, ask_udp, ping
-from ocgate.lab.wait import wait_until
-from ocgate.names import TUNNEL_DEVICE
+from tests.lab.test_exit_role_cascade import cascaded, opened, server
+from tests.lab.test_exit_role_wireguard import WG_PORT, by_wireguard, missing, replaced
 
 pytestmark = pytest.mark.lab
 

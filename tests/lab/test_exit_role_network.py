@@ -1,21 +1,21 @@
-"""What the exit carries: DNS, IPv6, and the clients of a VPN server in front; see t6_exit."""
+"""What the exit carries: DNS, IPv6, and the clients of a VPN server in front."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address
 
 import pytest
-from t6_exit import BOTH_FAMILIES, Crash, LabFactory, ground
 
-from ocgate.lab import client as vpn
-from ocgate.lab import gateway as gateways
-from ocgate.lab.addresses import PROVIDER, PROVIDER6, UPSTREAM
-from ocgate.lab.capture import now
-from ocgate.lab.dns import DnsServer, resolve
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.topology import RESOLVER, SERVICE, SERVICE6, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, ping
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab import gateway as gateways
+from lab.addresses import PROVIDER, PROVIDER6, UPSTREAM
+from lab.capture import now
+from lab.ocserv import write_config_dir
+from lab.topology import RESOLVER, SERVICE, SERVICE6, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp, ping
+from ocgate.netlab.dns import DnsServer, resolve
+from ocgate.netlab.wait import wait_until
+from support.exit_node import BOTH_FAMILIES, Crash, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 
@@ -78,7 +78,7 @@ def test_ipv6_that_the_tunnel_does_not_carry_is_rejected_at_once(lab: LabFactory
     g.exit.stop()
     path = next(g.lab.work.glob("*vpn.ovpn"))
     path.write_text(WITHOUT_IPV6 + g.provider.config())
-    from ocgate.lab import exit_role
+    from lab import exit_role
 
     g.exit = exit_role.start(g.lab, {"OVPN_CONFIG": str(path), **BOTH_FAMILIES})
     g.exit.wait_healthy()

@@ -1,4 +1,4 @@
-"""NordVPN from its API to the first packet of its client: see t6_exit.
+"""NordVPN from its API to the first packet of its client: see support.exit_node.
 
 The lab's provider has not NordVPN's keys, so no tunnel comes up here. What is shown is that the
 list is asked for by the uplink while the switch is open for that alone, that the chosen server is
@@ -10,15 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from t6_exit import TUNNEL, Ground, LabFactory, ground
 
-from ocgate.lab import exit_role, nordvpn_api, privileges
-from ocgate.lab.addresses import PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.packet import match
-from ocgate.lab.topology import RESOLVER
-from ocgate.lab.wait import wait_until
+from lab import exit_role, nordvpn_api, privileges
+from lab.addresses import PROVIDER
+from lab.capture import now
+from lab.topology import RESOLVER
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.exit_node import TUNNEL, Ground, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 

@@ -1,4 +1,4 @@
-"""Which server an exit takes, by which name, and what it says when it can't: see t6_exit."""
+"""Which server an exit takes, by which name, and what it says when it can't."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from t6_exit import TUNNEL, Ground, LabFactory, ground
 
-from ocgate.lab.addresses import DOCKER_NET, PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.exit_role import ExitRole
-from ocgate.lab.packet import match
-from ocgate.lab.topology import RESOLVER
-from ocgate.lab.wait import wait_until
+from lab.addresses import DOCKER_NET, PROVIDER
+from lab.capture import now
+from lab.exit_role import ExitRole
+from lab.topology import RESOLVER
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.exit_node import TUNNEL, Ground, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 
@@ -34,9 +34,8 @@ def named(g: Ground) -> str:
 
 def restarted(g: Ground, config: str, **environ: str) -> ExitRole:
     """The ground's exit again, with this configuration."""
-    from t6_exit import write_config
-
-    from ocgate.lab import exit_role
+    from lab import exit_role
+    from support.exit_node import write_config
 
     path = write_config(g.lab, config)
     g.exit.stop()

@@ -1,4 +1,4 @@
-"""Faults of every kind, one upon the other, while a host sends without end; see t6_exit."""
+"""Faults of every kind, one upon the other, while a host sends without end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from t6_exit import BOTH_FAMILIES, Ground, LabFactory, ground
 
-from ocgate.lab.addresses import DOCKER_NET
-from ocgate.lab.capture import now
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE, SERVICE6
-from ocgate.lab.traffic import ask_tcp
-from ocgate.lab.wait import wait_until
+from lab.addresses import DOCKER_NET
+from lab.capture import now
+from lab.streams import UdpStream
+from lab.topology import SERVICE, SERVICE6
+from lab.traffic import ask_tcp
+from ocgate.netlab.wait import wait_until
+from support.exit_node import BOTH_FAMILIES, Ground, LabFactory, ground
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

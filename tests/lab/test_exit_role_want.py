@@ -1,6 +1,6 @@
 """What an exit does when the machine around it refuses space, or puts a rule before its own.
 
-neighbour1 -- exit (ocgate exit) === OpenVPN === provider --- services       see t6_exit
+neighbour1 -- exit (ocgate exit) === OpenVPN === provider --- services       see support.exit_node
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ import os
 import signal
 
 import pytest
-from t6_exit import Ground, LabFactory, frozen, ground
-from t7_small_disk import SmallDisk
 
-from ocgate.lab.addresses import DOCKER_NET
-from ocgate.lab.capture import now
-from ocgate.lab.exit_role import ExitRole
-from ocgate.lab.gateway import command
-from ocgate.lab.packet import match
-from ocgate.lab.program import BASE_ENVIRON
-from ocgate.lab.streams import new_marker
-from ocgate.lab.topology import SERVICE, Options
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
+from lab.addresses import DOCKER_NET
+from lab.capture import now
+from lab.exit_role import ExitRole
+from lab.gateway import command
+from lab.streams import new_marker
+from lab.topology import SERVICE, Options
+from lab.traffic import ask_udp
 from ocgate.names import NFT_TABLE_EXIT, ROUTE_PROTOCOL, TUNNEL_RULE_PRIO
+from ocgate.netlab.packet import match
+from ocgate.netlab.program import BASE_ENVIRON
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.reasons import REJECTS4_UNLIMITED
 from ocgate.tunnel import routing
+from support.exit_node import Ground, LabFactory, frozen, ground
+from support.small_disk import SmallDisk
 
 pytestmark = pytest.mark.lab
 

@@ -1,4 +1,4 @@
-"""An exit whose tunnel is WireGuard, the kernel's or wireguard-go's: see t6_exit.
+"""An exit whose tunnel is WireGuard, the kernel's or wireguard-go's: see support.exit_node.
 
 neighbour1 -- exit wg0 === UDP 51820 === wg0 provider (wireguard-go) --- services
 """
@@ -12,7 +12,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from t6_exit import (
+
+from lab import exit_role, privileges
+from lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
+from lab.capture import now
+from ocgate.netlab.packet import match
+from ocgate.netlab.program import Mount
+from ocgate.netlab.wait import TimedOut, wait_until
+from support.exit_node import (
     BOTH_FAMILIES,
     STOLEN,
     STOLEN6,
@@ -21,13 +28,6 @@ from t6_exit import (
     answered_by_the_exit,
     ground,
 )
-
-from ocgate.lab import exit_role, privileges
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.packet import match
-from ocgate.lab.program import Mount
-from ocgate.lab.wait import TimedOut, wait_until
 
 NEEDED = ("wireguard-go", "wg")
 

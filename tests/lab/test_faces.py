@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from t4_lab import (
+
+from lab import gateway
+from lab.client import Login, Refused, connect
+from lab.gateway import Gateway
+from lab.topology import SERVICE, Lab
+from lab.traffic import ask_udp
+from ocgate import names
+from ocgate.netlab.wait import wait_until
+from ocgate.server.status.schema import Status
+from support.lifecycle import (
     STAGES,
     LabFactory,
     fields,
@@ -26,15 +35,6 @@ from t4_lab import (
     serve,
     with_services,
 )
-
-from ocgate import names
-from ocgate.control.status_schema import Status
-from ocgate.lab import gateway
-from ocgate.lab.client import Login, Refused, connect
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE, Lab
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 

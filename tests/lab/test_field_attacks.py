@@ -1,6 +1,6 @@
 """Attacks known from the field on a client's flows, from the internet and from another client.
 
-    client1, client2 === inet === router -- gw (ocgate)      see ocgate.lab.topology
+    client1, client2 === inet === router -- gw (ocgate)      see lab.topology
                        SERVICE, RESOLVER, who forges both
 
 The attacker knows addresses and ports of a flow, what a real one has to guess, and sees no packet
@@ -16,17 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from t3_ground import Ground, LabFactory, ground
 
-from ocgate.lab import client as vpn
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.packet import ACK, RST, SYN, build_icmp, build_tcp, build_udp, match
-from ocgate.lab.services import ECHO_PORT
-from ocgate.lab.streams import new_marker
-from ocgate.lab.topology import RESOLVER, SERVICE, Options
-from ocgate.lab.traffic import udp_socket
+from lab import client as vpn
+from lab.capture import Capture, now
+from lab.client import Client
+from lab.streams import new_marker
+from lab.topology import RESOLVER, SERVICE, Options
+from lab.traffic import udp_socket
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.packet import ACK, RST, SYN, build_icmp, build_tcp, build_udp, match
+from ocgate.netlab.services import ECHO_PORT
+from support.leak_captures import Ground, LabFactory, ground
 
 pytestmark = pytest.mark.lab
 

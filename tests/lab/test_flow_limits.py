@@ -12,22 +12,22 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
-from t3_ground import Ground, LabFactory, counters, ground
-from t4_lab import ocgate
-from t5_chain import chain, conversation, write_toml
 
-from ocgate.lab import client as vpn
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun
-from ocgate.lab.packet import build_udp
-from ocgate.lab.services import ECHO_PORT
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab.client import Client
+from lab.topology import SERVICE, Lab, Options
+from lab.traffic import ask_tcp, ask_udp
+from lab.upstream import Upstream
 from ocgate.names import NFT_TABLE_LIMITS
+from ocgate.netlab.inject import into_tun
+from ocgate.netlab.packet import build_udp
+from ocgate.netlab.services import ECHO_PORT
+from ocgate.netlab.wait import wait_until
 from ocgate.prove.conntrack_full import fill_table
 from ocgate.prove.subject import Unsupported
+from support.gateway_mode import chain, conversation, write_toml
+from support.leak_captures import Ground, LabFactory, counters, ground
+from support.lifecycle import ocgate
 
 pytestmark = pytest.mark.lab
 

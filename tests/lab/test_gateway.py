@@ -1,7 +1,7 @@
 """Gateway mode end to end: what a client sends leaves by its upstream's tunnel, the rest as before.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                              see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
-from t3_ground import frozen
-from t5_chain import (
+
+from lab.addresses import EXIT_NET, EXIT_UPSTREAM, PROVIDER
+from lab.capture import now
+from lab.client import Client
+from lab.ocserv import VPN_NET, hand_made_nat
+from lab.streams import TcpDownload, UdpStream, new_marker
+from lab.topology import PORT, RESOLVER, SERVICE, SERVICE6, Lab, Options
+from lab.traffic import ask_udp, http_get
+from lab.upstream import Upstream
+from ocgate.netlab.dns import DnsServer, resolve
+from ocgate.netlab.packet import RST, Predicate, match
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import (
     Chain,
     LabFactory,
     answers,
@@ -24,18 +35,7 @@ from t5_chain import (
     leaves_by_the_provider,
     take_everything_away,
 )
-
-from ocgate.lab.addresses import EXIT_NET, EXIT_UPSTREAM, PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.dns import DnsServer, resolve
-from ocgate.lab.ocserv import VPN_NET, hand_made_nat
-from ocgate.lab.packet import RST, Predicate, match
-from ocgate.lab.streams import TcpDownload, UdpStream, new_marker
-from ocgate.lab.topology import PORT, RESOLVER, SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import ask_udp, http_get
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from support.leak_captures import frozen
 
 pytestmark = pytest.mark.lab
 

@@ -2,7 +2,7 @@
 once, and all heals by itself. Times are printed; docs/gateway-mode.md quotes them.
 
     client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                                  see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -14,9 +14,18 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
-from t3_ground import frozen
-from t4_lab import sessions
-from t5_chain import (
+
+from lab.addresses import DOCKER_NET, EXIT_UPSTREAM, PROVIDER
+from lab.capture import now
+from lab.client import Client
+from lab.streams import TcpDownload, UdpDownload, UdpStream
+from lab.topology import SERVICE, Lab, Options
+from lab.traffic import Verdict, ask_udp
+from lab.upstream import Upstream
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import (
     Chain,
     LabFactory,
     chain,
@@ -29,17 +38,8 @@ from t5_chain import (
     rejected,
     rejected_at_once,
 )
-
-from ocgate.lab.addresses import DOCKER_NET, EXIT_UPSTREAM, PROVIDER
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.packet import match
-from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import Verdict, ask_udp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from support.leak_captures import frozen
+from support.lifecycle import sessions
 
 pytestmark = pytest.mark.lab
 

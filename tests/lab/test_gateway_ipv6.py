@@ -1,7 +1,7 @@
 """The exits that are no IPv4 upstream: IPv6 ones, `direct` and `block`, end to end.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                              see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -9,8 +9,16 @@ from __future__ import annotations
 import struct
 
 import pytest
-from t4_lab import sessions
-from t5_chain import (
+
+from lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER6, UPSTREAM6
+from lab.capture import now
+from lab.client import Client
+from lab.streams import TcpDownload, UdpDownload, UdpStream
+from lab.topology import PORT, RESOLVER6, SERVICE, SERVICE6, Options
+from ocgate.netlab.dns import DnsServer, resolve
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import (
     Chain,
     LabFactory,
     answers,
@@ -22,15 +30,7 @@ from t5_chain import (
     rejected_at_once,
     seen_as,
 )
-
-from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER6, UPSTREAM6
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.dns import DnsServer, resolve
-from ocgate.lab.packet import match
-from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream
-from ocgate.lab.topology import PORT, RESOLVER6, SERVICE, SERVICE6, Options
-from ocgate.lab.wait import wait_until
+from support.lifecycle import sessions
 
 pytestmark = pytest.mark.lab
 

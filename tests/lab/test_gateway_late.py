@@ -17,16 +17,16 @@ import time
 from types import TracebackType
 
 import pytest
-from t5_chain import Chain, LabFactory, chain
 
-from ocgate.lab import gateway
-from ocgate.lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
-from ocgate.lab.capture import now
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import ACK, RST, SYN, Packet, build_tcp, match, parse
-from ocgate.lab.streams import TcpDownload, UdpDownload
-from ocgate.lab.topology import SERVICE, SERVICE6, Options
-from ocgate.lab.wait import wait_until
+from lab import gateway
+from lab.addresses import PROVIDER, UPSTREAM, UPSTREAM6
+from lab.capture import now
+from lab.streams import TcpDownload, UdpDownload
+from lab.topology import SERVICE, SERVICE6, Options
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import ACK, RST, SYN, Packet, build_tcp, match, parse
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import Chain, LabFactory, chain
 
 pytestmark = pytest.mark.lab
 

@@ -1,7 +1,7 @@
 """What others on the gateway's network, or on this host, do to routes and rules of gateway mode.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                         |                        see ocgate.lab.upstream, t5_chain
+                         |                        see lab.upstream, support.gateway_mode
                          +---- neighbour1, a container that is hostile
 """
 
@@ -13,22 +13,22 @@ from ipaddress import IPv6Address, IPv6Network, ip_network
 from typing import Any
 
 import pytest
-from t3_ground import frozen
-from t4_lab import ocgate
-from t5_chain import Chain, LabFactory, chain, goes_on, leaves_by_the_provider
 
-from ocgate.lab import client as vpn
-from ocgate.lab.addresses import UPSTREAM6
-from ocgate.lab.capture import now
-from ocgate.lab.inject import into_tun, mac_of, onto_link
-from ocgate.lab.odd_packets import arp_claim, ndp_claim, redirect4, rogue_advertisement
-from ocgate.lab.packet import any_of, build_udp, match
-from ocgate.lab.streams import UdpDownload, UdpStream, new_marker
-from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.upstream import NEW_MAC, Upstream
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab.addresses import UPSTREAM6
+from lab.capture import now
+from lab.streams import UdpDownload, UdpStream, new_marker
+from lab.topology import SERVICE, SERVICE6, Lab, Options
+from lab.traffic import ask_udp
+from lab.upstream import NEW_MAC, Upstream
 from ocgate.names import CONTROL_PID
+from ocgate.netlab.inject import into_tun, mac_of, onto_link
+from ocgate.netlab.odd_packets import arp_claim, ndp_claim, redirect4, rogue_advertisement
+from ocgate.netlab.packet import any_of, build_udp, match
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import Chain, LabFactory, chain, goes_on, leaves_by_the_provider
+from support.leak_captures import frozen
+from support.lifecycle import ocgate
 
 pytestmark = pytest.mark.lab
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 
 import pytest
-from t5_chain import LabFactory, start
 
-from ocgate.lab.addresses import DOCKER_NET, DOCKER_NET6, SECOND_NET
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.topology import Lab, Options
-from ocgate.lab.wait import TimedOut
+from lab.addresses import DOCKER_NET, DOCKER_NET6, SECOND_NET
+from lab.topology import Lab, Options
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.wait import TimedOut
+from support.gateway_mode import LabFactory, start
 
 pytestmark = pytest.mark.lab
 

@@ -1,7 +1,7 @@
 """What gateway mode refuses, as the client hears it: at once, by RST or ICMP, in both families.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-client2                                                       see ocgate.lab.upstream, t5_chain
+client2                                                       see lab.upstream, support.gateway_mode
 
 What the gateway itself says to a client about a flow of the client's is related to that flow. It
 goes into the tunnel, not to the exit, and no counter blames the client for it.
@@ -13,15 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from t3_ground import counters
-from t5_chain import Chain, LabFactory, chain, seen_as
 
-from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER, UPSTREAM, UPSTREAM6
-from ocgate.lab.client import Client
-from ocgate.lab.ocserv import VPN_NET, VPN_NET6
-from ocgate.lab.topology import SERVICE, SERVICE6, Options
-from ocgate.lab.traffic import Answer, Verdict, ask_tcp, ask_udp, ping, read_error, udp_socket
+from lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER, UPSTREAM, UPSTREAM6
+from lab.client import Client
+from lab.ocserv import VPN_NET, VPN_NET6
+from lab.topology import SERVICE, SERVICE6, Options
+from lab.traffic import Answer, Verdict, ask_tcp, ask_udp, ping, read_error, udp_socket
 from ocgate.names import NFT_TABLE_GATEWAY
+from support.gateway_mode import Chain, LabFactory, chain, seen_as
+from support.leak_captures import counters
 
 pytestmark = pytest.mark.lab
 

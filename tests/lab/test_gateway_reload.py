@@ -1,7 +1,7 @@
 """Exits that change under a running server: reload under load, restarts, roaming, the end.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                              see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -10,8 +10,18 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from t4_lab import ocgate, sessions
-from t5_chain import (
+
+from lab.addresses import DOCKER_NET, EXIT_UPSTREAM, UPSTREAM
+from lab.capture import now
+from lab.client import Client
+from lab.streams import UdpStream
+from lab.topology import SERVICE, Lab, Options
+from lab.traffic import Verdict, ask_udp
+from lab.upstream import Upstream
+from ocgate.names import CONTROL_PID, OCSERV_PID
+from ocgate.netlab.packet import any_of, match
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import (
     Chain,
     LabFactory,
     chain,
@@ -21,17 +31,7 @@ from t5_chain import (
     rejected_at_once,
     write_toml,
 )
-
-from ocgate.lab.addresses import DOCKER_NET, EXIT_UPSTREAM, UPSTREAM
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.packet import any_of, match
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import Verdict, ask_udp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
-from ocgate.names import CONTROL_PID, OCSERV_PID
+from support.lifecycle import ocgate, sessions
 
 pytestmark = pytest.mark.lab
 

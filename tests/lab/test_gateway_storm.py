@@ -1,7 +1,7 @@
 """One thing after another goes wrong while a client floods its tunnel: nothing leaves by the ISP.
 
     client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                                  see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 
 The leak matrix (`ocgate prove`) takes each fault by itself from a state of rest; here the next one
 comes before all has settled, in an order that a seed decides.
@@ -17,19 +17,19 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 import pytest
-from t5_chain import Chain, LabFactory, chain
 
-from ocgate.lab import client as vpn
-from ocgate.lab.addresses import DOCKER_NET, EXIT_UPSTREAM, EXIT_UPSTREAM6, UPSTREAM, UPSTREAM6
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun
-from ocgate.lab.packet import ACK, SYN, build_icmp, build_tcp, build_udp
-from ocgate.lab.streams import UdpDownload
-from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab.addresses import DOCKER_NET, EXIT_UPSTREAM, EXIT_UPSTREAM6, UPSTREAM, UPSTREAM6
+from lab.capture import now
+from lab.client import Client
+from lab.streams import UdpDownload
+from lab.topology import SERVICE, SERVICE6, Lab, Options
+from lab.traffic import ask_udp
+from lab.upstream import Upstream
+from ocgate.netlab.inject import into_tun
+from ocgate.netlab.packet import ACK, SYN, build_icmp, build_tcp, build_udp
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import Chain, LabFactory, chain
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 

@@ -1,6 +1,6 @@
 """A full tunnel that does not say `default`: clients' own IPv6 is closed in every spelling of it.
 
-    client1 --- inet (SERVICE6) --- router --- gw (ocgate, vpns0)        see ocgate.lab.topology
+    client1 --- inet (SERVICE6) --- router --- gw (ocgate, vpns0)        see lab.topology
 
 Clients have working IPv6 of their own, which is what leaks past a tunnel that has none.
 """
@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from t2_support import (
+
+from lab import gateway
+from lab.capture import now
+from lab.client import TUN
+from lab.gateway import Gateway
+from lab.ocserv import write_config_dir
+from lab.topology import SERVICE6, Lab
+from lab.traffic import ask_udp
+from ocgate.netlab.packet import match
+from support.dual_stack import (
     ULA,
     USERS,
     assert_rejected_at_once,
@@ -21,15 +30,6 @@ from t2_support import (
     join,
     with_services,
 )
-
-from ocgate.lab import gateway
-from ocgate.lab.capture import now
-from ocgate.lab.client import TUN
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.packet import match
-from ocgate.lab.topology import SERVICE6, Lab
-from ocgate.lab.traffic import ask_udp
 
 pytestmark = pytest.mark.lab
 

@@ -1,7 +1,7 @@
 """The container's health against a dead exit, and the history of real sessions.
 
 client1 === inet === router -- gw (ocgate) -- upstream === OpenVPN === provider --- services
-                                                              see ocgate.lab.upstream, t5_chain
+                                                 see lab.upstream, support.gateway_mode
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import signal
 from typing import Any
 
 import pytest
-from t4_lab import LabFactory, log_in, ocgate, serve, two_clients
-from t5_chain import chain
 
+from lab.gateway import Gateway
+from lab.streams import UdpStream
+from lab.topology import SERVICE
 from ocgate import names
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import chain
+from support.lifecycle import LabFactory, log_in, ocgate, serve, two_clients
 
 pytestmark = pytest.mark.lab
 

@@ -1,6 +1,6 @@
 """IPv6 in every mode: it works, or it is rejected at once; it never disappears and never leaks.
 
-    client1 --- inet (SERVICE6) --- router --- gw (ocgate, vpns0)        see ocgate.lab.topology
+    client1 --- inet (SERVICE6) --- router --- gw (ocgate, vpns0)        see lab.topology
 
 Clients have working IPv6 of their own, which is what leaks past a tunnel that has none.
 """
@@ -14,7 +14,19 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 
 import pytest
-from t2_support import (
+
+from lab import gateway
+from lab.capture import now
+from lab.client import TUN
+from lab.gateway import Gateway
+from lab.ocserv import write_config_dir
+from lab.streams import TcpDownload, UdpStream
+from lab.topology import RESOLVER, RESOLVER6, SERVICE, SERVICE6, Ipv6, Lab, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp, ping
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.packet import any_of, build_udp, match, touches
+from ocgate.netlab.wait import wait_until
+from support.dual_stack import (
     FULL,
     GLOBAL,
     REREAD,
@@ -30,18 +42,6 @@ from t2_support import (
     start,
     with_services,
 )
-
-from ocgate.lab import gateway
-from ocgate.lab.capture import now
-from ocgate.lab.client import TUN
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.packet import any_of, build_udp, match, touches
-from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import RESOLVER, RESOLVER6, SERVICE, SERVICE6, Ipv6, Lab, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, ping
-from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 

@@ -1,6 +1,6 @@
 """The lab shows what it claims to, with bare ocserv and hand-made NAT in the place of ocgate.
 
-client1 --- inet --- router --- gw (ocserv, vpns0)        see ocgate.lab.topology
+client1 --- inet --- router --- gw (ocserv, vpns0)        see lab.topology
 """
 
 from __future__ import annotations
@@ -15,18 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.lab import gateway, namespace, topology, vpnc_script
-from ocgate.lab.capture import Capture, Leaked, NoPositiveControl, now
-from ocgate.lab.client import TUN, Login, Refused, connect
-from ocgate.lab.dns import DnsServer, resolve
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.kernel_state import observe
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
-from ocgate.lab.packet import build_icmp, build_tcp, build_udp, match, touches
-from ocgate.lab.services import Services
-from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream, iperf
-from ocgate.lab.topology import (
+from lab import gateway, topology, vpnc_script
+from lab.capture import Capture, Leaked, NoPositiveControl, now
+from lab.client import TUN, Login, Refused, connect
+from lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
+from lab.streams import TcpDownload, UdpDownload, UdpStream, iperf
+from lab.topology import (
     RESOLVER,
     RESOLVER6,
     SERVICE,
@@ -35,8 +29,15 @@ from ocgate.lab.topology import (
     Lab,
     Options,
 )
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
-from ocgate.lab.wait import TimedOut, wait_until
+from lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
+from ocgate.netlab import namespace
+from ocgate.netlab.dns import DnsServer, resolve
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.kernel_state import observe
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import build_icmp, build_tcp, build_udp, match, touches
+from ocgate.netlab.services import Services
+from ocgate.netlab.wait import TimedOut, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -112,7 +113,7 @@ def test_a_lab_is_built_and_removed_fast(lab: LabFactory) -> None:
 def test_what_a_killed_test_run_left_is_swept(tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import time
-        from ocgate.lab.topology import Lab
+        from lab.topology import Lab
         lab = Lab().__enter__()
         program = lab.spawn(lab.gw, ["sleep", "600"])
         print(lab.gw.netns.name, program.pid, flush=True)

@@ -1,7 +1,7 @@
 """The lab's upstream VPN container does what it claims to, without ocgate in front of it.
 
 neighbour1 --- docker network --- upstream === OpenVPN === provider --- services
-                                              see ocgate.lab.upstream
+                                              see lab.upstream
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from ocgate.lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER, PROVIDER6
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.packet import any_of, match
-from ocgate.lab.services import Services
-from ocgate.lab.streams import UdpStream, new_marker
-from ocgate.lab.topology import SERVICE, SERVICE6, Lab, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
-from ocgate.lab.upstream import Upstream, run_upstream
-from ocgate.lab.wait import wait_until
+from lab.addresses import EXIT_UPSTREAM, EXIT_UPSTREAM6, PROVIDER, PROVIDER6
+from lab.capture import Capture, now
+from lab.streams import UdpStream, new_marker
+from lab.topology import SERVICE, SERVICE6, Lab, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
+from lab.upstream import Upstream, run_upstream
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import any_of, match
+from ocgate.netlab.services import Services
+from ocgate.netlab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 

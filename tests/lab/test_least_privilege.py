@@ -2,7 +2,7 @@
 docs/security.md. Exits by OpenConnect and WireGuard: test_exit_role_cascade,
 test_exit_role_wireguard.
 
-client1 === gw          neighbour1 -- exit === OpenVPN === provider        see t1_serving, t6_exit
+client1 === gw          neighbour1 -- exit === OpenVPN === provider
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from t1_serving import LabFactory, serve, with_services
-from t6_exit import ground
 
-from ocgate.lab import privileges
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_udp
+from lab import privileges
+from lab.topology import SERVICE
+from lab.traffic import ask_udp
+from ocgate.netlab.namespace import Namespace
+from support.exit_node import ground
+from support.serving import LabFactory, serve, with_services
 
 pytestmark = pytest.mark.lab
 

@@ -12,7 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
-from t4_lab import (
+
+from lab import gateway
+from lab.client import Refused
+from lab.ocserv import VPN_NET
+from lab.streams import TcpDownload, UdpDownload, UdpStream
+from lab.topology import SERVICE
+from lab.traffic import ask_tcp, ask_udp
+from ocgate import names
+from ocgate.netlab.inject import routed
+from ocgate.netlab.packet import Packet, build_udp, match
+from ocgate.netlab.wait import wait_until
+from support.lifecycle import (
     LabFactory,
     elements,
     flows_of,
@@ -27,17 +38,6 @@ from t4_lab import (
     two_clients,
     with_services,
 )
-
-from ocgate import names
-from ocgate.lab import gateway
-from ocgate.lab.client import Refused
-from ocgate.lab.inject import routed
-from ocgate.lab.ocserv import VPN_NET
-from ocgate.lab.packet import Packet, build_udp, match
-from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
 
 pytestmark = pytest.mark.lab
 

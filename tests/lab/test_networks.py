@@ -4,7 +4,7 @@
                                                      10.77.0.1       10.77.0.9, fd00:77::9
                    and in gateway mode an upstream   fd00:77::1      behind it 10.78.0.5
 
-See ocgate.lab.topology and t5_chain. The office is the lab's neighbour, off its docker network.
+See support.gateway_mode. The office is the lab's neighbour, off its docker network.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
-from t3_ground import USERS, Ground, LabFactory, frozen, ground
-from t4_lab import ocgate
-from t5_chain import Chain, chain, rejected_at_once, take_everything_away, write_toml
 
-from ocgate.lab import client as vpn
-from ocgate.lab import gateway as gateways
-from ocgate.lab.addresses import PROVIDER
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import VPN_NET, write_config_dir
-from ocgate.lab.packet import any_of, build_udp, match
-from ocgate.lab.services import Services
-from ocgate.lab.streams import UdpStream, new_marker
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import ask_tcp, ask_udp, ping
-from ocgate.lab.wait import wait_until
-from ocgate.lab.wiring import veth
+from lab import client as vpn
+from lab import gateway as gateways
+from lab.addresses import PROVIDER
+from lab.capture import Capture, now
+from lab.client import Client
+from lab.ocserv import VPN_NET, write_config_dir
+from lab.streams import UdpStream, new_marker
+from lab.topology import SERVICE, Lab, Options
+from lab.traffic import ask_tcp, ask_udp, ping
+from lab.wiring import veth
 from ocgate.names import NFT_TABLE, NFT_TABLE_GATEWAY
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import any_of, build_udp, match
+from ocgate.netlab.services import Services
+from ocgate.netlab.wait import wait_until
+from support.gateway_mode import Chain, chain, rejected_at_once, take_everything_away, write_toml
+from support.leak_captures import USERS, Ground, LabFactory, frozen, ground
+from support.lifecycle import ocgate
 
 pytestmark = pytest.mark.lab
 

@@ -1,6 +1,6 @@
 """No packet of a client, and none for one, leaves by a way it must not. Real ocserv, openconnect.
 
-    client1, client2 ==== router ======== gw (ocgate run, vpns0, vpns1)    ocgate.lab.topology
+    client1, client2 ==== router ======== gw (ocgate run, vpns0, vpns1)    lab.topology
                           | uplink  docker | eth0
                      inet (services)    neighbour1
 
@@ -19,7 +19,43 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 import pytest
-from t3_ground import (
+
+from lab import client as vpn
+from lab import gateway as gateways
+from lab.addresses import SECOND_NET
+from lab.capture import now
+from lab.client import Client
+from lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
+from lab.streams import TcpDownload, UdpDownload, UdpStream, new_marker
+from lab.topology import SERVICE, SERVICE6, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp, ping
+from ocgate.kernel import conntrack
+from ocgate.names import BLACKHOLE_METRIC, CONTROL_PID
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.odd_packets import (
+    EXTENSIONS,
+    advertisement,
+    fragments4,
+    fragments6,
+    redirect4,
+    redirect6,
+    with_extension,
+)
+from ocgate.netlab.packet import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    Predicate,
+    any_of,
+    build_icmp,
+    build_tcp,
+    build_udp,
+    match,
+)
+from ocgate.netlab.services import ECHO_PORT, Services
+from ocgate.netlab.wait import wait_until
+from support.leak_captures import (
     CLIENT_ADDRESS,
     TABLE,
     USERS,
@@ -33,42 +69,6 @@ from t3_ground import (
     take_guard_away,
     write_per_user,
 )
-
-from ocgate.kernel import conntrack
-from ocgate.lab import client as vpn
-from ocgate.lab import gateway as gateways
-from ocgate.lab.addresses import SECOND_NET
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.ocserv import VPN_NET, VPN_NET6, run_ocserv
-from ocgate.lab.odd_packets import (
-    EXTENSIONS,
-    advertisement,
-    fragments4,
-    fragments6,
-    redirect4,
-    redirect6,
-    with_extension,
-)
-from ocgate.lab.packet import (
-    ACK,
-    FIN,
-    RST,
-    SYN,
-    Predicate,
-    any_of,
-    build_icmp,
-    build_tcp,
-    build_udp,
-    match,
-)
-from ocgate.lab.services import ECHO_PORT, Services
-from ocgate.lab.streams import TcpDownload, UdpDownload, UdpStream, new_marker
-from ocgate.lab.topology import SERVICE, SERVICE6, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, ping
-from ocgate.lab.wait import wait_until
-from ocgate.names import BLACKHOLE_METRIC, CONTROL_PID
 
 pytestmark = pytest.mark.lab
 

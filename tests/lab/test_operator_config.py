@@ -1,7 +1,7 @@
 """The operator's own /etc/ocserv is used as it is, whatever its form, and ocgate's own first one
 works when its words are pasted.
 
-client1 --- inet --- router --- gw (ocgate run on the operator's files)   see ocgate.lab.topology
+client1 --- inet --- router --- gw (ocgate run on the operator's files)   see lab.topology
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from t1_serving import PASSWORD, LabFactory, Served, operators, serve, with_services
 
-from ocgate.lab import gateway, vpnc_script
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.client import TUN, Client, Refused, connect
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.ocserv import occtl, run_ocserv, write_users
-from ocgate.lab.program import BASE_ENVIRON, Mount
-from ocgate.lab.topology import SERVICE, Host, Lab, Options
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
+from lab import gateway, vpnc_script
+from lab.certificate import write_certificate
+from lab.client import TUN, Client, Refused, connect
+from lab.gateway import Gateway
+from lab.ocserv import occtl, run_ocserv, write_users
+from lab.topology import SERVICE, Host, Lab, Options
+from lab.traffic import ask_tcp, ask_udp
+from ocgate.netlab.program import BASE_ENVIRON, Mount
+from ocgate.netlab.wait import wait_until
+from support.serving import PASSWORD, LabFactory, Served, operators, serve, with_services
 
 pytestmark = pytest.mark.lab
 

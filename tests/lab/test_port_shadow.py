@@ -1,6 +1,6 @@
 """Port shadow: a client must never own, in conntrack, what somebody sends to this server.
 
-    client1 === inet === router -- gw (ocgate)          see ocgate.lab.topology
+    client1 === inet === router -- gw (ocgate)          see lab.topology
                VICTIM   NAT, 443 published
 
 The attack: the client sends a packet from each of its low ports to VICTIM:MEETING. A masquerade
@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from t3_ground import Ground, LabFactory, frozen, ground
 
-from ocgate.lab import client as vpn
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun, routed
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import VPN_NET, VPN_NET6
-from ocgate.lab.packet import SYN, build_icmp, build_other, build_tcp, build_udp, match
-from ocgate.lab.streams import new_marker
-from ocgate.lab.topology import PORT, SERVICE, SERVICE6, Options
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab.capture import Capture, now
+from lab.client import Client
+from lab.ocserv import VPN_NET, VPN_NET6
+from lab.streams import new_marker
+from lab.topology import PORT, SERVICE, SERVICE6, Options
+from ocgate.netlab.inject import into_tun, routed
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.packet import SYN, build_icmp, build_other, build_tcp, build_udp, match
+from ocgate.netlab.wait import wait_until
+from support.leak_captures import Ground, LabFactory, frozen, ground
 
 pytestmark = pytest.mark.lab
 

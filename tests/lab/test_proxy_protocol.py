@@ -1,6 +1,6 @@
 """Behind a proxy that speaks PROXY protocol, a session's peer is who the proxy says it is.
 
-client1 (openconnect -> proxy on 127.0.0.1) === gw (ocgate run)        see ocgate.lab.topology
+client1 (openconnect -> proxy on 127.0.0.1) === gw (ocgate run)        see lab.topology
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import sys
 from ipaddress import ip_address
 
 import pytest
-from t1_serving import LabFactory, serve, with_services
 
-from ocgate.lab.addresses import PORT
-from ocgate.lab.client import connect
-from ocgate.lab.topology import SERVICE
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
+from lab.addresses import PORT
+from lab.client import connect
+from lab.topology import SERVICE
+from lab.traffic import ask_udp
+from ocgate.netlab.wait import wait_until
+from support.serving import LabFactory, serve, with_services
 
 pytestmark = pytest.mark.lab
 

@@ -14,17 +14,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from t4_lab import LabFactory, log_in, ocgate, operator_conf, serve, sessions, two_clients
 
+from lab import gateway
+from lab.certificate import write_certificate
+from lab.gateway import Gateway
+from lab.streams import UdpStream
+from lab.topology import PORT, SERVICE
+from lab.traffic import ask_tcp, ask_udp
 from ocgate import names
-from ocgate.lab import gateway
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.packet import match
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import PORT, SERVICE
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.packet import match
+from ocgate.netlab.wait import wait_until
+from support.lifecycle import (
+    LabFactory,
+    log_in,
+    ocgate,
+    operator_conf,
+    serve,
+    sessions,
+    two_clients,
+)
 
 pytestmark = pytest.mark.lab
 

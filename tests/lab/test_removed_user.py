@@ -1,6 +1,6 @@
 """A user who was removed is out: by password at once, and by the cookie of the session that he had.
 
-    client1 (keeps the cookie) === gw (ocgate run)           see ocgate.lab.topology
+    client1 (keeps the cookie) === gw (ocgate run)           see lab.topology
 
 A browser or an openconnect of one's own keeps a cookie for as long as the server takes it.
 """
@@ -8,15 +8,15 @@ A browser or an openconnect of one's own keeps a cookie for as long as the serve
 from __future__ import annotations
 
 import pytest
-from t1_serving import PASSWORD, LabFactory, Served, serve, with_services
-from t4_lab import ocgate
 
-from ocgate.lab.addresses import PORT
-from ocgate.lab.client import Refused
-from ocgate.lab.program import Program
-from ocgate.lab.wait import wait_until
-from ocgate.server.dryrun import version
-from ocgate.server.releases import TERMINATE
+from lab.addresses import PORT
+from lab.client import Refused
+from ocgate.netlab.program import Program
+from ocgate.netlab.wait import wait_until
+from ocgate.ocserv.dryrun import version
+from ocgate.ocserv.releases import TERMINATE
+from support.lifecycle import ocgate
+from support.serving import PASSWORD, LabFactory, Served, serve, with_services
 
 pytestmark = pytest.mark.lab
 

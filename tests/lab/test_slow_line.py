@@ -15,16 +15,16 @@ import threading
 import time
 
 import pytest
-from t6_exit import Ground, LabFactory, frozen, ground
-from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
-from ocgate.lab.addresses import Host
-from ocgate.lab.cgroup import UNLIMITED, Cgroup, NoCgroup
-from ocgate.lab.packet import SYN, build_tcp
-from ocgate.lab.slow_line import Line
-from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, Lab
-from ocgate.lab.wait import wait_until
+from lab.addresses import Host
+from lab.cgroup import UNLIMITED, Cgroup, NoCgroup
+from lab.slow_line import Line
+from lab.streams import TcpDownload, UdpStream
+from lab.topology import SERVICE, Lab
+from ocgate.netlab.packet import SYN, build_tcp
+from ocgate.netlab.wait import wait_until
+from support.exit_node import Ground, LabFactory, frozen, ground
+from support.slow_tunnel import FILLED, TWO_MBIT, dropped, slowed
 
 pytestmark = pytest.mark.lab
 

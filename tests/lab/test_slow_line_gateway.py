@@ -14,25 +14,25 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 import pytest
-from t3_ground import frozen
-from t5_chain import Chain, LabFactory, chain, leaves_by_the_provider, rejected
-from t7_slow import FILLED, TWO_MBIT, dropped, slowed
 
-from ocgate.lab import client as vpn
-from ocgate.lab.addresses import DOCKER_NET, UPSTREAM
-from ocgate.lab.capture import now
-from ocgate.lab.client import Client
-from ocgate.lab.inject import into_tun
-from ocgate.lab.packet import SYN, build_tcp
-from ocgate.lab.services import ECHO_PORT, Services
-from ocgate.lab.slow_line import Line
-from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import RESOLVER, SERVICE, Lab, Options
-from ocgate.lab.traffic import ask_tcp, ask_udp
-from ocgate.lab.upstream import Upstream
-from ocgate.lab.wait import wait_until
+from lab import client as vpn
+from lab.addresses import DOCKER_NET, UPSTREAM
+from lab.capture import now
+from lab.client import Client
+from lab.slow_line import Line
+from lab.streams import TcpDownload, UdpStream
+from lab.topology import RESOLVER, SERVICE, Lab, Options
+from lab.traffic import ask_tcp, ask_udp
+from lab.upstream import Upstream
 from ocgate.names import NFT_TABLE
+from ocgate.netlab.inject import into_tun
+from ocgate.netlab.packet import SYN, build_tcp
+from ocgate.netlab.services import ECHO_PORT, Services
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.carried import CAME_BACK, SENT
+from support.gateway_mode import Chain, LabFactory, chain, leaves_by_the_provider, rejected
+from support.leak_captures import frozen
+from support.slow_tunnel import FILLED, TWO_MBIT, dropped, slowed
 
 pytestmark = pytest.mark.lab
 

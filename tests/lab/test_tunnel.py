@@ -1,7 +1,7 @@
 """What a connected client reaches, by which way, and what it does not, with real ocserv and
 openconnect behind `ocgate run`.
 
-client1 --- inet --- router --- gw (ocgate run, vpns0)        see ocgate.lab.topology
+client1 --- inet --- router --- gw (ocgate run, vpns0)        see lab.topology
 
 The router masquerades the docker network alone: a packet that left gw with a client's address
 would be seen with it on gw's eth0 and by the services in inet.
@@ -16,19 +16,19 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from t1_serving import PASSWORD, LabFactory, Listeners, Served, mss_of, serve, with_services
 
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import TUN, Refused, connect
-from ocgate.lab.dns import DnsServer, resolve
-from ocgate.lab.inject import routed
-from ocgate.lab.ocserv import VPN_NET
-from ocgate.lab.packet import ACK, SYN, build_udp, match, touches
-from ocgate.lab.services import Services
-from ocgate.lab.streams import new_marker
-from ocgate.lab.topology import PORT, RESOLVER, SERVICE, Host, Lab, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
-from ocgate.lab.wait import wait_until
+from lab.capture import Capture, now
+from lab.client import TUN, Refused, connect
+from lab.ocserv import VPN_NET
+from lab.streams import new_marker
+from lab.topology import PORT, RESOLVER, SERVICE, Host, Lab, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp, http_get, ping
+from ocgate.netlab.dns import DnsServer, resolve
+from ocgate.netlab.inject import routed
+from ocgate.netlab.packet import ACK, SYN, build_udp, match, touches
+from ocgate.netlab.services import Services
+from ocgate.netlab.wait import wait_until
+from support.serving import PASSWORD, LabFactory, Listeners, Served, mss_of, serve, with_services
 
 pytestmark = pytest.mark.lab
 

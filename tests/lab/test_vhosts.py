@@ -1,9 +1,9 @@
 """Virtual hosts as the ocserv of this machine has them: what their clients are pushed.
 
-    client1 --- inet --- router --- gw (ocgate run on a file of ours)      see ocgate.lab.topology
+    client1 --- inet --- router --- gw (ocgate run on a file of ours)      see lab.topology
 
 Our view of the operator's file says what a client of each virtual host gets, by the release of
-this ocserv (`ocgate.server.releases`); the clients here are the witness. Where virtual hosts
+this ocserv (`ocgate.ocserv.releases`); the clients here are the witness. Where virtual hosts
 inherit, the bare program aborts on such a file, or its workers do (VHOST_LISTS_OVERRUN).
 """
 
@@ -14,25 +14,25 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from t1_serving import PASSWORD, LabFactory, operators, with_services
 
-from ocgate.lab import gateway
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.client import Client, Login, connect, pin_of
-from ocgate.lab.gateway import GatewayEnded
-from ocgate.lab.ocserv import write_users
-from ocgate.lab.topology import SERVICE, Lab
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
-from ocgate.server.dryrun import version
-from ocgate.server.inih import parse
-from ocgate.server.reading import read_view
-from ocgate.server.releases import (
+from lab import gateway
+from lab.certificate import write_certificate
+from lab.client import Client, Login, connect, pin_of
+from lab.gateway import GatewayEnded
+from lab.ocserv import write_users
+from lab.topology import SERVICE, Lab
+from lab.traffic import ask_udp
+from ocgate.netlab.wait import wait_until
+from ocgate.ocserv.dryrun import version
+from ocgate.ocserv.ini_parser import parse
+from ocgate.ocserv.reading import read_view
+from ocgate.ocserv.releases import (
     VHOST_LISTS_OVERRUN,
     VHOSTS_INHERIT,
     VHOSTS_REFUSE_GLOBALS,
 )
-from ocgate.server.view import Scope
+from ocgate.ocserv.view import Scope
+from support.serving import PASSWORD, LabFactory, operators, with_services
 
 pytestmark = pytest.mark.lab
 

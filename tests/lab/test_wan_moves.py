@@ -1,6 +1,6 @@
 """The way out moves, goes and comes back under traffic: real ocserv and openconnect.
 
-    client1 ==== router ======== gw (ocgate run, vpns0)          see ocgate.lab.topology
+    client1 ==== router ======== gw (ocgate run, vpns0)          see lab.topology
                  | uplink    | docker    eth0   <- the default route at the start
                 inet         | docker2   eth1   <- where it moves to
 
@@ -13,17 +13,24 @@ from __future__ import annotations
 import time
 
 import pytest
-from t3_ground import CLIENT_ADDRESS, Ground, LabFactory, frozen, ground, take_guard_away
 
-from ocgate.lab.addresses import SECOND_NET
-from ocgate.lab.capture import Capture, now
-from ocgate.lab.client import TUN, Client
-from ocgate.lab.inject import into_tun
-from ocgate.lab.packet import build_udp, match
-from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import RESOLVER, SERVICE, SERVICE6, Options
-from ocgate.lab.traffic import Verdict, ask_tcp, ask_udp
-from ocgate.lab.wait import wait_until
+from lab.addresses import SECOND_NET
+from lab.capture import Capture, now
+from lab.client import TUN, Client
+from lab.streams import TcpDownload, UdpStream
+from lab.topology import RESOLVER, SERVICE, SERVICE6, Options
+from lab.traffic import Verdict, ask_tcp, ask_udp
+from ocgate.netlab.inject import into_tun
+from ocgate.netlab.packet import build_udp, match
+from ocgate.netlab.wait import wait_until
+from support.leak_captures import (
+    CLIENT_ADDRESS,
+    Ground,
+    LabFactory,
+    frozen,
+    ground,
+    take_guard_away,
+)
 
 pytestmark = pytest.mark.lab
 

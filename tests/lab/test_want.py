@@ -14,7 +14,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from t4_lab import (
+
+from lab import gateway
+from lab.client import Refused
+from lab.exit_role import start as start_exit
+from lab.gateway import Gateway
+from lab.topology import SERVICE, Lab
+from lab.traffic import ask_udp
+from ocgate import names
+from ocgate.netlab.wait import wait_until
+from support.lifecycle import (
     LabFactory,
     elements,
     journal,
@@ -25,16 +34,7 @@ from t4_lab import (
     sessions,
     two_clients,
 )
-from t7_small_disk import SmallDisk
-
-from ocgate import names
-from ocgate.lab import gateway
-from ocgate.lab.client import Refused
-from ocgate.lab.exit_role import start as start_exit
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.topology import SERVICE, Lab
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
+from support.small_disk import SmallDisk
 
 pytestmark = pytest.mark.lab
 

@@ -1,6 +1,6 @@
 """Control under want, with the real thing: memory, processes, CPU and a clock that is set.
 
-client1, client2 ==== inet ==== router -- gw (ocgate, ocserv)     t5_chain draws it
+client1, client2 ==== inet ==== router -- gw (ocgate, ocserv)     support.gateway_mode draws it
                        |                  |
                     provider ========= upstream
 
@@ -25,21 +25,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import t6_exit as exits
-from t3_ground import LabFactory
-from t4_lab import elements, log_in, ocgate, operator_conf, sessions, two_clients
-from t5_chain import Chain, chain
 
-from ocgate.lab import gateway
-from ocgate.lab.capture import now
-from ocgate.lab.cgroup import UNLIMITED, Cgroup, NoCgroup
-from ocgate.lab.client import Client, Refused
-from ocgate.lab.gateway import Gateway
-from ocgate.lab.program import Mount
-from ocgate.lab.streams import UdpStream
-from ocgate.lab.topology import SERVICE, Lab, Options
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
+from lab import gateway
+from lab.capture import now
+from lab.cgroup import UNLIMITED, Cgroup, NoCgroup
+from lab.client import Client, Refused
+from lab.gateway import Gateway
+from lab.streams import UdpStream
+from lab.topology import SERVICE, Lab, Options
+from lab.traffic import ask_udp
+from ocgate.netlab.program import Mount
+from ocgate.netlab.wait import wait_until
+from support import exit_node as exits
+from support.gateway_mode import Chain, chain
+from support.leak_captures import LabFactory
+from support.lifecycle import elements, log_in, ocgate, operator_conf, sessions, two_clients
 
 pytestmark = pytest.mark.lab
 

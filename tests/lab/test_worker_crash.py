@@ -11,14 +11,14 @@ from __future__ import annotations
 import sys
 
 import pytest
-from t1_serving import LabFactory, Served, serve, with_services
 
-from ocgate.lab.streams import TcpDownload, UdpStream
-from ocgate.lab.topology import SERVICE, Options
-from ocgate.lab.traffic import ask_udp
-from ocgate.lab.wait import wait_until
-from ocgate.server.dryrun import version
-from ocgate.server.releases import CAMOUFLAGE, COOKIE_OVERFLOW, shown
+from lab.streams import TcpDownload, UdpStream
+from lab.topology import SERVICE, Options
+from lab.traffic import ask_udp
+from ocgate.netlab.wait import wait_until
+from ocgate.ocserv.dryrun import version
+from ocgate.ocserv.releases import CAMOUFLAGE, COOKIE_OVERFLOW, shown
+from support.serving import LabFactory, Served, serve, with_services
 
 pytestmark = [pytest.mark.lab, pytest.mark.releases]
 

@@ -1,7 +1,7 @@
 """Every wrong configuration is refused by the real command line, with words that say what to do,
 and without having changed anything: kernel, config dir, run dir.
 
-gw alone, in its own namespace         see ocgate.lab.topology
+gw alone, in its own namespace         see lab.topology
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from t1_serving import PASSWORD, LabFactory, operators
 
-from ocgate.lab import gateway
-from ocgate.lab.certificate import write_certificate
-from ocgate.lab.gateway import Gateway, command
-from ocgate.lab.kernel_state import observe
-from ocgate.lab.listening import listens
-from ocgate.lab.program import Mount, Program
-from ocgate.lab.topology import PORT, Lab, Options
+from lab import gateway
+from lab.certificate import write_certificate
+from lab.gateway import Gateway, command
+from lab.topology import PORT, Lab, Options
+from ocgate.netlab.kernel_state import observe
+from ocgate.netlab.listening import listens
+from ocgate.netlab.program import Mount, Program
+from support.serving import PASSWORD, LabFactory, operators
 
 pytestmark = pytest.mark.lab
 

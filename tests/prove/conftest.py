@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from p_prove import write_configuration
 
-import clean_end
-from ocgate.lab.topology import WORK_ROOT
+from lab.topology import WORK_ROOT
+from support import clean_end
+from support.prove_configs import write_configuration
 
 
 @pytest.fixture

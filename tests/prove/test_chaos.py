@@ -12,11 +12,11 @@ import random
 from pathlib import Path
 
 import pytest
-from p_prove import ON_WAN, ON_WAN6, facts
 
 from ocgate.cli.chaos import HIGHEST_SEED, closing, line
 from ocgate.prove import configuration
 from ocgate.prove.unrest import Unrest, run
+from support.prove_configs import ON_WAN, ON_WAN6, facts
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 

@@ -16,10 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from p_adversary import Adversary
-from p_hostile import HostileExit
-from p_prove import ON_WAN, facts
-from p_rows import Rows
 
 from ocgate.cli.chaos import HIGHEST_SEED, closing, line
 from ocgate.prove import configuration
@@ -30,6 +26,10 @@ from ocgate.prove.fault import Fault
 from ocgate.prove.faults import possible
 from ocgate.prove.marker import Kind
 from ocgate.prove.unrest import PACKETS
+from support.prove_adversary import Adversary
+from support.prove_configs import ON_WAN, facts
+from support.prove_hostile import HostileExit
+from support.prove_rows import Rows
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "45"))  # a minute and a quarter with start and end
 USUAL_SEED = "587250"

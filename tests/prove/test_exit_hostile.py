@@ -1,6 +1,6 @@
 """An exit whose provider and whose neighbour are adversaries, as rows of the proof.
 
-The server in front has clients that send; the exit's tunnel is real. See p_hostile, p_rows.
+The server in front has clients that send; the exit's tunnel is real. See support.prove_hostile.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from p_hostile import HostileExit
-from p_poison import poisoned_dns
-from p_prove import ON_WAN, facts
-from p_rows import Rows
 
 from ocgate.cli.chaos import line
 from ocgate.prove import configuration, report
 from ocgate.prove.marker import Kind
+from support.prove_configs import ON_WAN, facts
+from support.prove_hostile import HostileExit
+from support.prove_poison import poisoned_dns
+from support.prove_rows import Rows
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from p_exit import ExitRole
-from p_prove import ON_WAN, prove
 
 from ocgate.prove import report
+from support.prove_configs import ON_WAN, prove
+from support.prove_exit import ExitRole
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from p_prove import ON_ITS_OWN, ON_WAN, ON_WAN6, Ipv6, facts, first_start, prove
 
 from ocgate.prove import report
 from ocgate.prove.outcome import Proof
 from ocgate.prove.verdict import Limit
+from support.prove_configs import ON_ITS_OWN, ON_WAN, ON_WAN6, Ipv6, facts, first_start, prove
 
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(400)]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from p_prove import ON_WAN, ON_WAN6, prove
 
 from ocgate.prove import report
 from ocgate.prove.fault import Fault
 from ocgate.prove.upstream_faults import released, take_addresses
+from support.prove_configs import ON_WAN, ON_WAN6, prove
 
 pytestmark = pytest.mark.lab
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from p_prove import ON_ITS_OWN, prove
 
-from ocgate.lab import gateway as gateways
-from ocgate.lab import namespace
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.ocserv import write_config_dir
-from ocgate.lab.program import BASE_ENVIRON, Program, spawn
-from ocgate.lab.topology import WORK_ROOT, Lab
-from ocgate.lab.wait import wait_until
+from lab import gateway as gateways
+from lab.ocserv import write_config_dir
+from lab.topology import WORK_ROOT, Lab
+from ocgate.netlab import namespace
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.program import BASE_ENVIRON, Program, spawn
+from ocgate.netlab.wait import wait_until
 from ocgate.prove import lock_faults
 from ocgate.prove.engine import Broken
 from ocgate.prove.fault import Fault, nothing
+from support.prove_configs import ON_ITS_OWN, prove
 
 pytestmark = pytest.mark.lab
 

@@ -12,13 +12,13 @@ import pytest
 
 from ocgate import own_files
 from ocgate.config.origin import Origin
-from ocgate.control import run_dir
-from ocgate.control.exit_record import EXITS, write_known
-from ocgate.control.journal import Journal
-from ocgate.control.sources import EGRESS, write_egress
-from ocgate.control.stray_record import STRAYS, write_strays
 from ocgate.errors import ConfigurationError
-from ocgate.server import hooks, key_copies
+from ocgate.ocserv import hooks, key_copies
+from ocgate.runtime import run_dir
+from ocgate.server.admission.journal import Journal
+from ocgate.server.desired.sources import EGRESS, write_egress
+from ocgate.server.exits.record import EXITS, write_known
+from ocgate.server.reconcile.former_addresses import STRAYS, write_strays
 from ocgate.sessions.session import Session
 
 NOBODY = 65534

@@ -1,12 +1,7 @@
 """The shape of the code, held by reading it: who may import whom, what stays pure, what is banned.
 
-    names, errors   <-  config  plan  sessions  exits  server  kernel  lab
-                                  ^------'--------'--------------'          plans and facts
-                        control                                      wires all but lab and cli
-                        prove                                        the twin: control and lab
-                        cli                                          faces; the only door to prove
-
-Each ban carries its reason, which is what a failing test prints.
+ARCHITECTURE.md has the same directions as a table ("Packages"), which is held to them here. Each
+ban carries its reason, which is what a failing test prints.
 """
 
 from __future__ import annotations
@@ -32,13 +27,13 @@ ROOMS: dict[str, tuple[set[str], str]] = {
     ),
     "plan": ({"errors", "names"}, "a plan is a value: facts and intent come in as arguments"),
     "sessions": ({"errors", "names", "plan"}, "who is connected is bookkeeping, not effect"),
-    "exits": (
+    "upstream": (
         {"errors", "names", "outside", "plan"},
-        "what is known of gateways; control puts it in force",
+        "what is known of gateways; the server role puts it in force",
     ),
     "tunnel": (
         {"errors", "named_files", "names", "outside", "plan"},
-        "the exit's kinds and plan are values; edges run them",
+        "tunnel kinds and the kill switch are values; the exit node runs them",
     ),
     "named_files": (set(), "every reader of what a configuration names uses this"),
     "own_files": (set(), "every writer of the run dir uses this; it depends on nothing"),
@@ -46,39 +41,50 @@ ROOMS: dict[str, tuple[set[str], str]] = {
         {"errors", "names", "own_files"},
         "how s6 is used; whose services they are is a role's",
     ),
-    "server": (
+    "ocserv": (
         {"errors", "named_files", "names", "own_files", "plan", "supervision"},
-        "ocserv is one edge; it meets the kernel in control only",
+        "ocserv is one edge; it meets the kernel in the server role only",
     ),
     "kernel": (
         {"errors", "names", "own_files", "plan"},
         "the kernel applies plans; it knows no ocserv",
     ),
-    "lab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
-    "control": (
-        {
-            *{"config", "errors", "exits", "kernel", "names", "own_files", "plan", "server"},
-            *{"outside", "sessions"},
-        },
-        "the wiring serves any face, and never runs on lab code",
+    "netlab": ({"errors", "names"}, "a lab that shares code with what it proves proves less"),
+    "lab": (
+        {"errors", "names", "netlab"},
+        "a lab that shares code with what it proves proves less",
     ),
-    "exit_role": (
+    "runtime": (
+        {"config", "errors", "kernel", "names", "own_files", "plan", "sessions", "upstream"},
+        "both roles stand on it, so it knows neither",
+    ),
+    "server": (
         {
-            *{"config", "control", "errors", "exits", "kernel", "names", "own_files", "plan"},
-            *{"outside", "sessions", "supervision", "tunnel"},
+            *{"config", "errors", "kernel", "names", "ocserv", "outside", "own_files", "plan"},
+            *{"runtime", "sessions", "upstream"},
         },
-        "the exit's wiring; of control it takes log, doorway and files, never the server's",
+        "a role serves any command, never runs on lab code, and knows no other role",
+    ),
+    "exit_node": (
+        {
+            *{"config", "errors", "kernel", "names", "outside", "own_files", "plan", "runtime"},
+            *{"sessions", "supervision", "tunnel", "upstream"},
+        },
+        "a role serves any command, never runs on lab code, and knows no other role",
     ),
     "prove": (
-        {"config", "control", "errors", "kernel", "lab", "names", "plan", "server", "sessions"},
-        "a proof runs the product and the lab; nothing but its face may know it",
+        {
+            *{"config", "errors", "kernel", "names", "netlab", "ocserv", "plan", "runtime"},
+            *{"server", "sessions"},
+        },
+        "a proof runs the product in networks of its own; only its command may know it",
     ),
     "cli": (
         {
-            *{"config", "control", "errors", "exit_role", "kernel", "names", "plan", "prove"},
-            *{"server", "sessions"},
+            *{"config", "errors", "exit_node", "kernel", "names", "ocserv", "plan", "prove"},
+            *{"runtime", "server", "sessions"},
         },
-        "faces stand above everything; the lab is behind prove",
+        "commands stand above everything; networks of the lab are behind prove",
     ),
     "__main__": ({"cli"}, "the entry point only enters"),
     "compat": ({"__main__"}, "a name of others is the command line called by that name"),
@@ -92,26 +98,26 @@ PURE = {
     "ocgate.config",
     "ocgate.plan",
     "ocgate.sessions",
-    "ocgate.exits",
+    "ocgate.upstream",
     "ocgate.tunnel",
     "ocgate.compat.names",
-    "ocgate.server.inih",
-    "ocgate.server.view",
-    "ocgate.server.fields",
-    "ocgate.server.reading",
-    "ocgate.server.release_report",
-    "ocgate.server.releases",
-    "ocgate.server.releases_page",
-    "ocgate.server.render",
-    "ocgate.server.sync",
-    "ocgate.server.warnings",
+    "ocgate.ocserv.ini_parser",
+    "ocgate.ocserv.view",
+    "ocgate.ocserv.fields",
+    "ocgate.ocserv.reading",
+    "ocgate.ocserv.release_report",
+    "ocgate.ocserv.releases",
+    "ocgate.ocserv.releases_page",
+    "ocgate.ocserv.render",
+    "ocgate.ocserv.sync",
+    "ocgate.ocserv.warnings",
 }
 # The edges inside those packages.
 NOT_PURE = {
     "ocgate.config",
     "ocgate.config.load",
     "ocgate.config.reference",
-    "ocgate.exits.resolver",
+    "ocgate.upstream.resolver",
     "ocgate.tunnel.openvpn_files",
     "ocgate.tunnel.provider_fetch",
     "ocgate.tunnel.provider_list",
@@ -139,7 +145,7 @@ LONGEST_MODULE = 400
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((SOURCE / "ocgate").rglob("*.py"))
-}
+} | {f"lab.{path.stem}": path for path in sorted((ROOT / "lab").glob("[!_]*.py"))}
 TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
 each_module = pytest.mark.parametrize("module", list(MODULES))
 
@@ -155,14 +161,23 @@ def imports(module: str) -> Iterator[tuple[int, str]]:
 
 
 def room_of(name: str) -> str:
-    """The room of a dotted ocgate name: `ocgate.plan.nft.render` -> `plan`."""
-    return [*name.split("."), ""][1]
+    """The room of a dotted name: `ocgate.plan.nft.render` -> `plan`, `lab.client` -> `lab`."""
+    first, second, *_ = [*name.split("."), ""]
+    return first if first == "lab" else second
 
 
 def is_pure(module: str) -> bool:
     parts = module.split(".")
     prefixes = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
     return module not in NOT_PURE and bool(prefixes & PURE)
+
+
+def test_the_table_in_architecture_says_the_same() -> None:
+    """`names` and `errors` stand in a sentence below it."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    told = {room: set(re.findall(r"`(\w+)`", may)) for room, may in rows if room in ROOMS}
+    assert told == {room: may - {"names", "errors"} for room, (may, _) in ROOMS.items()}
 
 
 @each_module
@@ -176,7 +191,7 @@ def test_a_room_imports_only_the_rooms_below_it(module: str) -> None:
     wrong = [
         f"{MODULES[module]}:{line}: {own} imports {name}: {reason}"
         for line, name in imports(module)
-        if name.startswith("ocgate.")
+        if name.startswith(("ocgate.", "lab."))
         and room_of(name) not in {own, *allowed}
         and name != "ocgate.__version__"
     ]
@@ -278,7 +293,7 @@ def test_nothing_is_left_for_later() -> None:
 
 def product_files() -> Iterator[Path]:
     """Python and shell files of the product, its tests and its set-up."""
-    for directory in ("src", "tests", "setup", "bench"):
+    for directory in ("src", "tests", "setup", "bench", "lab"):
         for path in sorted((ROOT / directory).rglob("*")):
             if path.suffix in {".py", ".sh", ".bash", ".pl", ".c"}:
                 yield path
@@ -289,12 +304,12 @@ def product_files() -> Iterator[Path]:
 # root's writer must not follow a link or open a file that somebody else put there.
 WRITERS = {
     "ocgate.own_files": "this is the writer",
-    "ocgate.server.publish": "new files only, in a directory of its own beside",
-    "ocgate.server.passwd_file": "the operator's file, found by its name, and locked",
-    "ocgate.control.history_file": "appends, and follows no link but root's",
-    "ocgate.control.preview": "in a temporary directory of its own",
+    "ocgate.ocserv.publish": "new files only, in a directory of its own beside",
+    "ocgate.ocserv.passwd_file": "the operator's file, found by its name, and locked",
+    "ocgate.server.history.file": "appends, and follows no link but root's",
+    "ocgate.server.check_and_plan": "in a temporary directory of its own",
     "ocgate.tunnel.provider_list": "mkstemp and a rename, in the operator's cache",
-    "ocgate.exit_role.listing": "a temporary file of its own",
+    "ocgate.exit_node.server_list": "a temporary file of its own",
     "ocgate.kernel.sysctl": "/proc/sys",
     "ocgate.kernel.mac": "/sys",
 }
@@ -314,7 +329,7 @@ def is_writing(node: ast.AST) -> bool:
 
 @each_module
 def test_files_are_written_by_the_one_writer(module: str) -> None:
-    if room_of(module) in ("lab", "prove", "cli") or module in WRITERS:
+    if room_of(module) in ("lab", "netlab", "prove", "cli") or module in WRITERS:
         return
     wrong = [node.lineno for node in ast.walk(TREES[module]) if is_writing(node)]  # type: ignore[attr-defined]
     assert not wrong, f"{MODULES[module]}: lines {wrong}: write files of ours by own_files.write"

@@ -11,14 +11,14 @@ from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
 
 if TYPE_CHECKING:
-    from ocgate.control.findings import Finding
+    from ocgate.server.status.findings import Finding
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "bold yellow", "error": "bold red"}
 
 
 def doctor(*, as_json: bool) -> int:
     """Print them; 1 if anything is to be done."""
-    from ocgate.control.doctor import examine
+    from ocgate.server.doctor import examine
 
     found = examine(os.environ, run_dir(os.environ))
     to_do = sum(finding.to_do for finding in found)

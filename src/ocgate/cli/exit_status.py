@@ -9,7 +9,7 @@ from ocgate.cli import terminal
 from ocgate.cli.shown import blocked, duration, facts, local, printable, size, verdict
 
 if TYPE_CHECKING:
-    from ocgate.exit_role.status_schema import ExitRoleStatus
+    from ocgate.exit_node.status_schema import ExitRoleStatus
 
 # What clients suffer from must not look like the others.
 _STATES = {"degraded": "DEGRADED: nothing comes back through it", "waiting": "DOWN, waiting"}

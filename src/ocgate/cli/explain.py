@@ -19,7 +19,7 @@ _STYLES = {"rejected": "bold red", "dropped": "bold red", "outside": "bold yello
 
 def explain(user: str, destination: str, *, as_json: bool) -> int:
     """Print it for each address; 1 if the packet goes nowhere by any of them."""
-    from ocgate.control.ask import ask
+    from ocgate.runtime.control_client import ask
 
     found: list[dict[str, Any]] = []
     for address in _addresses(destination):

@@ -9,7 +9,7 @@ from ocgate.cli.places import run_dir
 
 def healthcheck() -> int:
     """Print why the server is unhealthy, one reason a line; 0 if it is not."""
-    from ocgate.control.health import healthcheck as probe
+    from ocgate.server.status.health import healthcheck as probe
 
     reasons = probe(run_dir(os.environ))
     for reason in reasons or ["healthy"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocgate.cli import terminal
 
 if TYPE_CHECKING:
-    from ocgate.control.preview import CheckReport
+    from ocgate.server.check_and_plan import CheckReport
 
 CONFIGURATION = 2
 
@@ -19,7 +19,7 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 def check() -> int:
     """Print problems, warnings and notices; 2 if there is a problem, warnings alone are 0."""
-    from ocgate.control.preview import check as examine
+    from ocgate.server.check_and_plan import check as examine
 
     report = examine(os.environ)
     _list("error", report.problems, style="bold red")
@@ -36,7 +36,7 @@ def check() -> int:
 
 def plan(*, as_json: bool, diff: bool) -> int:
     """Print the network state that `run` would apply, or how the kernel differs from it."""
-    from ocgate.control.preview import plan_text
+    from ocgate.server.check_and_plan import plan_text
 
     report = plan_text(os.environ)
     if as_json:

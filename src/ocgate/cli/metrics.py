@@ -14,7 +14,7 @@ _SIGN = b"ocgate_build_info"
 
 def metrics() -> int:
     """Print them."""
-    from ocgate.control.ask import ask
+    from ocgate.runtime.control_client import ask
 
     page = ask(run_dir(os.environ), "metrics")
     if _SIGN not in page:

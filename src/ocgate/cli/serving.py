@@ -9,19 +9,19 @@ from ocgate.cli import terminal
 from ocgate.cli.places import run_dir
 
 if TYPE_CHECKING:
-    from ocgate.server.initialise import Created
+    from ocgate.ocserv.initialise import Created
 
 
 def run() -> NoReturn:
     """Serve until a signal; the wiring replaces or ends this process."""
-    from ocgate.control.run import run as serve
+    from ocgate.server.run import run as serve
 
     serve(os.environ, created=show_created)
 
 
 def exit_role() -> NoReturn:
     """Be an exit until a signal; the wiring replaces or ends this process."""
-    from ocgate.exit_role.run import run as leave
+    from ocgate.exit_node.run import run as leave
 
     leave(os.environ)
 
@@ -29,7 +29,7 @@ def exit_role() -> NoReturn:
 def init() -> int:
     """Make what an empty config dir lacks and print how to connect; 0 if nothing is to do."""
     from ocgate.config import load
-    from ocgate.control.first_start import initialise_if_empty
+    from ocgate.server.first_start import initialise_if_empty
 
     settings = load(os.environ).settings
     created = initialise_if_empty(settings)
@@ -46,7 +46,7 @@ def init() -> int:
 
 def show_created(created: Created) -> None:
     """Print what was made and, once, how to connect."""
-    from ocgate.server.connect_card import show
+    from ocgate.ocserv.connect_card import show
 
     console = terminal.out()
     for path in created.aside:
@@ -60,7 +60,7 @@ def show_created(created: Created) -> None:
 def reload(*, learn_mac: bool = False) -> int:
     """Have the control plane re-read everything; 1 and its reasons if it refused. learn_mac: and
     forget the MAC addresses that it has learned of gateways."""
-    from ocgate.control.ask import ask
+    from ocgate.runtime.control_client import ask
     from ocgate.sessions.protocol import LEARN_MAC
 
     fields = {LEARN_MAC: "1"} if learn_mac else {}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ocgate.control.status_schema import BlockedStatus
+    from ocgate.runtime.counters import BlockedStatus
 
 # 1024 apart, as `ip -h` and docker print bytes.
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -16,14 +16,14 @@ from ocgate.errors import OcgateError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ocgate.control.status_schema import (
+    from ocgate.exit_node.status_schema import ExitRoleStatus
+    from ocgate.server.status.schema import (
         CertificateStatus,
         ExitStatus,
         ReachedStatus,
         SessionStatus,
         Status,
     )
-    from ocgate.exit_role.status_schema import ExitRoleStatus
 
 # A state that clients suffer from must not look like the others.
 _STATES = {"down": "DOWN", "block": "blocked"}
@@ -31,7 +31,7 @@ _STATES = {"down": "DOWN", "block": "blocked"}
 
 def status(*, as_json: bool) -> int:
     """Print it; 1 if the server is not healthy."""
-    from ocgate.control.ask import ask
+    from ocgate.runtime.control_client import ask
 
     answer = ask(run_dir(os.environ), "status")
     found = _document(answer)
@@ -64,7 +64,7 @@ def show(found: Status) -> None:
 
 def _document(answer: bytes) -> dict[str, Any]:
     """Of whichever role answers; both have `schema` and `healthy`."""
-    from ocgate.control.status_schema import SCHEMA
+    from ocgate.server.status.schema import SCHEMA
 
     try:
         found: dict[str, Any] = json.loads(answer)

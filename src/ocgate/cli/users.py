@@ -16,8 +16,8 @@ from ocgate.errors import OcgateError
 
 if TYPE_CHECKING:
     from ocgate.config import Settings
-    from ocgate.server.passwd_file import Edited
-    from ocgate.server.view import ServerView
+    from ocgate.ocserv.passwd_file import Edited
+    from ocgate.ocserv.view import ServerView
 
 # What a password file may hold: the password, a newline, and no more that anybody could mean.
 _LARGEST_PASSWORD_FILE = 4096
@@ -33,7 +33,7 @@ def add(
     vhost: str,
 ) -> int:
     """Add the user, with a random password unless one is given; print that one once."""
-    from ocgate.server import passwords, users
+    from ocgate.ocserv import passwords, users
 
     users.validate_name(name)
     settings, view = _configuration()
@@ -52,9 +52,9 @@ def add(
 def remove(name: str, *, vhost: str) -> int:
     """Take the user out and end its sessions."""
     from ocgate.names import OCCTL_SOCKET
-    from ocgate.server import occtl, users
-    from ocgate.server.dryrun import version
-    from ocgate.server.releases import TERMINATE, shown
+    from ocgate.ocserv import occtl, users
+    from ocgate.ocserv.dryrun import version
+    from ocgate.ocserv.releases import TERMINATE, shown
 
     settings, view = _configuration()
     path = _passwd_file(settings, view, vhost)
@@ -77,7 +77,7 @@ def remove(name: str, *, vhost: str) -> int:
 
 def list_users(*, as_json: bool, vhost: str) -> int:
     """Print who can log in."""
-    from ocgate.server import users
+    from ocgate.ocserv import users
 
     settings, view = _configuration()
     found = users.read(_passwd_file(settings, view, vhost))
@@ -94,9 +94,9 @@ def list_users(*, as_json: bool, vhost: str) -> int:
 
 def _configuration() -> tuple[Settings, ServerView]:
     from ocgate.config import load
-    from ocgate.server.dryrun import version
-    from ocgate.server.inih import parse
-    from ocgate.server.reading import read_view
+    from ocgate.ocserv.dryrun import version
+    from ocgate.ocserv.ini_parser import parse
+    from ocgate.ocserv.reading import read_view
 
     settings = load(os.environ).settings
     path = settings.config_dir / "ocserv.conf"
@@ -126,7 +126,7 @@ def _passwd_file(settings: Settings, view: ServerView, vhost: str) -> Path:
 
 def _given(*, from_stdin: bool, from_file: Path | None) -> str | None:
     """The password that the operator gives, None for a random one."""
-    from ocgate.server.passwords import validate_password
+    from ocgate.ocserv.passwords import validate_password
 
     if from_stdin:
         password, source = sys.stdin.buffer.readline(_LARGEST_PASSWORD_FILE), "stdin"
@@ -156,10 +156,10 @@ def _print_edit(what: str, path: Path, edited: Edited) -> None:
 
 
 def _show_card(settings: Settings, view: ServerView, name: str, password: str) -> None:
-    from ocgate.control.first_start import host_facts
     from ocgate.kernel.facts import observe
-    from ocgate.server import connect_card
-    from ocgate.server.initialise import url_of
+    from ocgate.ocserv import connect_card
+    from ocgate.ocserv.initialise import url_of
+    from ocgate.server.first_start import host_facts
 
     url = url_of(settings.url, host_facts(observe()), port=view.tcp_port)
     url = connect_card.with_secret(url, view.camouflage_secret)
@@ -169,7 +169,7 @@ def _show_card(settings: Settings, view: ServerView, name: str, password: str) -
 
 def _pin(settings: Settings, view: ServerView) -> str | None:
     """The certificate's pin where clients need one; None also where it can't be read from here."""
-    from ocgate.server.certificate import pin_where_needed
+    from ocgate.ocserv.certificate import pin_where_needed
 
     for pair in view.main.key_pairs:
         with suppress(OSError):

@@ -92,7 +92,6 @@ def table_of(model: type[Model], unserved: Iterable[str]) -> Table[Model]:
 SERVER = table_of(Settings, UNSERVED)
 LINES = SERVER.lines
 BY_NAME = SERVER.by_name
-BY_FIELD = SERVER.by_field
 SECRETS = SERVER.secrets
 KNOWN = SERVER.known
 

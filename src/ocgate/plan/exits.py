@@ -1,7 +1,7 @@
 """The exits of the clients as values: which way each family leaves, and whether it can now.
 
 Pure; any room may import it. What is known of a gateway (its address, whether it answers) comes in
-from `control.exit_watch`; the planner makes routes, rules and the guard of it.
+from `server.exits.watch`; the planner makes routes, rules and the guard of it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Exit:
 
 
 @dataclass(frozen=True)
-class Stray:
+class FormerAddress:
     """An address of this host that clients are, or lately were, translated to: what the host itself
     sends from there, in answer to a flow that it no longer knows, must not leave by main."""
 
@@ -120,7 +120,7 @@ class Steering:
     table: int
     priority: int
     exclusive: bool
-    strays: tuple[Stray, ...] = ()
+    strays: tuple[FormerAddress, ...] = ()
 
     def of(self, family: Family) -> Exit:
         """That family's exit."""

@@ -81,8 +81,9 @@ def _former(steering: Steering) -> Iterator[NftRule]:
 
 def _guard(intent: Intent, steering: Steering) -> Iterator[NftRule]:
     """A flow that exists is asked for its next hop alone: where it goes was asked of its first
-    packet. Whatever could have let it begin otherwise cuts it (control.keeper, _forget_closed).
-    A permitted network is asked of every packet: with its own route gone another would lead on."""
+    packet. Whatever could have let it begin otherwise cuts it (`server.reconcile.reconciler`,
+    _forget_closed). A permitted network is asked of every packet: with its own route gone another
+    would lead on."""
     ways = (steering.exit4, steering.exit6)
     yield from permitted.gates(intent.networks)
     yield from (existing(_allowed(way)) for way in ways if way.carries)

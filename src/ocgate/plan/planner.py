@@ -340,7 +340,7 @@ def _last(intent: Intent) -> Chain:
 
 def _blackholes(intent: Intent) -> Iterable[Route]:
     """Lock 3: when a tun goes, its host route goes along, and what still arrives for the client
-    must not follow the default route (4,490 of 6,000 packets did without; shared/design.md)."""
+    must not follow the default route (4,490 of 6,000 packets did without)."""
     for net in intent.all_subnets:
         yield Route(net, RouteKind.BLACKHOLE, metric=BLACKHOLE_METRIC)
 

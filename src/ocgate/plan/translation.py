@@ -1,7 +1,8 @@
 """How clients' flows are translated: chain `nat` of table `inet ocserv`. Pure; the planner's.
 
 Only the first packet of a flow comes by here. Each flow gets one of the ports that no socket of
-this host listens on or sends from (`control.flow_ports` chooses them), whatever exit it leaves by.
+this host listens on or sends from (`server.desired.flow_ports` chooses them), whatever exit it
+leaves by.
 """
 
 from __future__ import annotations

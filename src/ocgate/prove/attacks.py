@@ -14,8 +14,8 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from ocgate.lab.packet import build_udp
-from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.netlab.packet import build_udp
+from ocgate.netlab.wait import TimedOut, wait_until
 from ocgate.plan.facts import Address, Family
 from ocgate.prove import marker
 from ocgate.prove.clients import Client

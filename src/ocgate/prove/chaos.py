@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
 from ocgate.prove import chaos_faults, damage, faults, interface_faults, upstream_faults
 from ocgate.prove.clients import Refused
 from ocgate.prove.fault import Expect, Fault, Lock, nothing
@@ -43,6 +43,9 @@ WHOLE = frozenset({"container restart", "reload under load", "reload, ocserv.con
 
 # Policy rules name this host's addresses: whoever is frozen can't follow a new one.
 FOLLOWED = frozenset({"address of the host changed"})
+
+# What leaves is translated by the one, or else dropped by the other.
+TRANSLATING = frozenset({"chain nat flushed", "chain last flushed"})
 
 # Each of these holds a client without the other; where there is only the first, none is taken.
 _HOLDING = frozenset({Lock.TABLES, Lock.RULES})
@@ -114,7 +117,7 @@ def _fits(fault: Fault, before: Sequence[Step], spared: frozenset[Lock], *, froz
     taken: frozenset[Lock] = frozenset()
     for one in met:
         taken |= one.locks | ({Lock.RULES} if stands_still and one.name in FOLLOWED else set())
-    if taken & spared or taken >= _HOLDING:
+    if taken & spared or taken >= _HOLDING or {one.name for one in met} >= TRANSLATING:
         return False
     standing = {step.fault.group for step in before if step.until >= len(before)}
     if fault.group in ALONE & standing:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ocgate.errors import OcgateError
-from ocgate.lab.kernel_state import KernelState, observe
-from ocgate.lab.wait import TimedOut, wait_until
 from ocgate.names import CONTROL_PID, CONTROL_SOCKET, OCSERV_PID
+from ocgate.netlab.kernel_state import KernelState, observe
+from ocgate.netlab.wait import TimedOut, wait_until
 from ocgate.prove import faults
 from ocgate.prove.fault import Expect, Fault
 from ocgate.prove.gateway import Gateway

@@ -20,12 +20,9 @@ from ocgate.config.load import Loaded
 from ocgate.config.macs import LEARN
 from ocgate.config.model import Settings
 from ocgate.config.values import NOTHING
-from ocgate.control.flow_ports import is_exclusive
-from ocgate.control.prepared import Egress, Prepared, prepare, problems
-from ocgate.control.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
 from ocgate.errors import ConfigurationError, MissingRequirement
 from ocgate.kernel import facts as machine
-from ocgate.lab import namespace
+from ocgate.netlab import namespace
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Facts, Family, Network
 from ocgate.plan.ipv6 import Ipv6Path
@@ -43,6 +40,9 @@ from ocgate.prove.tun import TUN
 from ocgate.prove.twin import Twin, Wanted, twin
 from ocgate.prove.verdict import WITNESS, Judge
 from ocgate.prove.world import Furnish, World
+from ocgate.server.desired.flow_ports import is_exclusive
+from ocgate.server.desired.prepare import Ipv6Egress, Prepared, prepare, problems
+from ocgate.server.desired.sources import DEFAULT_CONFIG_DIR, Sources, loaded, read
 
 # Health moves as fast as probes tell, and a default run has fifty changes of it.
 QUICK = {"EXIT_PROBE_INTERVAL": "0.1", "IPV6_PROBE_INTERVAL": "1"}
@@ -208,7 +208,7 @@ def staged(
 
     furnish: what the upstreams are, see `World`."""
     asked = as_on(asked, facts)
-    refused = problems(prepare(asked.sources, facts, Egress(None)))
+    refused = problems(prepare(asked.sources, facts, Ipv6Egress(None)))
     if refused:
         raise ConfigurationError(refused)
     drawing = drawn(asked, facts)
@@ -219,8 +219,8 @@ def staged(
         subject = Gateway(
             world,
             asked.settled,
-            prepare(asked.sources, seen, Egress(without)),
-            ways(asked.settings, prepare(asked.sources, seen, Egress(None)), drawing),
+            prepare(asked.sources, seen, Ipv6Egress(without)),
+            ways(asked.settings, prepare(asked.sources, seen, Ipv6Egress(None)), drawing),
             asked.environ,
             resolver=str(drawing.resolver),
         )
@@ -288,7 +288,7 @@ def config_dir(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield dict(environ)
         return
     with tempfile.TemporaryDirectory(prefix=namespace.next_prefix()) as scratch:
-        from ocgate.control.first_start import initialise_if_empty
+        from ocgate.server.first_start import initialise_if_empty
 
         made = {**environ, "OCGATE_CONFIG_DIR": scratch}
         Path(scratch).chmod(0o755)  # ocserv's workers run as nobody and pass through here

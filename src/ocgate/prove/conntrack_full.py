@@ -13,7 +13,7 @@ import struct
 
 from ocgate.kernel import conntrack
 from ocgate.kernel.netlink import CREATE, NETFILTER, Netlink, attribute, nested
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 from ocgate.prove.fault import Expect, Fault
 from ocgate.prove.stage import Stage
 from ocgate.prove.subject import Unsupported

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ocgate.errors import OcgateError
-from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.netlab.wait import TimedOut, wait_until
 from ocgate.plan.facts import Address
 from ocgate.prove import lock_faults
 from ocgate.prove.clients import USERS, Refused

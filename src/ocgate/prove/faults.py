@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.wait import wait_until
 from ocgate.prove import (
     attacks,
     conntrack_full,

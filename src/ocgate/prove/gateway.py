@@ -22,16 +22,15 @@ from typing import Any
 from ocgate import names
 from ocgate.config.load import Loaded
 from ocgate.config.values import NOTHING
-from ocgate.control.prepared import Prepared
 from ocgate.errors import OcgateError
-from ocgate.lab import namespace
-from ocgate.lab.listening import listens
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.program import BASE_ENVIRON, Mount, Program, spawn
-from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.netlab.listening import listens
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.program import BASE_ENVIRON, Mount, Program, spawn
+from ocgate.netlab.wait import TimedOut, wait_until
 from ocgate.plan.exits import ExitKind
 from ocgate.prove.subject import ClientNets, Lease, Ways
 from ocgate.prove.world import World
+from ocgate.server.desired.prepare import Prepared
 
 OCSERV_CONF = "ocserv.conf"
 READY_SECONDS = 30.0  # a start takes one to two; the machine is busy
@@ -238,15 +237,6 @@ class Gateway:
         if self._program is None:
             return ""
         return "\n".join(self._program.output.splitlines()[-25:])
-
-    def kill_all(self) -> None:
-        """As a power cut: everything of it at once; its kernel state stays."""
-        self._crash()
-        wait_until(self._nothing_runs, 5.0, "killed processes to go")
-
-    def _nothing_runs(self) -> bool:
-        namespace.kill(self.netns.pids())
-        return not self.netns.pids()
 
 
 def _mounts(work: Path, config_dir: Path, resolver: str) -> list[Mount]:

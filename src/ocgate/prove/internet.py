@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ocgate.lab.packet import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, checksum
+from ocgate.netlab.packet import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, checksum
 from ocgate.prove import marker
 from ocgate.prove.marker import Kind
 

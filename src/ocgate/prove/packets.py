@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from ocgate.lab import odd_packets
-from ocgate.lab.packet import SYN, build_icmp, build_tcp, build_udp, checksum
+from ocgate.netlab import odd_packets
+from ocgate.netlab.packet import SYN, build_icmp, build_tcp, build_udp, checksum
 from ocgate.plan.facts import Address, Family
 from ocgate.prove import marker
 from ocgate.prove.internet import DOWNLOAD_PORT

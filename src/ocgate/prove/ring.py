@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import wait_until
 
 # <linux/if_packet.h>, <linux/if_ether.h>, <linux/filter.h>
 _SOL_PACKET = 263

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from ocgate.lab.namespace import Namespace
 from ocgate.names import ROUTE_PROTOCOL
+from ocgate.netlab.namespace import Namespace
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Address, Family
 from ocgate.prove.clients import Clients

@@ -10,7 +10,7 @@ import itertools
 import struct
 from collections.abc import Callable
 
-from ocgate.lab.packet import ACK, RST, SYN, build_tcp
+from ocgate.netlab.packet import ACK, RST, SYN, build_tcp
 from ocgate.plan.facts import Address
 from ocgate.prove import marker
 from ocgate.prove.marker import Kind

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from ocgate.lab.packet import ICMP, ICMPV6, RST, TCP
+from ocgate.netlab.packet import ICMP, ICMPV6, RST, TCP
 from ocgate.plan.facts import Family
 from ocgate.prove import marker
 from ocgate.prove.internet import TCP_DOWNLOAD_PORT

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 from ocgate.errors import MissingRequirement
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 
 TUN = Path("/dev/net/tun")
 

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from ocgate.lab.inject import onto_link
-from ocgate.lab.odd_packets import arp_claim, ndp_claim
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.inject import onto_link
+from ocgate.netlab.odd_packets import arp_claim, ndp_claim
+from ocgate.netlab.wait import wait_until
 from ocgate.plan.facts import Address
 from ocgate.prove.fault import Act, Expect, Fault, Need
 from ocgate.prove.stage import Stage

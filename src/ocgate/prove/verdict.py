@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ocgate.lab.packet import ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, Packet, parse
+from ocgate.netlab.packet import ETH_IPV4, ETH_IPV6, ICMP, ICMPV6, Packet, parse
 from ocgate.plan.exits import ExitKind
 from ocgate.plan.facts import Address, Family, Network
 from ocgate.prove import marker

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from ipaddress import ip_interface
 from pathlib import Path
 
-from ocgate.lab import namespace
-from ocgate.lab.dns import DnsServer
-from ocgate.lab.namespace import Namespace
-from ocgate.lab.wait import TimedOut, wait_until
+from ocgate.netlab import namespace
+from ocgate.netlab.dns import DnsServer
+from ocgate.netlab.namespace import Namespace
+from ocgate.netlab.wait import TimedOut, wait_until
 from ocgate.plan.facts import Address, DefaultRoute
 from ocgate.prove.tun import QUEUE_PACKETS, open_tun
 from ocgate.prove.twin import Segment, Twin, Upstream
@@ -31,7 +31,6 @@ FAULT_TABLE = "fault"
 DNS_TTL = 1  # seconds
 
 INTERNET = "inet0"  # the tun behind which every address answers
-_FROM_INTERNET = 200  # table for what comes out of it: to segments, nowhere else
 
 
 Furnish = Callable[["World", Upstream], None]

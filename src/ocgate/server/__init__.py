@@ -1,1 +1,1 @@
-"""ocserv: its configuration, users, certificates, hooks and services."""
+"""The server role: `run` starts it, `daemon` serves, `teardown` ends it."""

@@ -3,7 +3,7 @@
     terminal ── foreground ─┐ (only where there is a terminal)
                             └─ s6-svscan ─┬─ s6-supervise control ── python -m CONTROL RUN_DIR
        SIGTERM, SIGINT: .s6-svscan/stop   ├─ s6-supervise control/log ── relay -> stdout
-       SIGHUP: ocgate.control.ask reload  ├─ s6-supervise SERVICE ── ocserv, or a tunnel's client
+       SIGHUP: RELOAD                      ├─ s6-supervise SERVICE ── ocserv, or a tunnel's client
                                           └─ s6-supervise SERVICE/log ── relay -> stdout
 
 Every service leads a session of its own. A role's own do not start with control (`down` file): it

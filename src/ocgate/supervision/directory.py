@@ -24,7 +24,7 @@ _KILL_CONTROL_AFTER = 1000
 # At SIGHUP. It reads ocgate's own code, which may lie in somebody's home directory.
 _ASK_RELOAD = """#!/bin/sh
 . .s6-svscan/privileges
-hold_only -all,+dac_override @PYTHON@ -I -m ocgate.control.ask reload @RUN_DIR@
+hold_only -all,+dac_override @PYTHON@ -I -m @RELOAD@ @RUN_DIR@
 """
 
 # A finish script here only prints, or tells control; s6's own default.
@@ -60,12 +60,14 @@ class Role:
 
     control:  module of the control plane, run with the run dir as its argument.
     teardown: module that is run, likewise, when all services are down.
-    holds:    capabilities of these two, as setpriv(1) names them; they can't get others.
+    reload:   module that is run, likewise, at SIGHUP.
+    holds:    capabilities of the first two, as setpriv(1) names them; they can't get others.
     services: all but control. order: names in which a stop ends them.
     """
 
     control: str
     teardown: str
+    reload: str
     holds: tuple[str, ...]
     services: tuple[Service, ...]
     order: tuple[str, ...]
@@ -112,6 +114,7 @@ def _values(run_dir: Path, role: Role, python: str, log_format: str) -> Mapping[
         "PYTHON": python,
         "MODULE": role.control,
         "TEARDOWN": role.teardown,
+        "RELOAD": role.reload,
         "HOLDS": ",+".join(("-all", *role.holds)),
         "LOG_FORMAT": log_format,
     }

@@ -9,7 +9,7 @@ names that servers push, too, are never used.
 
     a kind's hook, a file ──Reported──> read ──Taken──> machine, record
                                                           │  (networks come and go meanwhile)
-                                       keeper  <──Taken── fitting, at each look
+                                       reconciler  <──Taken── fitting, at each look
 """
 
 from __future__ import annotations

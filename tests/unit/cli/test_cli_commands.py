@@ -212,7 +212,7 @@ def test_problems_stand_on_lines_of_their_own(
     invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All of them, on stderr, with exit status 2."""
-    control("ocgate.control.run", run=raising(ConfigurationError(PROBLEMS)))
+    control("ocgate.server.run", run=raising(ConfigurationError(PROBLEMS)))
     assert invoke("run") == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -227,7 +227,7 @@ def test_errors_keep_their_status_and_hint(
 ) -> None:
     """No traceback; with --debug there is one."""
     error = MissingRequirement("no tun device", hint="--device /dev/net/tun")
-    control("ocgate.control.run", run=raising(error))
+    control("ocgate.server.run", run=raising(error))
     assert invoke("run") == 1
     assert capsys.readouterr().err == "ocgate: no tun device\n  --device /dev/net/tun\n"
     with pytest.raises(MissingRequirement):
@@ -238,14 +238,14 @@ def test_mistakes_of_ours_are_named_as_such(
     invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An operator should know that it isn't theirs."""
-    control("ocgate.control.run", run=raising(KeyError("x")))
+    control("ocgate.server.run", run=raising(KeyError("x")))
     assert invoke("run") == 1
     assert "mistake in ocgate" in capsys.readouterr().err
 
 
 def test_interrupt_is_130(invoke: Invoke, control: Callable[..., None]) -> None:
     """As shells report it."""
-    control("ocgate.control.run", run=raising(KeyboardInterrupt()))
+    control("ocgate.server.run", run=raising(KeyboardInterrupt()))
     assert invoke("run") == 130
     assert failures.guarded(raising(KeyboardInterrupt()), debug=False) == 130
 
@@ -257,7 +257,7 @@ def test_check(
     report = types.SimpleNamespace(
         problems=(), warnings=("careful",), notices=(), meanings=(), ocserv="1.3.0"
     )
-    control("ocgate.control.preview", check=lambda _environ: report)
+    control("ocgate.server.check_and_plan", check=lambda _environ: report)
     assert invoke("check") == 0
     printed = capsys.readouterr()
     assert printed.err == "warning: careful\n"
@@ -273,7 +273,7 @@ def test_plan(
     """Text unwrapped, the diff, and JSON."""
     text = "table inet ocserv {" + " " * 300 + "[x]\n}"
     report = types.SimpleNamespace(text=text, diff="", data={"tables": ["ü"]})
-    control("ocgate.control.preview", plan_text=lambda _environ: report)
+    control("ocgate.server.check_and_plan", plan_text=lambda _environ: report)
     assert invoke("plan") == 0
     assert capsys.readouterr().out == text + "\n"
     assert invoke("plan", "--diff") == 0
@@ -290,7 +290,7 @@ def test_healthcheck(
 ) -> None:
     """Reasons, one a line, and 1; the same with and without the command-line library."""
     reasons: list[str] = []
-    control("ocgate.control.health", healthcheck=lambda _run_dir: reasons)
+    control("ocgate.server.status.health", healthcheck=lambda _run_dir: reasons)
     assert invoke("healthcheck") == 0
     reasons += ["no guard", "no ocserv"]
     assert invoke("healthcheck") == 1
@@ -308,7 +308,7 @@ def test_reload(
         asked.append(fields)
         return answer
 
-    control("ocgate.control.ask", ask=ask)
+    control("ocgate.runtime.control_client", ask=ask)
     assert invoke("reload") == 0
     assert invoke("reload", "--learn-mac") == 0
     assert asked == [{}, {"LEARN_MAC": "1"}]
@@ -321,7 +321,9 @@ def test_status(
     invoke: Invoke, control: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Tables for people, whole and without escape codes in a pipe; the document with --json."""
-    control("ocgate.control.ask", ask=lambda _run_dir, _verb: json.dumps(STATUS).encode())
+    control(
+        "ocgate.runtime.control_client", ask=lambda _run_dir, _verb: json.dumps(STATUS).encode()
+    )
     assert invoke("status") == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
@@ -339,7 +341,9 @@ def test_status_of_an_unhealthy_server_is_1(
 ) -> None:
     """And says why."""
     document = STATUS | {"healthy": False, "reasons": ["ocserv is not listening"]}
-    control("ocgate.control.ask", ask=lambda _run_dir, _verb: json.dumps(document).encode())
+    control(
+        "ocgate.runtime.control_client", ask=lambda _run_dir, _verb: json.dumps(document).encode()
+    )
     assert invoke("status") == 1
     assert "ocserv is not listening" in capsys.readouterr().out
 
@@ -349,7 +353,7 @@ def test_status_of_another_version(
     invoke: Invoke, control: Callable[..., None], answer: bytes
 ) -> None:
     """An answer that we don't understand is an error, not a traceback."""
-    control("ocgate.control.ask", ask=lambda _run_dir, _verb: answer)
+    control("ocgate.runtime.control_client", ask=lambda _run_dir, _verb: answer)
     assert invoke("status") == 1
 
 
@@ -358,7 +362,7 @@ def test_metrics_are_printed_as_they_come(
 ) -> None:
     """And an answer that is none is an error."""
     page = b'# HELP x\nocgate_build_info{version="1"} 1.0\n'
-    control("ocgate.control.ask", ask=lambda _run_dir, _verb: page)
+    control("ocgate.runtime.control_client", ask=lambda _run_dir, _verb: page)
     assert invoke("metrics") == 0
     assert capsys.readouterr().out == page.decode()
     page = b"error unknown verb metrics\n"

@@ -14,7 +14,7 @@ from ocgate.errors import KernelRefused
 from ocgate.kernel import closing as waiting
 from ocgate.kernel.nft import Nft
 from ocgate.plan.closing import Closing, Wait, closing, text
-from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.plan.exits import Exit, ExitKind, FormerAddress, Steering
 from ocgate.plan.intent import Intent
 from ocgate.plan.ipv6 import Ipv6Path
 
@@ -22,7 +22,7 @@ DIRECT4, DIRECT6 = Exit(4, ExitKind.DIRECT, "eth0"), Exit(6, ExitKind.DIRECT, "e
 WAIT = Wait(least=0.5, quiet=1.0, most=3.0)
 
 
-def served(*strays: Stray) -> Intent:
+def served(*strays: FormerAddress) -> Intent:
     return Intent(
         device="vpns",
         subnets4=(IPv4Network("10.10.10.0/24"),),
@@ -53,7 +53,7 @@ def test_late_packets_of_each_device_get_the_exits_mark() -> None:
         ("eth0", "172.28.0.11"),
         ("eth0", "2001:db8:28::10"),
     ]
-    made = closing(served(*(Stray(d, ip_address(a)) for d, a in strays)), WAIT)
+    made = closing(served(*(FormerAddress(d, ip_address(a)) for d, a in strays)), WAIT)
     assert made is not None
     marks = [line for line in text(made).splitlines() if "meta mark set 0x02000000" in line]
     assert [line.split()[5:11] for line in marks] == [

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocgate.ocserv.ini_parser import parse
+from ocgate.ocserv.reading import Supplement, read_view
+from ocgate.ocserv.releases import DEBIAN_12
+from ocgate.ocserv.view import ScopeKind
 from ocgate.plan.coverage import FULL_FROM, Family, Network, coverage, tunnel_coverage
-from ocgate.server.inih import parse
-from ocgate.server.reading import Supplement, read_view
-from ocgate.server.releases import DEBIAN_12
-from ocgate.server.view import ScopeKind
 
 # What WireGuard's apps write for "exclude private IPs".
 _WITHOUT_PRIVATE = """

@@ -12,7 +12,7 @@ import pytest
 
 from ocgate.config.gateways import HIGHEST_PRIO, LOWEST_PRIO, MAIN_RULE
 from ocgate.plan import nft, steering
-from ocgate.plan.exits import Exit, ExitKind, Steering, Stray
+from ocgate.plan.exits import Exit, ExitKind, FormerAddress, Steering
 from ocgate.plan.guard import next_hop
 from ocgate.plan.intent import Intent, Wan
 from ocgate.plan.ipv6 import Ipv6Path
@@ -43,7 +43,10 @@ EXIT4 = Exit(
 EXIT6 = Exit(
     6, ExitKind.GATEWAY, "eth0", ip_address("2001:db8:28::3"), own=(ip_address("2001:db8:28::10"),)
 )
-STRAYS = (Stray("eth0", ip_address("172.28.0.10")), Stray("eth0", ip_address("2001:db8:28::10")))
+STRAYS = (
+    FormerAddress("eth0", ip_address("172.28.0.10")),
+    FormerAddress("eth0", ip_address("2001:db8:28::10")),
+)
 STEERING = Steering(
     exit4=EXIT4,
     exit6=Exit(6, ExitKind.BLOCK, closed="VPN_GATEWAY6 is unset"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocgate.prove.chaos import ALONE, ASKING, FOLLOWED, Round, drawn, vocabulary
+from ocgate.prove.chaos import ALONE, ASKING, FOLLOWED, TRANSLATING, Round, drawn, vocabulary
 from ocgate.prove.fault import Lock, nothing
 
 WORDS = vocabulary()
@@ -36,6 +36,11 @@ def test_a_frozen_round_with_a_new_address_keeps_the_tables() -> None:
             made.frozen or any(s.fault.group == "freezes" for s in made.steps)
         ):
             assert Lock.TABLES not in made.locks, made.name
+
+
+def test_no_round_takes_translation_and_what_asks_for_it() -> None:
+    for made in ROUNDS:
+        assert not {step.fault.name for step in made.steps} >= TRANSLATING, made.name
 
 
 def test_a_spared_layer_is_not_touched() -> None:

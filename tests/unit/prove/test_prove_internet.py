@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ocgate.lab.packet import ACK, SYN, build_tcp
-from ocgate.lab.wait import wait_until
+from ocgate.netlab.packet import ACK, SYN, build_tcp
+from ocgate.netlab.wait import wait_until
 from ocgate.prove import marker
 from ocgate.prove.internet import TCP_DOWNLOAD_PORT, Internet
 from ocgate.prove.marker import Kind

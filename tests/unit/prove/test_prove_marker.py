@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocgate.lab.packet import SYN, build_tcp, build_udp, checksum
+from ocgate.netlab.packet import SYN, build_tcp, build_udp, checksum
 from ocgate.prove import marker
 from ocgate.prove.marker import Kind
 from ocgate.prove.packets import Identity, Targets, cycle, template

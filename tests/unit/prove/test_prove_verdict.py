@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from ocgate.lab.packet import RST, build_icmp, build_tcp, build_udp
+from ocgate.netlab.packet import RST, build_icmp, build_tcp, build_udp
 from ocgate.plan.exits import ExitKind
 from ocgate.prove import marker
 from ocgate.prove.marker import Kind

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing import (
+
+from ocgate.errors import ConfigurationError
+from ocgate.sessions.protocol import ProtocolError, RequestParser
+from ocgate.tunnel import gate, nordvpn_api, nordvpn_choice, openconnect, openvpn, wireguard
+from ocgate.tunnel.gate import MOST_REFUSALS, MOST_RESOLVERS, Reported, Taken
+from ocgate.tunnel.model import Carried, Endpoint
+from ocgate.tunnel.provider import Listing, NotListed, Server, Wish
+from support.fuzzing import (
     Expected,
     Machine,
     Number,
@@ -35,13 +42,6 @@ from fuzzing import (
     number_of,
     taken,
 )
-
-from ocgate.errors import ConfigurationError
-from ocgate.sessions.protocol import ProtocolError, RequestParser
-from ocgate.tunnel import gate, nordvpn_api, nordvpn_choice, openconnect, openvpn, wireguard
-from ocgate.tunnel.gate import MOST_REFUSALS, MOST_RESOLVERS, Reported, Taken
-from ocgate.tunnel.model import Carried, Endpoint
-from ocgate.tunnel.provider import Listing, NotListed, Server, Wish
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab import nordvpn_api as lab
 from ocgate.errors import ConfigurationError
-from ocgate.lab import nordvpn_api as lab
 from ocgate.tunnel.model import Endpoint, Remote
 from ocgate.tunnel.nordvpn import NordVpn
 from ocgate.tunnel.nordvpn_api import servers as parsed

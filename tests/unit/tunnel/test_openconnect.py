@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 from ocgate.tunnel import openconnect
 from ocgate.tunnel.gate import Reported
 from ocgate.tunnel.model import Endpoint, Launch, Remote

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ocgate.errors import ConfigurationError
-from ocgate.lab.namespace import Namespace
+from ocgate.netlab.namespace import Namespace
 from ocgate.tunnel import openvpn
 from ocgate.tunnel.gate import Reported
 from ocgate.tunnel.model import Endpoint, Launch, Remote

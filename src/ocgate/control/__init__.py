@@ -1,1 +1,0 @@
-"""The wiring, which alone knows all rooms: `run` starts, `daemon` serves, `teardown` ends."""

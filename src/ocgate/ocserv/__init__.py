@@ -1,0 +1,1 @@
+"""ocserv: its configuration, users, certificates, hooks and services."""

@@ -1,0 +1,1 @@
+"""What the processes of both roles are made of: log, run dir, control socket, records, probes."""

@@ -1,0 +1,1 @@
+"""Who may send what: sessions admitted, ended, re-adopted; their elements and flows."""

@@ -1,0 +1,1 @@
+"""Certificates in use: followed when they are renewed, and displayed."""

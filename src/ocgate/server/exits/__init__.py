@@ -1,0 +1,1 @@
+"""The ways clients leave by, while the server runs: watched, followed, remembered."""

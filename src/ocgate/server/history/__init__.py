@@ -1,0 +1,1 @@
+"""Completed sessions: written, bounded, read back."""

@@ -1,0 +1,1 @@
+"""What the server says of itself: status, metrics, health, explanations, findings."""
