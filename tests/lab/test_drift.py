@@ -88,7 +88,8 @@ def test_damage_is_repaired_within_100_ms_and_logged(lab: LabFactory) -> None:
     for kind, (damage, words) in DAMAGE.items():
         said = gw.output.count(words)
         took[kind] = repaired_after(gw, damage)
-        assert gw.output.count(words) > said, f"{kind}: {words!r} was not logged"
+        logged = lambda words=words, said=said: gw.output.count(words) > said  # noqa: E731
+        wait_until(logged, 2.0, f"{words!r} in the log, after {kind}")
         assert ask_udp(client.netns, SERVICE)
     for kind in took:
         for _ in range(2):  # all of them below the number at which repairs are slowed down
