@@ -21,7 +21,7 @@ from lab.traffic import http_get
 from ocgate.netlab.listening import listens
 from ocgate.netlab.wait import wait_until
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 # As the READMEs' first step makes one.
 PASSWORD = "correct-horse-battery-staple"
