@@ -23,6 +23,7 @@ from ocgate.errors import OcgateError
 from ocgate.netlab.wait import wait_until
 from ocgate.ocserv import hooks
 from ocgate.ocserv.hooks import ChainedScript
+from ocgate.server.teardown import STOPPING
 from ocgate.sessions.protocol import Request, RequestParser
 
 SESSION = {
@@ -399,6 +400,20 @@ def test_a_hook_survives_a_restart_of_control(run_dir: Path, verb: str) -> None:
     assert (process.returncode, err) == (0, b"")
     assert control.verbs == [verb]
     control.close()
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+def test_a_hook_waits_for_no_control_during_a_stop(run_dir: Path, verb: str) -> None:
+    """It would be the last process left: without a stop it asks again, for 2.5 s."""
+    stopping = run_dir / STOPPING
+    stopping.parent.mkdir(parents=True)
+    stopping.touch()
+    process = _start(run_dir, verb)
+    try:
+        process.communicate(timeout=2.0)  # of 2.5; it takes 10 ms
+    finally:
+        process.kill()
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize("path", ["relative", "/with\ttab", "/with\nnewline"])

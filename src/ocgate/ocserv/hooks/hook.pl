@@ -23,6 +23,7 @@ my $RETURN_LIMIT  = 1;    # seconds; for control to confirm that it freed what w
 my $RESTART_LIMIT = 2.5;  # seconds that a hook waits for a control that is just restarting
 my $RETRY_PAUSE   = 0.1;  # seconds between those attempts
 my $REPLY_MAX     = 4096; # bytes; a reply is one line
+my $STOPPING = "$RUN_DIR/services/.s6-svscan/stopping";    # there from the beginning of a stop (stop.sh)
 
 my ($UNIX, $STREAM, $NONBLOCK, $KILL) = (1, 1, 04000, 9);    # Linux on every architecture of Debian
                                                              # that has ocserv, but mips and alpha
@@ -113,12 +114,13 @@ sub ask {
 # A control that was killed is back in under 2 s. A connect refused in that gap costs a roaming client
 # its session for good (ocserv answers 401, openconnect ends); a report lost in it would leave the
 # session's state until the next reconciliation. A connect that may have been heard is not repeated.
+# At a stop no control comes back, and whoever waited for it would be left when all else is gone.
 sub ask_restarting {
     my ($verb) = @_;
     my $attempts = $RESTART_LIMIT / $RETRY_PAUSE;
     while (1) {
         my ($reply, $error) = ask($verb);
-        return ($reply, $error) if !$error || $told || --$attempts < 0;
+        return ($reply, $error) if !$error || $told || --$attempts < 0 || -e $STOPPING;
         select undef, undef, undef, $RETRY_PAUSE;
     }
 }
