@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from ocgate.errors import OcgateError
 from ocgate.names import CONTROL_SOCKET
-from ocgate.runtime.log import Log
 from ocgate.sessions.protocol import Request, encode_request
+
+if TYPE_CHECKING:  # the library of logs takes 50 ms, and most who ask log nothing
+    from ocgate.runtime.log import Log
 
 # A reload may wait for `ocserv -t`, the probe and a transaction; all others answer in milliseconds.
 TIMEOUT = 30.0  # seconds
