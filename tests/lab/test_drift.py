@@ -86,8 +86,10 @@ def test_damage_is_repaired_and_logged(lab: LabFactory) -> None:
     for kind, (damage, words) in DAMAGE.items():
         said = gw.output.count(words)
         took[kind] = repaired_after(gw, damage)
-        logged = lambda words=words, said=said: gw.output.count(words) > said  # noqa: E731
-        wait_until(logged, 2.0, f"{words!r} in the log, after {kind}")
+        wait_until(
+            lambda words=words, said=said: gw.output.count(words) > said,
+            *(2.0, f"{words!r} in the log, after {kind}"),
+        )
         assert ask_udp(client.netns, SERVICE)
     print("\n".join(f"{kind}: {seconds * 1000:.0f} ms" for kind, seconds in took.items()))
     assert [session["user"] for session in sessions(gw)] == ["alice"]

@@ -318,8 +318,9 @@ def test_a_neighbour_takes_the_gateway_s_address_unless_it_is_pinned(lab: LabFac
     netns.ip(f"neigh del {g.upstream.address} dev eth0")
     wait_until(lambda: permanent(g) == pinned, 5.0, "the repair")
     repair = "neighbour 172.28.0.3 dev eth0"
-    told = lambda: repair in g.gateway.status()["network"]["last_repair"]  # noqa: E731
-    wait_until(told, 5.0, "the repair in the status")
+    wait_until(
+        lambda: repair in g.gateway.status()["network"]["last_repair"], 5.0, "the repair in status"
+    )
     old = g.gateway.kill()
     g.gateway.wait_replaced(CONTROL_PID, old)
     g.wait_control()

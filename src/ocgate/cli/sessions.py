@@ -28,14 +28,14 @@ SCHEMA = 1
 def sessions(*, user: str | None, day: datetime | None, last: int | None, as_json: bool) -> int:
     """Print the report. day: midnight at this machine, of sessions that lived on that day; last:
     so many of the completed ones."""
-    from ocgate.server.history import file
+    from ocgate.server.history import file as history_file
 
     live, path, unanswered = _from_control()
     begin = day.astimezone() if day else None
     asked = Asked(user, begin, (day + timedelta(days=1)).astimezone() if day else None)
     now = datetime.now(UTC)
     try:
-        found = report(live, file.records(path), asked, now)
+        found = report(live, history_file.records(path), asked, now)
     except OSError as error:
         raise OcgateError(
             f"reading {path}: {error.strerror or error}", hint="Are you root?"

@@ -56,7 +56,7 @@ class Lookups:
         resolve: Callable[[str, Family, float], Awaitable[Answer]] = resolve,
         servers: Lists | None = None,
     ) -> None:
-        self._keeper = reconciler
+        self._reconciler = reconciler
         self._resolv_conf = resolv_conf
         self._resolve = resolve
         self._servers = servers
@@ -82,9 +82,9 @@ class Lookups:
         literal = outside.address(host)
         if literal is not None:
             if listed:
-                endpoint_gate.required("", (literal,), self._keeper.intent)
+                endpoint_gate.required("", (literal,), self._reconciler.intent)
             return (literal,)
-        await self._keeper.hold(Open(bootstrap=Bootstrap(self.nameservers())))
+        await self._reconciler.hold(Open(bootstrap=Bootstrap(self.nameservers())))
         try:
             self._known[host] = await self._asked(host)
         except (NotResolved, endpoint_gate.NotThere) as error:
@@ -121,7 +121,7 @@ class Lookups:
     def _taken(self, host: str, answer: Answer) -> tuple[Address, ...]:
         if answer.written:
             return answer.addresses
-        found = endpoint_gate.required(host, answer.addresses, self._keeper.intent)
+        found = endpoint_gate.required(host, answer.addresses, self._reconciler.intent)
         if found.refused:
             why = endpoint_gate.said(found.refused)
             log.warning("addresses of a name are left out", name=host, by=answer.source, why=why)

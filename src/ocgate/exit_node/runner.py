@@ -99,7 +99,7 @@ class Runner:
         self._run_dir = run_dir
         self._records = records or Records()
         self.kind = kind
-        self._keeper = reconciler
+        self._reconciler = reconciler
         self._client = client
         self._lookups = lookups
         self._rotate = rotate
@@ -138,7 +138,7 @@ class Runner:
         if not open_for or not (known or without) or not same:
             return False
         try:
-            await self._keeper.hold(Open(machine.endpoint, machine.carried), insist=True)
+            await self._reconciler.hold(Open(machine.endpoint, machine.carried), insist=True)
         except Unusable as error:  # a network came while nobody looked: closed, and begun anew
             log.error("the tunnel is not adopted", why=error.message)
             return False
@@ -287,7 +287,7 @@ class Runner:
 
     async def _holding(self, wanted: Open) -> None:
         try:
-            await self._keeper.hold(wanted)
+            await self._reconciler.hold(wanted)
         except (OcgateError, *LACKS) as error:
             log.error("the kill switch can't be closed", why=words(error))
 
@@ -326,7 +326,7 @@ class Runner:
         hook = self._run_dir.absolute() / names.HOOK_TUNNEL
         try:
             launch = self.kind.launch(remote, endpoint, self._client.directory, hook)
-            await self._keeper.hold(Open(endpoint))
+            await self._reconciler.hold(Open(endpoint))
             self.serial += 1
             self._device = self._index_of(self.kind.device)
             if launch is not None:
@@ -348,13 +348,13 @@ class Runner:
         interface = self.kind.interface(remote, endpoint)
         if interface is None:
             return None
-        carried = self._keeper.taken(interface.carried)
+        carried = self._reconciler.taken(interface.carried)
         await asyncio.to_thread(wireguard.establish, self.kind.device, interface.text)
         return Configured(carried)
 
     async def _carrying(self, wanted: Open) -> Event | None:
         try:
-            await self._keeper.hold(wanted)
+            await self._reconciler.hold(wanted)
         except OcgateError as error:
             return Ended(f"the tunnel can't be configured: {error.message}")
         return None
@@ -369,7 +369,7 @@ class Runner:
         """The client's hook (this process) reports; '' when clients are let in, else why not."""
         serial = self.serial
         try:
-            carried = self._keeper.taken(self.kind.reported(environment))
+            carried = self._reconciler.taken(self.kind.reported(environment))
         except OcgateError as error:
             if self._is_of_the_client(hook):  # asked while it waits for the answer
                 self._refused(error.message, serial)

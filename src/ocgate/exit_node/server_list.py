@@ -68,7 +68,7 @@ class Servers:
         asks: Callable[[str, Address], Ask] = _asks,
         resolve: Callable[[str, Family, float, Lookup], Awaitable[Answer]] = resolve,
     ) -> None:
-        self._keeper = reconciler
+        self._reconciler = reconciler
         self._kind = kind
         self._cache_dir = cache_dir
         self._asks = asks
@@ -92,7 +92,7 @@ class Servers:
             file.flush()
             lookup = Lookup(resolv_conf=Path(file.name))
             answer = await self._resolve(provider.service, 4, _LOOKUP_LIMIT, lookup)
-        named = endpoint_gate.required(provider.service, answer.addresses, self._keeper.intent)
+        named = endpoint_gate.required(provider.service, answer.addresses, self._reconciler.intent)
         ask = self._asks(provider.service, named.addresses[0])
         listing = await self._obtained(ask)
         return provider.remotes(listing, wish, random.shuffle)
@@ -126,5 +126,5 @@ class Servers:
             log.warning("the provider's API can't be found", name=host, why=error.message)
             return None
         service = Endpoint(address, _HTTPS, ("tcp",))
-        await self._keeper.hold(Open(bootstrap=Bootstrap(services=(service,))))
+        await self._reconciler.hold(Open(bootstrap=Bootstrap(services=(service,))))
         return self._asks(host, address)

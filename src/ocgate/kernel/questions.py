@@ -30,7 +30,7 @@ from ocgate.kernel.way import (
     prepare,
     unable,
 )
-from ocgate.plan.facts import Address
+from ocgate.plan.facts import WHOLE_TTLS, Address
 
 DNS_PORT = 53
 
@@ -39,9 +39,6 @@ _RECURSION, _ANSWER, _CODE = 0x0100, 0x8000, 0x000F
 _DNS_HEADER = struct.Struct("!HHHHHH")
 # The name servers of the root: each resolver knows them, and the answer is small.
 _ROOT_NS = b"\0" + struct.pack("!HH", 2, 1)
-
-# Times to live that hosts begin with; one that arrives whole was sent by the next hop.
-_WHOLE = frozenset({64, 128, 255})
 
 # RFC 792 and RFC 4443: echo request and reply.
 _ECHO = {4: (8, 0), 6: (128, 129)}
@@ -82,7 +79,7 @@ async def ask_dns(address: Address, port: int, timeout: float, way: Way) -> Foun
             return None
         if flags & _CODE:
             raise _Refused(f"it has no answer (DNS code {flags & _CODE})")
-        if ttl in _WHOLE:
+        if ttl in WHOLE_TTLS:
             raise _Refused("the next hop answers in its place")
         return "answered by DNS"
 

@@ -1,7 +1,7 @@
 """Counters of what clients send by a gateway, and of what comes back from it for them. Pure.
 
 That an exit carries is seen from these, also while a full line delays every probe
-(`exits.liveness`). Only replies of flows that clients began count, and no ICMP errors: a gateway
+(`upstream.liveness`). Only replies of flows that clients began count, and no ICMP errors: a gateway
 that says "unreachable" leads nowhere. Nor what clients exchange with a permitted network, also on
 the gateway's own interface, or with the gateway itself, a pushed resolver: neither goes beyond it.
 Nor DNS that the gateway answers in a resolver's place, as some redirect it: its time to live was
@@ -14,17 +14,17 @@ from collections.abc import Collection, Iterator
 
 from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind
-from ocgate.plan.facts import Address, Family
+from ocgate.plan.facts import WHOLE_TTLS, Address, Family
 from ocgate.plan.model import NftRule
 from ocgate.plan.permitted import Permitted
 from ocgate.plan.reasons import count
 
 SENT: dict[Family, str] = {4: "sent4", 6: "sent6"}
-# Times to live of a neighbour's packets when they are forwarded: hosts begin with one more
-# (`kernel.questions`), which the kernel has lessened before it asks this hook (ip_forward.c).
-_OF_A_NEIGHBOUR = "63, 127, 254"
-
 CAME_BACK: dict[Family, str] = {4: "came_back4", 6: "came_back6"}
+
+# Times to live of a neighbour's packets when they are forwarded: the kernel has taken one off
+# before it asks this hook (ip_forward.c, ip6_output.c).
+_OF_A_NEIGHBOUR = ", ".join(str(whole - 1) for whole in WHOLE_TTLS)
 
 
 def counters(ways: tuple[Exit, ...]) -> tuple[str, ...]:

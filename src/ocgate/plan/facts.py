@@ -25,6 +25,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 
+# Times to live (hop limits) that hosts begin with: one that arrives whole was sent by a neighbour.
+WHOLE_TTLS = (64, 128, 255)
+
 
 def collapsed(networks: Iterable[Network]) -> list[Network]:
     """Networks of one family without overlaps and in numeric order: what nft takes as a set."""

@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from ocgate.names import MARK_GATEWAY, MARK_MASK, NFT_TABLE_GATEWAY
 from ocgate.plan import permitted
 from ocgate.plan.exits import Exit, ExitKind, Steering
-from ocgate.plan.facts import Address, Family, Network, collapsed, remaining
+from ocgate.plan.facts import WHOLE_TTLS, Address, Family, Network, collapsed, remaining
 from ocgate.plan.intent import Intent
 from ocgate.plan.model import Chain, Hook, NftRule, Table
 from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject, unmarked
@@ -23,9 +23,6 @@ from ocgate.plan.reasons import GUARD_COUNTERS, NETWORK_COUNTERS, count, reject,
 # at the usual priorities (docker's and firewalld's 0, -150) still see what is refused here.
 BEFORE_FILTER = -10
 MANGLE = -150  # netfilter_ipv4.h; where `type route` chains sit
-
-# Times to live that hosts begin with (as `kernel.questions` has them).
-_WHOLE = "64, 128, 255"
 
 LINK_LOCAL4: tuple[Network, ...] = (ip_network("169.254.0.0/16"),)  # clouds' metadata
 
@@ -177,11 +174,12 @@ def _input(intent: Intent, steering: Steering) -> Iterator[NftRule]:
                 f"ct state {{ invalid, new, untracked }} {count('stray')} drop",
                 "of no flow any more",
             )
+    whole = ", ".join(map(str, WHOLE_TTLS))
     for way in (steering.exit4, steering.exit6):
         if way.kind is ExitKind.GATEWAY and way.device is not None:
             hops = "ip ttl" if way.family == 4 else "ip6 hoplimit"
             yield NftRule(
-                f"tcp dport {first}-{last} tcp flags rst {hops} {{ {_WHOLE} }} "
+                f"tcp dport {first}-{last} tcp flags rst {hops} {{ {whole} }} "
                 f'iifname "{way.device}" {count("gateway_reset")} drop',
                 "the gateway's own no, in a target's name",
             )

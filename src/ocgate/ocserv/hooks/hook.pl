@@ -1,7 +1,7 @@
 #!/usr/bin/perl -w
 # ocgate's connect and disconnect hook of ocserv: one program, installed under two names by
 # ocgate.ocserv.hooks, which fills in the two settings below. ocserv (main) runs it as root, without
-# arguments, for every session; its exit status is the verdict on a connect (ocserv.md, "Hooks").
+# arguments, for every session; its exit status is the verdict on a connect.
 #
 # Contract, in the order of its importance:
 #   - connect exits 0 only after control said "admitted", whole and in time, and the operator's own

@@ -106,7 +106,7 @@ class ExitWatch:
         records: Records | None = None,
     ) -> None:
         """clock: seconds for what is due; now: seconds since the epoch for people."""
-        self._keeper = reconciler
+        self._reconciler = reconciler
         self._run_dir = run_dir
         self._records = records or Records()
         self._ask = ask
@@ -160,10 +160,10 @@ class ExitWatch:
     async def resolved(self, sources: Sources, facts: Facts) -> Exits:
         """The gateways of a reload's `sources`: those it leaves as they are stay as they are in
         force, new names are looked up; raises ConfigurationError as a start does."""
-        former = gateways(self._keeper.prepared.sources.settings)
+        former = gateways(self._reconciler.prepared.sources.settings)
         wanted = gateways(sources.settings)
         four, six = (
-            self._keeper.exits.of(family) if former.get(family) == wanted.get(family) else None
+            self._reconciler.exits.of(family) if former.get(family) == wanted.get(family) else None
             for family in FAMILIES
         )
         return await resolved(
@@ -192,7 +192,7 @@ class ExitWatch:
     def statuses(self) -> list[ExitStatus]:
         """How each family's exit is, for `ocgate status`."""
         self._follow()
-        prepared = self._keeper.prepared
+        prepared = self._reconciler.prepared
         settings = prepared.sources.settings
         return statuses(settings, self._tracks, self._device, self._clock())
 
@@ -213,9 +213,9 @@ class ExitWatch:
             known = {family: track.known for family, track in self._tracks.items()}
             exits = exits_of(known)
             try:
-                if self._owed or _essence(exits) != _essence(self._keeper.exits):
+                if self._owed or _essence(exits) != _essence(self._reconciler.exits):
                     self._owed = True
-                    await self._keeper.look(exits=exits)
+                    await self._reconciler.look(exits=exits)
             except OcgateError as error:
                 log.error("the exits changed, but that can't be applied", why=str(error))
                 return
@@ -250,7 +250,7 @@ class ExitWatch:
 
     async def _look_up(self, track: Track) -> bool:
         """Whether the gateway is at another address now."""
-        prepared = self._keeper.prepared
+        prepared = self._reconciler.prepared
         lookup, name = Lookup(prepared.subnets), track.upstream.name
         try:
             answer = await self._resolve(name, track.family, LOOKUP_TIMEOUT, lookup)
@@ -268,13 +268,13 @@ class ExitWatch:
 
     def _follow(self) -> None:
         """Begin and end tracks as the settings in force say."""
-        wanted = gateways(self._keeper.prepared.sources.settings)
+        wanted = gateways(self._reconciler.prepared.sources.settings)
         for family in [f for f, t in self._tracks.items() if t.upstream != wanted.get(f)]:
             del self._tracks[family]
         for family, upstream in wanted.items():
             if family in self._tracks:
                 continue
-            state = self._keeper.exits.of(family)
+            state = self._reconciler.exits.of(family)
             address = upstream.address or (state.address if state else None)
             former = self._before.pop(family, None)
             same = former and (former.written, former.address) == (str(upstream), address)
@@ -298,7 +298,7 @@ class ExitWatch:
                 continue
             if track is not None and asked is not None:  # planning closes it for the same reason
                 self._take(track, liveness.cut_off(track.line, asked.unfit, self._clock()))
-            settings = self._keeper.prepared.sources.settings
+            settings = self._reconciler.prepared.sources.settings
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.exit_probe_interval if track else IDLE):
                     await news.wait()
@@ -364,18 +364,18 @@ class ExitWatch:
             self._changed.set()
 
     def _learns(self, family: Family) -> bool:
-        return family in learning(self._keeper.prepared.sources.settings)
+        return family in learning(self._reconciler.prepared.sources.settings)
 
     def _asked(self, track: Track) -> Asked | None:
         """None while what a probe finds is not of this address: probes go where the kernel's route
         says, and that follows a gateway that moves a moment later."""
-        address, state = track.address, self._keeper.exits.of(track.family)
+        address, state = track.address, self._reconciler.exits.of(track.family)
         if address is None or state is None or state.address != address:
             return None
-        return asked_by(self._keeper.prepared, address, track.mac)
+        return asked_by(self._reconciler.prepared, address, track.mac)
 
     def _device(self, address: Address) -> str | None:
-        link = self._keeper.prepared.facts.connected_network_of(address)
+        link = self._reconciler.prepared.facts.connected_network_of(address)
         return link.device if link else None
 
 

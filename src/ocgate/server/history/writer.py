@@ -20,7 +20,7 @@ from pathlib import Path
 from ocgate.names import HISTORY
 from ocgate.runtime.log import stage
 from ocgate.server.admission.flows import age
-from ocgate.server.history import file
+from ocgate.server.history import file as history_file
 from ocgate.server.status.schema import HistoryStatus
 from ocgate.sessions.record import Moved, Record, record_of, written
 from ocgate.sessions.session import Session
@@ -59,7 +59,7 @@ class History:
         place: Callable[[], Path | None],
         exit: Callable[[], str],
         *,
-        append: Callable[..., None] = file.append,
+        append: Callable[..., None] = history_file.append,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._run_dir = run_dir
@@ -122,7 +122,7 @@ class History:
             reason="ended while the control plane was away",
         )
         if self._known is None:
-            found = file.latest(self.path)
+            found = history_file.latest(self.path)
             self._known = frozenset((record.id, record.since) for record in found)
         if (record.id, record.since) not in self._known:
             self._put(record)
@@ -175,7 +175,7 @@ class History:
         batch, self._queue = self._queue, deque()
         self._under_way = len(batch)
         path, named = self.path, self._place() is not None
-        largest = file.LARGEST if named else file.LARGEST_IN_MEMORY
+        largest = history_file.LARGEST if named else history_file.LARGEST_IN_MEMORY
         try:
             if batch:
                 await asyncio.to_thread(self._append, path, batch, largest=largest)

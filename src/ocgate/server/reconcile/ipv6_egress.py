@@ -43,7 +43,7 @@ class EgressWatch:
     """Probes every IPV6_PROBE_INTERVAL seconds, and soon after `nudge`."""
 
     def __init__(self, reconciler: Reconciler, run_dir: Path, records: Records) -> None:
-        self._keeper = reconciler
+        self._reconciler = reconciler
         self._run_dir = run_dir
         self._records = records
         self._nudged = asyncio.Event()
@@ -56,14 +56,14 @@ class EgressWatch:
         """For ever; does nothing while IPv6 does not depend on egress."""
         while True:
             await self._wait()
-            if not depends_on_egress(self._keeper.prepared.sources):
+            if not depends_on_egress(self._reconciler.prepared.sources):
                 continue
             egress = await self._measured()
-            if egress != self._keeper.egress:  # also another reason: status says why
+            if egress != self._reconciler.egress:  # also another reason: status says why
                 await self._tell(egress)
 
     async def _wait(self) -> None:
-        interval = self._keeper.prepared.sources.settings.ipv6_probe_interval
+        interval = self._reconciler.prepared.sources.settings.ipv6_probe_interval
         try:
             async with asyncio.timeout(interval):
                 await self._nudged.wait()
@@ -73,19 +73,19 @@ class EgressWatch:
         self._nudged.clear()
 
     async def _measured(self) -> Ipv6Egress:
-        targets = self._keeper.prepared.sources.settings.ipv6_probe
+        targets = self._reconciler.prepared.sources.settings.ipv6_probe
         result = await probe(targets, timeout=PROBE_TIMEOUT)
-        if result.ok or not self._keeper.egress.working:
+        if result.ok or not self._reconciler.egress.working:
             return _egress(result)
-        if self._keeper.prepared.facts.default_route(6) is not None:
+        if self._reconciler.prepared.facts.default_route(6) is not None:
             await asyncio.sleep(SECOND_LOOK)
             result = await probe(targets, timeout=PROBE_TIMEOUT)
         # What this host lacks (descriptors, say) takes IPv6 from nobody.
-        return self._keeper.egress if result.unable else _egress(result)
+        return self._reconciler.egress if result.unable else _egress(result)
 
     async def _tell(self, egress: Ipv6Egress) -> None:
         try:
-            await self._keeper.look(egress=egress)
+            await self._reconciler.look(egress=egress)
         except OcgateError as error:
             log.error("IPv6 egress changed, but the new state can't be applied", why=str(error))
             return

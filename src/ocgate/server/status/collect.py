@@ -17,7 +17,7 @@ from ocgate.ocserv.releases import shown
 from ocgate.plan.reasons import ALL_COUNTERS
 from ocgate.plan.requirements import Tun
 from ocgate.runtime.counters import blocked, counted, iso
-from ocgate.server.certificates import status
+from ocgate.server.certificates import status as certificate_status
 from ocgate.server.certificates.watch import CertWatch
 from ocgate.server.desired import rule_placement
 from ocgate.server.history.writer import History
@@ -86,7 +86,7 @@ async def collect(seen: Observed, *, listing: bool = True) -> Status:
         sessions=[_session(session, limited) for session in seen.table] if listing else [],
         blocked=await asyncio.to_thread(blocked, seen.nft, ALL_COUNTERS),
         certificates=await asyncio.to_thread(
-            status.statuses, seen.reconciler.prepared.sources, seen.run_dir
+            certificate_status.statuses, seen.reconciler.prepared.sources, seen.run_dir
         ),
         certificate_trouble=seen.certificates.trouble or seen.certificates.blind,
         history=seen.history.status(),
